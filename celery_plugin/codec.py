@@ -1,0 +1,107 @@
+"""The kombu serializer ``safeserial``: an entry point that every process importing kombu loads.
+
+It must never fail and must cost nothing, so this module imports nothing that can fail: an exception here would break
+``import kombu`` for programs that do not even use safeserial. The work is done by whatever :func:`bind` was given;
+until then the encoder and the decoder refuse.
+
+Celery task messages do not come through here: they are sealed in :mod:`celery_plugin.publish` and opened in
+:mod:`celery_plugin.guard`, where the headers and the queue are known. A kombu decoder sees bytes only, so what it
+opens for (the *purpose*) comes from an explicit :func:`reading` context, and never from the bytes themselves.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "CONTENT_ENCODING",
+    "CONTENT_TYPE",
+    "NAME",
+    "bind",
+    "decode",
+    "encode",
+    "ensure_registered",
+    "reading",
+    "register_args",
+]
+
+NAME = "safeserial"
+CONTENT_TYPE = "application/vnd.safeserial"
+# Transports carry bytes: AMQP as they are, virtual ones encode bodies as base64 themselves, once.
+CONTENT_ENCODING = "binary"
+
+
+class _Worker(Protocol):
+    def seal_value(self, value: object) -> bytes: ...
+
+    def open_value(self, data: bytes, purpose: str) -> object: ...
+
+
+_purpose: ContextVar[str | None] = ContextVar("safeserial_reader_purpose", default=None)
+_bound: list[_Worker] = []
+
+
+def bind(worker: _Worker) -> None:
+    """Let ``worker`` do the encoding and decoding of this process; the last one bound wins."""
+    _bound[:] = [worker]
+
+
+@contextmanager
+def reading(purpose: str) -> Iterator[None]:
+    """Declare what messages decoded inside are expected to be for, for example ``"data"``."""
+    token = _purpose.set(purpose)
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
+
+
+def _refuse(reason: str, detail: str) -> Exception:
+    # Imported only when refusing: an installed but unconfigured package must not load the crypto library into
+    # every process that imports kombu.
+    from kombu.exceptions import ContentDisallowed
+
+    from safeserial.errors import Forbidden, Reason
+
+    # kombu passes on ContentDisallowed as it is; of any other exception a consumer logs the whole body.
+    refusal = Forbidden(Reason(reason), None, detail)
+    error: Exception = ContentDisallowed(str(refusal))
+    error.__cause__ = refusal
+    return error
+
+
+def encode(value: object) -> bytes:
+    """Seal one value for purpose ``data`` (kombu's encoder)."""
+    if not _bound:
+        from safeserial.errors import Misconfigured
+
+        raise Misconfigured("no keys: call celery_plugin.install(app, keyring=...) before sending", key="keyring")
+    return _bound[-1].seal_value(value)
+
+
+def decode(data: bytes) -> object:
+    """Open one value for the purpose of the surrounding :func:`reading` (kombu's decoder)."""
+    purpose = _purpose.get()
+    if purpose is None or not _bound:
+        raise _refuse("no-reader-context", "open such messages inside celery_plugin.codec.reading(purpose)")
+    from safeserial.errors import Refused
+
+    try:
+        return _bound[-1].open_value(data, purpose)
+    except Refused as refusal:
+        raise _refuse(refusal.reason.value, refusal.detail) from None
+
+
+def ensure_registered() -> None:
+    """Register with kombu; the entry point has done so where the distribution is installed."""
+    from kombu.serialization import registry
+
+    registry.register(NAME, encode, decode, CONTENT_TYPE, CONTENT_ENCODING)
+
+
+register_args = (encode, decode, CONTENT_TYPE, CONTENT_ENCODING)

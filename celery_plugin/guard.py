@@ -1,0 +1,422 @@
+"""The consumer guard: nothing unsigned acts, nothing that is refused is lost, and nothing here kills the worker.
+
+It stands in front of Celery's own message handler, on every pool and after every reconnect::
+
+    broker -> consumer's callback (names the queue) -> guard -> strategy -> timer, rate limit -> claim -> pool
+                                                         |
+                                                         +-> audit event, quarantine record, then reject (dead-letter)
+
+Refusing is always in that order: the record is written before the broker may forget the message. Where the record
+cannot be written, the message is put back with a growing delay instead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from celery import bootsteps
+from celery.utils.log import get_logger
+from celery.worker.state import task_ready
+from kombu.common import Broadcast
+
+from celery_plugin import compression, lanes
+from celery_plugin.lanes import Delivery
+from celery_plugin.request import sealed_request_class
+from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
+from safeserial.envelope import peek_kid
+from safeserial.errors import Forbidden, Misconfigured, Reason, Refused
+from safeserial.gateway import internal_error, refusal_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery_plugin.request import OpenedMessage, SealedRequestMixin
+    from celery_plugin.runtime import Runtime
+
+__all__ = ["Delivery", "Guard", "GuardStep"]
+
+logger = get_logger(__name__)
+
+LEASE_SECONDS = 60.0
+_PUT_BACK_SECONDS = 2.0
+_MAX_PUT_BACK_SECONDS = 300.0
+_COPY_SECONDS = 5.0
+# A copy may come back a little after the original expired, if clocks differ.
+_TOMBSTONE_SLACK_MS = 120_000
+
+_queue: ContextVar[str | None] = ContextVar("safeserial_queue", default=None)
+
+# Refusals of what an authenticated sender really said: it may be told at once, instead of waiting for ever. Never a
+# failed binding, an expiry or a replay: a forger can cause those with a copy of an honest message, and would so fail
+# the honest task that is still pending.
+_TELL_SENDER = frozenset(
+    {
+        Reason.BAD_SECTIONS,
+        Reason.BAD_WISHES,
+        Reason.WISH_NOT_GRANTED,
+        Reason.FORMAT_NOT_ALLOWED,
+        Reason.UNKNOWN_TASK,
+        Reason.BAD_TASK_BODY,
+    }
+)
+
+
+def _is_about_content(reason: Reason) -> bool:
+    return reason in _TELL_SENDER or reason.code.startswith(("SS2", "SS3"))
+
+
+class Guard:
+    """Judges, refuses and claims for one consumer.
+
+    Args:
+        runtime: The app's settings, gateway and stores.
+        consumer: Celery's consumer.
+    """
+
+    def __init__(self, runtime: Runtime, consumer: Any) -> None:
+        self.runtime = runtime
+        self.consumer = consumer
+        self.app = consumer.app
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._leased: dict[str, Delivery] = {}
+        self._failures = 0  # of the quarantine, in a row: the delay grows with it
+
+    # -- wiring -------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Stand in front of the consumer's handlers; once per consumer object."""
+        consumer = self.consumer
+        make_handler, update = consumer.create_task_handler, consumer.update_strategies
+
+        def create_task_handler(*args: Any, **kwargs: Any) -> Callable[[Any], None]:
+            forward = make_handler(*args, **kwargs)
+            return lambda message: self.receive(message, forward)
+
+        def update_strategies() -> None:
+            for task in self.app.tasks.values():
+                self._adopt_task(task)
+            update()
+
+        consumer.create_task_handler = create_task_handler
+        consumer.update_strategies = update_strategies
+        consumer.on_decode_error = self.on_decode_error
+
+    def _adopt_task(self, task: Any) -> None:
+        from celery.utils.imports import symbol_by_name
+
+        task.Request = sealed_request_class(symbol_by_name(task.Request))
+
+    def attach_task_consumer(self) -> None:
+        """Learn the queue of each message from the subscription it came by; after every (re)connect."""
+        task_consumer = self.consumer.task_consumer
+
+        def basic_consume(queue: Any, consumer_tag: Any = None, no_ack: Any = None, nowait: bool = True) -> Any:
+            # As kombu's Consumer._basic_consume, but with a callback that knows its queue.
+            tag = task_consumer._active_tags.get(queue.name)  # noqa: SLF001
+            if tag is None:
+                no_ack = queue.no_ack if no_ack is None else no_ack
+                tag = task_consumer._add_tag(queue, consumer_tag)  # noqa: SLF001
+                task_consumer._active_queue_no_ack[queue.name] = no_ack  # noqa: SLF001
+                name = str(queue.alias or queue.name) if isinstance(queue, Broadcast) else str(queue.name)
+                queue.consume(tag, _named(name, task_consumer._receive_callback), no_ack=no_ack, nowait=nowait)  # noqa: SLF001
+            return tag
+
+        task_consumer._basic_consume = basic_consume  # noqa: SLF001
+
+    # -- receiving ----------------------------------------------------------------------------------------------
+
+    def receive(self, message: Any, forward: Callable[[Any], None]) -> None:
+        """Judge one message; hand it on, or refuse it. Only errors of the broker connection leave here."""
+        delivery = Delivery(self, message, _queue.get() or "", time.perf_counter_ns())
+        try:
+            if not delivery.queue:
+                # A subscription we did not make: its trust is unknown, and the message must not choose it.
+                raise Forbidden(Reason.QUEUE_MISMATCH, None, "consumed from a queue that the guard did not subscribe")
+            opened = lanes.judge(delivery, self.runtime)
+        except Refused as refusal:
+            self.refuse(delivery, refusal)
+            return
+        except Exception as error:
+            logger.exception("safeserial: internal error while judging a message of %d bytes", len(delivery.body))
+            self.refuse(delivery, internal_error(error))
+            return
+        self._hand_on(delivery, opened, forward)
+
+    def _hand_on(self, delivery: Delivery, opened: OpenedMessage, forward: Callable[[Any], None]) -> None:
+        try:
+            forward(opened)
+        except self.consumer.connection_errors:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above; Celery would lose the message and log its body
+            logger.error("safeserial: Celery could not take a judged message: %s", type(error).__name__)
+            if not delivery.message.acknowledged:
+                self.refuse(delivery, internal_error(error))
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """In place of Celery's, which logs the whole body and acknowledges: refuse like anything else."""
+        delivery = Delivery(self, message, _queue.get() or "", time.perf_counter_ns())
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        if headers.get("compression"):
+            sealed = self.runtime.settings.trust_of(delivery.queue) != "sealed+legacy"
+            detail = f"{exc.code} {exc.reason.value}" if isinstance(exc, Refused) else type(exc).__name__
+            refusal: Refused = Forbidden(Reason.COMPRESSION_HEADER, None, detail)
+            if isinstance(exc, Refused) and not sealed:
+                refusal = exc
+        else:
+            refusal = exc if isinstance(exc, Refused) else internal_error(exc)
+        self.refuse(delivery, refusal)
+
+    # -- refusing -----------------------------------------------------------------------------------------------
+
+    def refuse(self, delivery: Delivery, refusal: Refused) -> None:
+        """Tell, keep, tell the sender where that is safe, and reject: in this order."""
+        try:
+            self.record(delivery, refusal)
+        except QuarantineUnavailable as error:
+            self._put_back_unrecorded(delivery, refusal, error)
+            return
+        self._fail_fast(delivery, refusal)
+        self.finish(delivery)
+        delivery.message.reject_log_error(logger, self.consumer.connection_errors)
+
+    def record(self, delivery: Delivery, refusal: Refused) -> str:
+        """Write the quarantine record and the audit event of one refusal.
+
+        Raises:
+            QuarantineUnavailable: The record could not be written; the event says so.
+        """
+        runtime, message, body = self.runtime, delivery.message, delivery.body
+        claims, key = delivery.claims, delivery.key
+        quarantine_id: str | None = None
+        failure: QuarantineUnavailable | None = None
+        try:
+            quarantine_id = runtime.quarantine.put(
+                reason=refusal.cause,
+                offset=refusal.offset,
+                detail=refusal.detail,
+                queue=delivery.queue,
+                task=delivery.task,
+                message_id=delivery.task_id,
+                kid=key.kid if key else peek_kid(body),
+                authenticated=claims is not None,
+                content_type=message.content_type,
+                content_encoding=message.content_encoding,
+                body=body,
+                headers=message.headers,
+                properties=message.properties,
+            )
+            self._failures = 0
+        except QuarantineUnavailable as error:
+            failure = error
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        runtime.audit.emit(
+            refusal_event(
+                refusal,
+                body,
+                time_ms=runtime.gateway.now_ms(),
+                started_ns=delivery.started_ns,
+                claims=claims,
+                kid=key.kid if key else peek_kid(body),
+                policy_digest=runtime.policy_for(delivery.queue).digest,
+                queue=delivery.queue,
+                task=delivery.task,
+                message_id=delivery.task_id,
+                origin=headers.get("origin"),
+                content_type=message.content_type,
+                quarantine_id=quarantine_id,
+                disposition="enforce" if failure is None else "put-back",
+            )
+        )
+        if failure is not None:
+            raise failure
+        return str(quarantine_id)
+
+    def record_late(self, delivery: Delivery, refusal: Refused) -> None:
+        """Record the refusal of a message that was acknowledged when its task started; it cannot go back."""
+        try:
+            self.record(delivery, refusal)
+        except QuarantineUnavailable as error:
+            logger.critical("safeserial: the quarantine does not work (%s); a task failed with %s", error, refusal.code)
+
+    def _put_back_unrecorded(self, delivery: Delivery, refusal: Refused, error: QuarantineUnavailable) -> None:
+        logger.critical(
+            "safeserial: the quarantine does not work (%s); a message refused with %s stays on the broker",
+            error, refusal.code,
+        )  # fmt: skip
+        delay = min(_PUT_BACK_SECONDS * 2 ** min(self._failures, 8), _MAX_PUT_BACK_SECONDS)
+        self._failures += 1
+        self._later(delivery, delay)
+
+    def _later(self, delivery: Delivery, delay: float) -> None:
+        """Return a message to its queue after some seconds, so that nothing is lost and nothing spins."""
+        message = delivery.message
+
+        def requeue() -> None:
+            if not message.acknowledged:
+                message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
+
+        self.consumer.timer.call_after(delay, requeue)
+
+    def _fail_fast(self, delivery: Delivery, refusal: Refused) -> None:
+        """Let the caller's ``get()`` end, where that cannot be abused. Chain, chord and errbacks are not run."""
+        claims = delivery.claims
+        if claims is None or not delivery.bound or not claims.subject or not _is_about_content(refusal.cause):
+            return
+        if (delivery.message.headers or {}).get("ignore_result"):
+            return
+        if self._claim(delivery) is not Outcome.CLAIMED:
+            return
+        try:
+            self.app.backend.mark_as_failure(claims.subject, refusal, request=None)
+        except Exception as error:  # noqa: BLE001 - a result store that is down must not stop the refusal
+            logger.error("safeserial: could not store the refusal of a task: %s", type(error).__name__)
+
+    # -- claiming -----------------------------------------------------------------------------------------------
+
+    def claim(self, request: SealedRequestMixin, delivery: Delivery) -> bool:
+        """Decide right before execution whether this delivery runs.
+
+        Returns:
+            ``True``: it is yours, run it. ``False``: it has been refused, or put back.
+        """
+        if delivery.claimed:
+            return True
+        try:
+            self._check_again(delivery)
+            outcome = self._claim(delivery)
+            if outcome is Outcome.DONE:
+                raise Forbidden(Reason.REPLAYED)
+        except Refused as refusal:
+            task_ready(request)
+            self.refuse(delivery, refusal)
+            request.acknowledged = True
+            return False
+        if outcome is Outcome.CLAIMED:
+            return True
+        # Somebody lives and holds it: this copy may be the only record that is left if they die, so never acknowledge.
+        task_ready(request)
+        request._safeserial_put_back = True  # noqa: SLF001
+        request.acknowledged = True
+        self._later(delivery, _COPY_SECONDS)
+        return False
+
+    def _check_again(self, delivery: Delivery) -> None:
+        """What may have changed while the message waited here for its ETA, perhaps for days."""
+        if delivery.claims is None or delivery.key is None:
+            return
+        key = self.runtime.gateway.keyring.find(delivery.key.kid)
+        if key is None or not key.enabled:
+            raise Forbidden(Reason.KEY_DISABLED)
+        if delivery.expires_at_ms and self.runtime.gateway.now_ms() > delivery.expires_at_ms:
+            raise Forbidden(Reason.EXPIRED)
+
+    def _claim(self, delivery: Delivery) -> Outcome:
+        if delivery.claimed:
+            return Outcome.CLAIMED
+        try:
+            outcome = self.runtime.claims.claim(
+                delivery.claim_id, self.owner, expires_at_ms=delivery.expires_at_ms, lease_seconds=LEASE_SECONDS
+            )
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: the claim store does not work: %s", error)
+            self._tell(delivery, Reason.CLAIM_STORE_DOWN)
+            return Outcome.LEASED_BY_OTHER
+        if outcome is Outcome.CLAIMED:
+            delivery.claimed = True
+            self._leased[delivery.claim_id] = delivery
+        elif outcome is not Outcome.DONE:
+            self._tell(delivery, Reason.CLAIM_LOST)
+        return outcome
+
+    def _tell(self, delivery: Delivery, reason: Reason) -> None:
+        self.runtime.audit.emit(
+            AuditEvent(
+                time_ms=self.runtime.gateway.now_ms(),
+                kind="put-back",
+                reason=reason,
+                disposition="put-back",
+                queue=delivery.queue,
+                task=delivery.task,
+                message_id=delivery.task_id,
+            )
+        )
+
+    def finish(self, delivery: Delivery) -> None:
+        """Turn the lease into a tombstone: from here on, a copy is a replay."""
+        if not delivery.claimed or delivery.finished:
+            return
+        delivery.finished = True
+        self._leased.pop(delivery.claim_id, None)
+        keep = delivery.expires_at_ms + _TOMBSTONE_SLACK_MS if delivery.expires_at_ms else 0
+        try:
+            self.runtime.claims.finish(delivery.claim_id, self.owner, keep)
+        except ClaimsUnavailable as error:
+            # The lease runs out by itself; until the store works again nothing can be claimed, so nothing runs twice.
+            logger.critical("safeserial: could not finish a claim: %s", error)
+
+    def release(self, delivery: Delivery) -> None:
+        """Give the lease back, because the message goes back to the queue to be run again."""
+        if not delivery.claimed or delivery.finished:
+            return
+        delivery.claimed = False
+        self._leased.pop(delivery.claim_id, None)
+        try:
+            self.runtime.claims.release(delivery.claim_id, self.owner)
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
+
+    def renew(self) -> None:
+        """Extend every live lease; on a timer of the consumer."""
+        if not self._leased:
+            return
+        try:
+            self.runtime.claims.renew_many(list(self._leased), self.owner, lease_seconds=LEASE_SECONDS)
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: could not renew %d claims: %s", len(self._leased), error)
+
+
+def _named(queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def receive(message: Any) -> Any:
+        token = _queue.set(queue)
+        try:
+            return callback(message)
+        finally:
+            _queue.reset(token)
+
+    return receive
+
+
+class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """The bootstep that puts a :class:`Guard` before a consumer, and refuses to start where it would be pointless."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    runtime: Runtime  # set by install() on a subclass for each app
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        runtime = self.runtime
+        # Raised here, a Misconfigured ends the start-up; in a signal or in start() it would be swallowed or retried.
+        runtime.prepare_worker()
+        self.guard = Guard(runtime, consumer)
+        self.guard.attach()
+        consumer.safeserial_guard = self.guard
+        self._renewal: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """After each connect: learn queues from subscriptions, and keep leases alive."""
+        if not compression.is_bounded():
+            raise Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
+        self.guard.attach_task_consumer()
+        if self._renewal is None:
+            self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.renew)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the bootstep protocol
+        """Stop renewing; leases that are left run out."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None

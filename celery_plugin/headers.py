@@ -1,0 +1,185 @@
+"""Which headers of a task message are signed, which are dropped, and what a header may look like.
+
+Every header present at publish is bound to the envelope, except the few that brokers add on the way and tracing
+headers that carry no authority. This module computes views of untrusted mappings; it has no state and does no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from celery.utils.time import maybe_iso8601
+
+from safeserial.envelope import bound_digest
+from safeserial.errors import Forbidden, Malformed, Reason
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["bound_headers", "check", "deliverable", "is_transport", "known_headers"]
+
+# Added or changed by brokers, delays and dead-lettering; they reach nobody behind the guard.
+_TRANSPORT = frozenset(
+    {"redelivered", "delivery_tag", "compression", "x-death", "x-delivery-count", "x-opt-sequence-number"}
+)
+_TRANSPORT_PREFIXES = ("x-first-death-", "x-last-death-")
+# Context of tracing systems: task code may read it, nothing in Celery acts on it.
+_TRACING = frozenset({"traceparent", "tracestate", "baggage"})
+_TRACING_PREFIXES = ("sentry-",)
+
+# The headers Celery's protocol 2 knows (celery/app/amqp.py, as_task_v2).
+_KNOWN = (
+    "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id",
+    "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers",
+    "stamps",
+)  # fmt: skip
+
+_MAX_ID_CHARS = 255
+
+
+def is_transport(name: str) -> bool:
+    """Whether a header belongs to the transport, so that it is neither signed nor passed on."""
+    return name in _TRANSPORT or name.startswith(_TRANSPORT_PREFIXES)
+
+
+def _is_tracing(name: str) -> bool:
+    return name in _TRACING or name.startswith(_TRACING_PREFIXES)
+
+
+def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object]) -> bytes:
+    """Digest of everything beside the body that can act.
+
+    Args:
+        headers: The message's headers, at publish or at receipt.
+        properties: Message properties; ``reply_to`` and ``correlation_id`` are bound, under names that no header
+            can have by accident. Empty and absent are one, because AMQP makes no difference.
+
+    Raises:
+        Refused: A header is something that JSON cannot carry exactly (``bad-task-header``).
+    """
+    view: dict[str, object] = {}
+    for name, value in headers.items():
+        if type(name) is not str:
+            raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
+        if not is_transport(name) and not _is_tracing(name):
+            view[name] = value
+    for name in ("reply_to", "correlation_id"):
+        view[f"@{name}"] = properties.get(name) or ""
+    return bound_digest(view)
+
+
+def deliverable(headers: Mapping[str, object]) -> dict[str, object]:
+    """The headers that a worker gets to see of a message whose binding has been verified."""
+    return {name: value for name, value in headers.items() if not is_transport(name)}
+
+
+def known_headers(headers: Mapping[str, object]) -> dict[str, object]:
+    """Only the headers that Celery's protocol 2 has; for messages whose headers nobody signed."""
+    return {name: headers[name] for name in _KNOWN if name in headers}
+
+
+def _text(value: object) -> bool:
+    return type(value) is str and 0 < len(value) <= _MAX_ID_CHARS
+
+
+def _optional_text(value: object) -> bool:
+    return value is None or type(value) is str
+
+
+def _optional_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 1 << 31)
+
+
+def _time(value: object) -> bool:
+    if value is None:
+        return True
+    if type(value) is not str:
+        return False
+    try:
+        maybe_iso8601(value)
+    except Exception:  # noqa: BLE001 - whatever the parser says of hostile text, it is no time
+        return False
+    return True
+
+
+def _seconds(value: object) -> bool:
+    return value is None or (type(value) in {int, float} and 0 <= value < 1 << 31)  # type: ignore[operator]
+
+
+def _timelimit(value: object) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_seconds, value)))
+
+
+def _names(value: object) -> bool:
+    return value is None or (isinstance(value, (list, tuple)) and all(type(item) is str for item in value))
+
+
+def _mapping(value: object) -> bool:
+    return value is None or (isinstance(value, dict) and all(type(name) is str for name in value))
+
+
+def _flag(value: object) -> bool:
+    return value is None or type(value) is bool
+
+
+# What Celery itself writes. A worker that meets anything else here may raise where nobody catches it.
+_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    ("task", _text, "a task name"),
+    ("id", _text, "a task id"),
+    ("shadow", _optional_text, "text"),
+    ("eta", _time, "an ISO 8601 time"),
+    ("expires", _time, "an ISO 8601 time"),
+    ("group", _optional_text, "text"),
+    ("group_index", _optional_count, "a count"),
+    ("retries", _optional_count, "a count"),
+    ("timelimit", _timelimit, "two numbers of seconds"),
+    ("root_id", _optional_text, "text"),
+    ("parent_id", _optional_text, "text"),
+    ("argsrepr", _optional_text, "text"),
+    ("kwargsrepr", _optional_text, "text"),
+    ("origin", _optional_text, "text"),
+    ("ignore_result", _flag, "true or false"),
+    ("replaced_task_nesting", _optional_count, "a count"),
+    ("stamped_headers", _names, "a list of names"),
+    ("stamps", _mapping, "a mapping"),
+)
+
+
+def check(headers: object) -> dict[str, object]:
+    """Refuse headers that a worker could not survive, whoever wrote them.
+
+    Returns:
+        The headers, as a mapping with text names.
+
+    Raises:
+        Refused: ``bad-task-header``, naming the header.
+    """
+    if not isinstance(headers, dict):
+        raise Malformed(Reason.BAD_TASK_HEADER, None, "the headers are not a mapping")
+    for name in headers:
+        if type(name) is not str:
+            raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
+    for name, accepts, wanted in _CHECKS:
+        if not accepts(headers.get(name)):
+            raise Malformed(Reason.BAD_TASK_HEADER, None, f"{name} is not {wanted}: {safe_repr(headers.get(name), 60)}")
+    if headers.get("retries") is None and "retries" in headers:
+        raise Malformed(Reason.BAD_TASK_HEADER, None, "retries is not a count: None")
+    return headers
+
+
+def reply_address(properties: object) -> dict[str, object]:
+    """The properties that a worker gets to see: where to answer, and how urgent the message was."""
+    if not isinstance(properties, dict):
+        raise Malformed(Reason.BAD_TASK_HEADER, None, "the properties are not a mapping")
+    seen: dict[str, object] = {}
+    for name in ("reply_to", "correlation_id"):
+        value = properties.get(name)
+        if value is not None and type(value) is not str:
+            raise Forbidden(Reason.BAD_TASK_HEADER, None, f"{name} is not text")
+        if value is not None:
+            seen[name] = value
+    priority = properties.get("priority")
+    if type(priority) is int and 0 <= priority <= 255:
+        seen["priority"] = priority
+    return seen

@@ -1,0 +1,252 @@
+"""How a message of each trust level becomes a delivery: the guard's judging, without its consequences.
+
+The order is the gateway's: count, authenticate, type, bind, expand, judge. Three lanes::
+
+    sealed          our content type; header, queue and id bound; arguments judged in their signed format
+    sealed+legacy   unsigned stock JSON or pickle of named tasks, until a date (dual reading while producers move)
+    data-only       unsigned plain JSON or msgpack for tasks that opted in; headers built anew, no wishes
+
+Which lanes are open is a fact about the queue, and the queue comes from the consumer, never from the message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from celery_plugin import headers as heads
+from celery_plugin import wishes
+from celery_plugin.codec import CONTENT_TYPE
+from celery_plugin.legacy import from_kombu_json
+from celery_plugin.request import OpenedMessage, SealedBody
+from safeserial.envelope import is_sealed, split_sections
+from safeserial.errors import Forbidden, Malformed, Reason
+from safeserial.formats import Judged, codec
+from safeserial.formats.json import load_untrusted_json
+from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.gateway import format_name
+from safeserial.limits import Limits
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from celery_plugin.guard import Guard
+    from celery_plugin.runtime import Runtime
+    from safeserial.envelope import Claims, Key
+
+__all__ = ["Delivery", "judge"]
+
+_JSON_TYPES = frozenset({"application/json"})
+_MSGPACK_TYPES = frozenset({"application/x-msgpack", "application/msgpack"})
+_PICKLE_TYPES = frozenset({"application/x-python-serialize"})
+
+
+@dataclass
+class Delivery:
+    """One message on its way through the guard, and what is known of it so far.
+
+    Attributes:
+        message: As the broker delivered it.
+        queue: Name of the queue, from the consumer.
+        claims: Once authenticated.
+        key: Once authenticated.
+        bound: Whether the headers were verified to be the sender's; only then may a refusal be told to the sender.
+        claim_id: What execution is claimed under.
+        expires_at_ms: Until when a copy could be played again.
+    """
+
+    guard: Guard
+    message: Any
+    queue: str
+    started_ns: int
+    claims: Claims | None = None
+    key: Key | None = None
+    bound: bool = False
+    claim_id: str = ""
+    expires_at_ms: int = 0
+    task: str | None = None
+    task_id: str | None = None
+    headers: dict[str, object] = field(default_factory=dict)
+    properties: dict[str, object] = field(default_factory=dict)
+    delivery_info: dict[str, object] = field(default_factory=dict)
+    wishes: dict[str, object] = field(default_factory=lambda: dict(wishes.NOTHING))
+    claimed: bool = False
+    finished: bool = False
+    put_backs: int = 0
+
+    @property
+    def body(self) -> bytes:
+        """The raw body as bytes, whatever the transport made of it."""
+        body = self.message.body
+        if isinstance(body, bytes):
+            return body
+        if isinstance(body, (bytearray, memoryview)):
+            return bytes(body)
+        return str(body).encode("utf-8", "surrogatepass") if isinstance(body, str) else b""
+
+
+def judge(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
+    """Judge one message and return what Celery may see of it.
+
+    Raises:
+        Refused: With the reason of the first check that failed.
+    """
+    message = delivery.message
+    raw_headers = message.headers
+    settings = runtime.settings
+    trust = settings.trust_of(delivery.queue)
+    _count(delivery, runtime)
+    if isinstance(raw_headers, dict):
+        # Known before anything is verified, for the audit log only.
+        delivery.task = raw_headers.get("task") if type(raw_headers.get("task")) is str else None
+        delivery.task_id = raw_headers.get("id") if type(raw_headers.get("id")) is str else None
+    if isinstance(raw_headers, dict) and raw_headers.get("compression") and trust != "sealed+legacy":
+        raise Forbidden(Reason.COMPRESSION_HEADER)
+    if message.errors:
+        raise Malformed(Reason.BAD_COMPRESSED_DATA)
+    if message.content_type == CONTENT_TYPE:
+        return _sealed(delivery, runtime)
+    if trust == "sealed" or is_sealed(delivery.body[:3]):
+        shown = message.content_type if type(message.content_type) is str else None
+        raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(shown, 60)}")
+    if trust == "sealed+legacy":
+        return _legacy(delivery, runtime)
+    return _data_only(delivery, runtime)
+
+
+def _count(delivery: Delivery, runtime: Runtime) -> None:
+    body = delivery.message.body
+    size = len(body) if isinstance(body, (bytes, bytearray, memoryview, str)) else 0
+    ceiling = runtime.policy_for(delivery.queue).limits.max_bytes
+    if size > ceiling:
+        raise Malformed(Reason.TOO_LARGE, None, f"{size} bytes, the limit is {ceiling}")
+
+
+def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
+    message, queue = delivery.message, delivery.queue
+    head = heads.check(message.headers)
+    properties = message.properties if isinstance(message.properties, dict) else {}
+    policy = runtime.policy_for(queue)
+
+    def authenticated(claims: Claims, key: Key) -> None:
+        delivery.claims, delivery.key = claims, key
+        delivery.claim_id = claims.message_id.hex()
+        delivery.expires_at_ms = claims.expires_at_ms
+
+    admitted = runtime.gateway.admit(
+        delivery.body,
+        purpose="tasks",
+        limits=policy.limits,
+        type=str(head["task"]),
+        subject=str(head["id"]),
+        queues=runtime.names_of(queue),
+        bound_headers=lambda: heads.bound_headers(head, properties),
+        on_authenticated=authenticated,
+    )
+    delivery.bound = True
+    wishes_json, arguments = split_sections(admitted.body)
+    delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
+    wishes.authorise(delivery.wishes, admitted.key.grants)
+    judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy)
+    delivery.headers = heads.deliverable(head)
+    return _deliver(delivery, runtime, properties, SealedBody(runtime.key, queue, judged, wishes_json))
+
+
+def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
+    message, queue = delivery.message, delivery.queue
+    rules = runtime.settings.section(queue)
+    head = heads.check(message.headers)
+    task = str(head["task"])
+    if not rules.accepts_legacy(task, runtime.gateway.now_ms()):
+        raise Forbidden(
+            Reason.LEGACY_CLOSED,
+            None,
+            f"legacy_tasks of the queue does not list {safe_repr(task)}, or its date is over",
+        )
+    policy = runtime.policy_for(queue)
+    content_type = message.content_type
+    if content_type in _JSON_TYPES:
+        judged = _legacy_json(delivery, runtime, frozenset(rules.legacy_tasks))
+    elif content_type in _PICKLE_TYPES:
+        judged = runtime.gateway.judge(delivery.body, "pickle", policy=policy)
+    else:
+        raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(content_type, 60)}")
+    delivery.headers = heads.known_headers(head)
+    digest = hashlib.sha256(delivery.body).hexdigest()
+    delivery.claim_id = f"legacy:{head['id']}:{head.get('retries') or 0}:{digest[:32]}"
+    # Until the lane closes, and a day more for clocks: a copy is as good as the original for exactly that long.
+    delivery.expires_at_ms = runtime.gateway.now_ms() if rules.until is None else _day_after_ms(rules.until)
+    body = SealedBody(runtime.key, queue, judged, None, frozenset(rules.legacy_tasks))
+    return _deliver(delivery, runtime, message.properties, body)
+
+
+def _legacy_json(delivery: Delivery, runtime: Runtime, legacy_tasks: frozenset[str]) -> Judged:
+    """Read stock JSON: plain data, and kombu's own tags from a closed table."""
+    value = from_kombu_json(load_untrusted_json(delivery.body, runtime.legacy_limits))
+    if type(value) is not list or len(value) != 3:
+        raise Malformed(Reason.BAD_TASK_BODY, None, "not [args, kwargs, embed]")
+    delivery.wishes = wishes.shaped({**wishes.NOTHING, **value[2]} if type(value[2]) is dict else value[2])
+    wishes.only(delivery.wishes, legacy_tasks)
+    # Re-encoded in our own typed JSON: what crosses to the child has one format and one reader.
+    return Judged("json", codec("json").dumps(value, runtime.policy))
+
+
+def _day_after_ms(day: date) -> int:
+    return ((day - date(1970, 1, 1)).days + 2) * 86_400_000
+
+
+def _data_only(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
+    message, queue = delivery.message, delivery.queue
+    rules = runtime.settings.section(queue)
+    head = heads.check(message.headers)
+    task = str(head["task"])
+    if not rules.accepts_data(task):
+        raise Forbidden(Reason.NOT_OPTED_IN, None, f"add {safe_repr(task)} to the queue's tasks to accept it unsigned")
+    limits = Limits.untrusted()
+    body = delivery.body
+    if len(body) > limits.max_bytes:
+        raise Malformed(Reason.TOO_LARGE, None, f"{len(body)} bytes, the limit for unsigned data is {limits.max_bytes}")
+    if message.content_type in _JSON_TYPES:
+        value = load_untrusted_json(body, limits)
+    elif message.content_type in _MSGPACK_TYPES:
+        value = load_untrusted_msgpack(body, limits)
+    else:
+        raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(message.content_type, 60)}")
+    if type(value) is not list or len(value) != 3 or type(value[0]) is not list or type(value[1]) is not dict:
+        raise Malformed(Reason.BAD_TASK_BODY, None, "not [args, kwargs, embed]")
+    args, kwargs, embed = value
+    if not all(type(name) is str for name in kwargs):
+        raise Malformed(Reason.BAD_TASK_BODY, None, "a keyword is no text")
+    if embed is not None and (type(embed) is not dict or any(wish is not None for wish in embed.values())):
+        # Run here, they would be published under this worker's key.
+        raise Forbidden(Reason.BAD_WISHES, None, "unsigned messages may not ask for callbacks")
+    judged = Judged("json", codec("json").dumps([args, kwargs, []], runtime.policy))
+    # Nothing of the sender's headers survives but the task's name: a chosen id would write another task's result.
+    fresh = str(uuid4())
+    delivery.headers = {
+        "lang": "py", "task": task, "id": fresh, "root_id": fresh, "parent_id": None, "group": None, "retries": 0,
+        "eta": None, "expires": None, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "", "origin": "data-only",
+        "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, "shadow": None,
+        "group_index": None,
+    }  # fmt: skip
+    delivery.claim_id = f"data:{fresh}"
+    delivery.expires_at_ms = runtime.gateway.now_ms() + 1000 * round(runtime.settings.task_ttl_seconds)
+    empty = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
+    return _deliver(delivery, runtime, {}, SealedBody(runtime.key, queue, judged, empty))
+
+
+def _deliver(delivery: Delivery, runtime: Runtime, properties: Any, body: SealedBody) -> OpenedMessage:
+    delivery.task, delivery.task_id = str(delivery.headers["task"]), str(delivery.headers["id"])
+    if delivery.task not in runtime.app.tasks:
+        raise Forbidden(Reason.UNKNOWN_TASK, None, safe_repr(delivery.task))
+    delivery.properties = heads.reply_address(properties)
+    # Not the message's own: on virtual transports it is the sender's text, and a retry is published to it.
+    info = delivery.message.delivery_info
+    delivery.delivery_info = {
+        "exchange": "",
+        "routing_key": delivery.queue,
+        "redelivered": bool(isinstance(info, dict) and info.get("redelivered")),
+    }
+    return OpenedMessage(delivery, body)

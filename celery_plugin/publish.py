@@ -1,0 +1,231 @@
+"""Sealing at publish: whatever task, by name or by class, with whatever serializer, leaves this app in an envelope.
+
+Celery's sender is left as it is; it is given a producer that seals. At ``Producer.publish`` every signal receiver has
+run, and headers, properties, exchange and routing key are what the broker will get, so that is where they are bound.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from celery.app.amqp import AMQP
+from celery.utils.time import maybe_iso8601
+from kombu.common import Broadcast
+from kombu.entity import Exchange
+
+from celery_plugin import wishes
+from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
+from celery_plugin.headers import bound_headers
+from safeserial.envelope import pack_sections
+from safeserial.errors import Malformed, Reason, Refused
+from safeserial.formats import codec, codec_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery_plugin.runtime import Runtime
+
+__all__ = ["SealingAMQP", "adopt", "encode_arguments", "seal_task"]
+
+_COMPRESSIONS = {
+    "gzip": "zlib",
+    "zlib": "zlib",
+    "application/x-gzip": "zlib",
+    "zstd": "zstd",
+    "zstandard": "zstd",
+    "application/zstd": "zstd",
+}
+
+
+def encode_arguments(runtime: Runtime, format: str, args: Any, kwargs: Any, parts: list[object]) -> bytes:
+    """Encode the arguments section: ``[args, kwargs, parts]`` in the task's own format."""
+    value: list[Any] = [list(args), dict(kwargs), parts]
+    try:
+        return codec(format).dumps(value, runtime.policy)
+    except Refused as refusal:
+        # Celery passes signatures as arguments (map, starmap, chunks, chord bodies); as data they are dicts.
+        plain = wishes.plain_signatures(value)
+        if plain == value and not _has_signature(value):
+            raise
+        try:
+            return codec(format).dumps(plain, runtime.policy)
+        except Refused:
+            raise refusal from None
+
+
+def _has_signature(value: object) -> bool:
+    return any(True for _ in wishes.embedded_tasks(value))
+
+
+def seal_task(
+    runtime: Runtime,
+    body: Any,
+    headers: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    *,
+    queue: str | None,
+    format: str,
+    compression: str | None,
+) -> bytes:
+    """Seal one protocol 2 body together with the headers it will travel with.
+
+    Raises:
+        Refused: The arguments could not be given back as they are, a header cannot be bound, or no key may seal.
+    """
+    if not isinstance(body, tuple) or len(body) != 3:
+        raise Malformed(Reason.BAD_TASK_BODY, None, "set task_protocol = 2: protocol 1 cannot be bound")
+    args, kwargs, embed = body
+    wishes_json, parts = wishes.fold(embed)
+    arguments = encode_arguments(runtime, format, args, kwargs, parts)
+    return runtime.gateway.seal_body(
+        pack_sections(wishes_json, arguments),
+        format=format,
+        purpose="tasks",
+        type=headers["task"],
+        subject=headers["id"],
+        queue=queue,
+        bound_headers=bound_headers(headers, properties),
+        expires_in=_lifetime(headers, runtime.settings.task_ttl_seconds),
+        compression=compression,
+    )
+
+
+def _lifetime(headers: Mapping[str, Any], ttl_seconds: float) -> float:
+    """Seconds from now until the seal expires: a task may wait for its ETA, and then as long as any other."""
+    eta = headers.get("eta")
+    if eta is None:
+        return ttl_seconds
+    moment = maybe_iso8601(eta)
+    wait = moment.timestamp() - time.time() if moment.tzinfo else 0.0
+    return max(0.0, wait) + ttl_seconds
+
+
+class _SealingProducer:
+    """A producer that seals one body and passes everything else on, ``task-sent`` events among it."""
+
+    def __init__(self, producer: Any, runtime: Runtime, body: object, format: str, compression: str | None, queue: Any):
+        self._producer = producer
+        self._runtime = runtime
+        self._body = body
+        self._format = format
+        self._compression = compression
+        self._queue = queue
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, body: Any, **options: Any) -> Any:
+        if body is not self._body:
+            return self._producer.publish(body, **options)
+        headers = options.pop("headers", None) or {}
+        for taken in ("serializer", "compression", "content_type", "content_encoding"):
+            options.pop(taken, None)
+        blob = seal_task(
+            self._runtime,
+            body,
+            headers,
+            options,
+            queue=self._queue_name(options.get("exchange"), options.get("routing_key")),
+            format=self._format,
+            compression=self._compression,
+        )
+        return self._producer.publish(
+            blob, headers=headers, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING, **options
+        )
+
+    def _queue_name(self, exchange: Any, routing_key: Any) -> str | None:
+        """The queue this goes to, if that can be known; a reader refuses what names none, unless it is told to."""
+        name = exchange.name if isinstance(exchange, Exchange) else exchange
+        if not name:
+            # The anonymous exchange delivers to the queue that the routing key names: no declaration can differ.
+            return routing_key if isinstance(routing_key, str) else None
+        if isinstance(self._queue, Broadcast):
+            return str(self._queue.alias or self._queue.name)
+        if self._queue is not None:
+            return str(self._queue.name)
+        for queue in self._runtime.app.amqp.queues.values():
+            if queue.exchange.name == name and queue.routing_key == routing_key:
+                return str(queue.name)
+        return None
+
+
+class SealingAMQP(AMQP):  # type: ignore[misc]
+    """Celery's AMQP layer of an app with the plugin; :func:`adopt` puts it in place."""
+
+    safeserial: Runtime
+
+    def _create_task_sender(self) -> Any:
+        stock = super()._create_task_sender()
+        runtime = self.safeserial
+
+        def send_task_message(
+            producer: Any,
+            name: str,
+            message: Any,
+            exchange: Any = None,
+            routing_key: Any = None,
+            queue: Any = None,
+            serializer: str | None = None,
+            compression: str | None = None,
+            **options: Any,
+        ) -> Any:
+            conf = self.app.conf
+            target = self.queues[queue] if isinstance(queue, str) else queue
+            if target is None and exchange is None:
+                target = self.default_queue
+            sealing = _SealingProducer(
+                producer,
+                runtime,
+                message[2],
+                _format(serializer, runtime),
+                _compression(compression or conf.task_compression),
+                target,
+            )
+            return stock(
+                sealing,
+                name,
+                message,
+                exchange=exchange,
+                routing_key=routing_key,
+                queue=queue,
+                serializer=NAME,
+                **options,
+            )
+
+        return send_task_message
+
+
+def _format(serializer: str | None, runtime: Runtime) -> str:
+    """The body's format: the task's own ``serializer`` if it is one of ours, else the app's setting."""
+    if serializer is None or serializer == NAME:
+        return str(runtime.settings.format)
+    if serializer in codec_names():
+        return serializer
+    raise Malformed(
+        Reason.FORMAT_NOT_ALLOWED, None, f'serializer={serializer!r}: use "json", "msgpack", "pickle" or "{NAME}"'
+    )
+
+
+def _compression(method: str | None) -> str | None:
+    if method is None:
+        return None
+    known = _COMPRESSIONS.get(method)
+    if known is None:
+        raise Malformed(Reason.COMPRESSION_UNAVAILABLE, None, f'compression={method!r}: use "zlib" or "zstd"')
+    return known
+
+
+def adopt(runtime: Runtime) -> None:
+    """Make ``runtime.app`` publish through :class:`SealingAMQP`, also if its AMQP layer exists already."""
+    app = runtime.app
+    base = type(app.__dict__["amqp"]) if "amqp" in app.__dict__ else None
+    if base is None or base is AMQP:
+        cls: type[SealingAMQP] = type("SealingAMQP", (SealingAMQP,), {"safeserial": runtime})
+    else:
+        cls = type("SealingAMQP", (SealingAMQP, base), {"safeserial": runtime})
+    app.amqp_cls = cls
+    existing = app.__dict__.get("amqp")
+    if existing is not None:
+        existing.__class__ = cls
+        existing.__dict__.pop("send_task_message", None)

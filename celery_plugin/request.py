@@ -1,0 +1,210 @@
+"""Requests that are claimed once and opened once, in the process that runs the task.
+
+What crosses the pool's pipe is :class:`SealedBody`: bytes that were judged in the parent, and names. Celery's tracer
+unpacks it (``args, kwargs, embed = body``) in the process that runs the task, and only there are objects built. Nothing
+that was built is ever pickled again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionWithTraceback
+from celery.worker.request import Request
+from kombu.utils.objects import cached_property
+
+from celery_plugin import runtime as runtimes
+from celery_plugin import wishes
+from safeserial.errors import Malformed, Reason, Refused
+from safeserial.formats import Judged
+from safeserial.gateway import internal_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery_plugin.guard import Delivery, Guard
+
+__all__ = ["OpenedMessage", "SealedBody", "SealedRequestMixin", "sealed_request_class"]
+
+
+class SealedBody:
+    """A judged body that builds itself when Celery's tracer unpacks it, once.
+
+    Args:
+        app_key: Which installed runtime opens it (several apps may live in one process).
+        queue: The queue it was consumed from; its policy may differ.
+        judged: The arguments section, judged.
+        wishes_json: The wishes section, or ``None`` where the judged value is the whole stock body (legacy).
+        legacy_tasks: For legacy bodies, the tasks its wishes may name.
+    """
+
+    __slots__ = ("app_key", "judged", "legacy_tasks", "queue", "wishes_json")
+
+    def __init__(
+        self,
+        app_key: str,
+        queue: str,
+        judged: Judged,
+        wishes_json: bytes | None,
+        legacy_tasks: frozenset[str] = frozenset(),
+    ) -> None:
+        self.app_key = app_key
+        self.queue = queue
+        self.judged = judged
+        self.wishes_json = wishes_json
+        self.legacy_tasks = legacy_tasks
+
+    def __reduce__(self) -> tuple[type[SealedBody], tuple[object, ...]]:
+        return SealedBody, (self.app_key, self.queue, self.judged, self.wishes_json, self.legacy_tasks)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            opened = self.open()
+        except Refused as refusal:
+            return iter((_RefusedArguments(refusal), {}, dict(wishes.NOTHING)))
+        except Exception as error:  # noqa: BLE001 - the tracer has no handler at this point: a worker would hang or die
+            return iter((_RefusedArguments(internal_error(error)), {}, dict(wishes.NOTHING)))
+        return iter(opened)
+
+    def open(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Build the arguments; called where the task runs.
+
+        Returns:
+            ``(args, kwargs, embed)`` as Celery's protocol 2 has them.
+
+        Raises:
+            Refused: A constructor raised, or the value is not a task body.
+        """
+        runtime = runtimes.find(self.app_key)
+        value = runtime.gateway.build(self.judged, policy=runtime.policy_for(self.queue))
+        if not isinstance(value, (list, tuple)) or len(value) != 3:
+            raise Malformed(Reason.BAD_TASK_BODY, None, "not three items")
+        args, kwargs, last = value
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise Malformed(Reason.BAD_TASK_BODY, None, "arguments are not a list and a mapping")
+        if not all(type(name) is str for name in kwargs):
+            raise Malformed(Reason.BAD_TASK_BODY, None, "a keyword is no text")
+        if self.wishes_json is None:
+            embed = wishes.shaped({**wishes.NOTHING, **last} if isinstance(last, dict) else last)
+            wishes.only(embed, self.legacy_tasks)
+        else:
+            if not isinstance(last, list):
+                raise Malformed(Reason.BAD_TASK_BODY, None, "the parts are not a list")
+            embed = wishes.unfold(wishes.parse(self.wishes_json, runtime.wish_limits), last)
+        return args, kwargs, embed
+
+
+class _RefusedArguments:
+    """Arguments that could not be built: the task fails with the refusal when it is called with them."""
+
+    def __init__(self, refusal: Refused) -> None:
+        refusal.opening = True  # type: ignore[attr-defined]  # the parent quarantines what carries this mark
+        self._refusal = refusal
+
+    def __iter__(self) -> Iterator[Any]:
+        raise self._refusal
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return f"<refused: {self._refusal.code}>"
+
+
+class OpenedMessage:
+    """What Celery gets to see of a message that the guard let through. The original stays as the broker sent it.
+
+    A view, because kombu puts the original back on the queue when it is requeued.
+    """
+
+    def __init__(self, delivery: Delivery, body: SealedBody) -> None:
+        self._original = delivery.message
+        self.delivery = delivery
+        self.headers = delivery.headers
+        self.properties = delivery.properties
+        self.delivery_info = delivery.delivery_info
+        self.body = body
+        # The consumer's process sees wishes, never arguments. Unpacked by Request.__init__ and for failures.
+        self.payload = ((), {}, delivery.wishes)
+        # Without a content type the tracer takes the body as it is, and unpacks it.
+        self.content_type = None
+        self.content_encoding = None
+
+    def decode(self) -> tuple[object, ...]:
+        """What Celery takes for the decoded body: wishes without arguments."""
+        return self.payload
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+
+class SealedRequestMixin(Request):  # type: ignore[misc]
+    """A request that may run only with a claim. Mixed in front of each task's own request class."""
+
+    _safeserial_put_back = False
+
+    @property
+    def _delivery(self) -> Delivery:
+        delivery: Delivery = self._message.delivery
+        return delivery
+
+    @property
+    def _guard(self) -> Guard:
+        return self._delivery.guard
+
+    def revoked(self) -> bool:
+        """Asked after ETA and rate limits, right before execution: claim it, or do not run it."""
+        if self._safeserial_put_back or super().revoked():
+            return True
+        return not self._guard.claim(self, self._delivery)
+
+    def acknowledge(self) -> None:
+        """Finish the claim, then acknowledge."""
+        if not self.acknowledged:
+            # Before the broker forgets the message: a crash in between must not leave a copy runnable.
+            self._guard.finish(self._delivery)
+        super().acknowledge()
+
+    def reject(self, requeue: bool = False) -> None:
+        """Finish the claim, or give it back if the message goes back, then reject."""
+        if not self.acknowledged:
+            if requeue:
+                self._guard.release(self._delivery)
+            else:
+                self._guard.finish(self._delivery)
+        super().reject(requeue)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Record what could not be built in the process that was to run it; then as Celery does."""
+        exc = exc_info.exception
+        if isinstance(exc, ExceptionWithTraceback):
+            exc = exc.exc
+        if isinstance(exc, Refused) and getattr(exc, "opening", False):
+            self._guard.record_late(self._delivery, exc)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    @cached_property
+    def _payload(self) -> tuple[Any, Any, Any]:
+        """The wishes for failures that only this process can report: a lost worker, a hard time limit, a revoke."""
+        embed = self._delivery.wishes
+        if not wishes.has_parts(embed):
+            return (), {}, embed
+        try:
+            return self._body.open()  # type: ignore[no-any-return]
+        except Refused as refusal:
+            self._guard.record_late(self._delivery, refusal)
+            return (), {}, dict(wishes.NOTHING)
+
+    def _retry_worker_lost(self, exc: Any, exc_info: Any) -> Any:
+        # The retry republishes the arguments, which this process deliberately does not have.
+        args, kwargs, _ = self._body.open()
+        self._request_dict["args"], self._request_dict["kwargs"] = args, kwargs
+        self.__dict__.pop("_context", None)
+        return super()._retry_worker_lost(exc, exc_info)
+
+
+def sealed_request_class(base: type) -> type:
+    """The task's own request class with the claim in front of it."""
+    if issubclass(base, SealedRequestMixin):
+        return base
+    return type(f"Sealed{base.__name__}", (SealedRequestMixin, base), {})

@@ -1,0 +1,192 @@
+"""Sealed results: what a reader gets is what a worker with a key wrote, for the task it asked about.
+
+The purpose is ``results``, so a result cannot pass for a task and a task not for a result. Each is bound to its task
+id, chord parts to their group as well; a reader that asked for one id refuses another's. Mixed over Celery's own
+key-value backends, which keep their storage and notification as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from celery.app.backends import by_url
+from celery.backends.base import COMPRESSED_PAYLOAD_MAGIC, BaseKeyValueStoreBackend
+from kombu.exceptions import EncodeError
+from kombu.utils.encoding import bytes_to_str, ensure_bytes
+
+from celery_plugin import codec, wishes
+from celery_plugin import runtime as runtimes
+from safeserial.envelope import bound_digest
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
+from safeserial.formats import codec as format_codec
+from safeserial.gateway import internal_error, refusal_event
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery_plugin.runtime import Runtime
+
+__all__ = ["SealedBackendMixin", "make"]
+
+PURPOSE = "results"
+_RESULT, _CHORD_PART, _GROUP, _PROBE = "celery.result", "celery.chord-part", "celery.group", "celery.probe"
+
+_group: ContextVar[str | None] = ContextVar("safeserial_chord_group", default=None)
+_expected: ContextVar[str | None] = ContextVar("safeserial_expected_result", default=None)
+
+
+@contextmanager
+def _set(variable: ContextVar[str | None], value: str) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
+    """Seals what a key-value result backend stores and opens what it reads."""
+
+    safeserial: Runtime
+
+    # -- writing
+
+    def encode(self, data: Any) -> bytes:
+        """Seal one thing that Celery stores; what it is shows in its shape (celery/backends/base.py, redis.py)."""
+        kind, subject, bound = self._kind_of(data)
+        runtime = self.safeserial
+        try:
+            body = format_codec(runtime.settings.format).dumps(wishes.plain_signatures(data), runtime.policy)
+            return runtime.gateway.seal_body(
+                body,
+                format=runtime.settings.format,
+                purpose=PURPOSE,
+                type=kind,
+                subject=subject,
+                bound_headers=bound,
+                expires_in=runtime.settings.result_ttl_seconds,
+            )
+        except Refused as refusal:
+            # Celery's tracer turns this, and only this, into a failure of the task instead of an internal error.
+            raise EncodeError(str(refusal)) from refusal
+
+    def _kind_of(self, data: Any) -> tuple[str, str | None, bytes | None]:
+        if isinstance(data, dict) and "status" in data and "task_id" in data:
+            return _RESULT, str(data["task_id"]), None
+        group = _group.get()
+        if group is not None and isinstance(data, list) and len(data) == 4:
+            return _CHORD_PART, str(data[1]), bound_digest({"group": group})
+        if isinstance(data, dict) and set(data) == {"result"}:
+            return _GROUP, None, None
+        return _PROBE, None, None
+
+    # -- reading
+
+    def decode(self, payload: Any) -> Any:
+        """Open one stored thing.
+
+        Raises:
+            Refused: It was not written by a worker with a key, or for another task. One audit event is emitted.
+        """
+        if payload is None:
+            return None
+        data = ensure_bytes(payload)
+        runtime = self.safeserial
+        started = time.perf_counter_ns()
+        try:
+            if data.startswith(COMPRESSED_PAYLOAD_MAGIC):
+                raise Forbidden(Reason.COMPRESSION_HEADER, None, "results are compressed inside the envelope")
+            return self._open(data)
+        except Refused as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - totality, as in the gateway
+            refusal = internal_error(error)
+        runtime.audit.emit(
+            refusal_event(
+                refusal,
+                data,
+                time_ms=runtime.gateway.now_ms(),
+                started_ns=started,
+                claims=None,
+                kid=None,
+                policy_digest=runtime.policy.digest,
+                message_id=_expected.get(),
+                origin="result-backend",
+            )
+        )
+        raise refusal
+
+    def _open(self, data: bytes) -> Any:
+        gateway = self.safeserial.gateway
+        admitted = gateway.admit(data, purpose=PURPOSE)
+        claims = admitted.claims
+        value = gateway.build(gateway.judge(admitted.body, admitted.format))
+        expected, group = _expected.get(), _group.get()
+        if claims.type == _RESULT:
+            if not isinstance(value, dict) or value.get("task_id") != claims.subject:
+                raise Forbidden(Reason.RESULT_MISMATCH, None, "the stored id is not the signed one")
+            if expected is not None and claims.subject != expected:
+                raise Forbidden(Reason.RESULT_MISMATCH, None, f"sealed for {safe_repr(claims.subject)}")
+        elif claims.type == _CHORD_PART:
+            if group is None or claims.bound_headers != bound_digest({"group": group}) or expected is not None:
+                raise Forbidden(Reason.RESULT_MISMATCH, None, "a chord part of another group")
+            if not isinstance(value, list) or len(value) != 4 or value[1] != claims.subject:
+                raise Malformed(Reason.RESULT_MISMATCH, None, "not a chord part")
+        elif expected is not None or claims.type != _GROUP:
+            raise Forbidden(Reason.RESULT_MISMATCH, None, f"a {safe_repr(claims.type)} where a result was expected")
+        return value
+
+    def _get_task_meta_for(self, task_id: Any) -> Any:
+        with _set(_expected, bytes_to_str(task_id)):
+            return super()._get_task_meta_for(task_id)
+
+    def _mget_to_results(self, values: Any, keys: Any, READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES) -> Any:  # noqa: N803
+        # As Celery's, but each value is opened for the id whose key it stood under.
+        pairs = (
+            ((self._strip_prefix(key), value) for key, value in values.items())
+            if hasattr(values, "items")
+            else ((bytes_to_str(keys[index]), value) for index, value in enumerate(values))
+        )
+        ready = {}
+        for task_id, value in pairs:
+            if value is None:
+                continue
+            with _set(_expected, task_id):
+                meta = self.decode_result(value)
+            if meta["status"] in READY_STATES:
+                ready[task_id] = meta
+        return ready
+
+    def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> Any:
+        """As Celery's; parts are sealed and opened for their group."""
+        group = getattr(request, "group", None)
+        if not group:
+            return super().on_chord_part_return(request, state, result, **kwargs)
+        with _set(_group, str(group)):
+            return super().on_chord_part_return(request, state, result, **kwargs)
+
+    def exception_to_python(self, exc: Any) -> Any:
+        """As Celery's, but never a SystemExit or KeyboardInterrupt: those would end the caller."""
+        rebuilt = super().exception_to_python(exc)
+        if isinstance(rebuilt, BaseException) and not isinstance(rebuilt, Exception):
+            raise Forbidden(Reason.FORGED_EXCEPTION, None, safe_repr(type(rebuilt).__name__))
+        return rebuilt
+
+
+def make(app: Any, url: str | None = None, **options: Any) -> Any:
+    """Celery's entry point for ``safeserial+SCHEME://``: the sealed form of that scheme's backend.
+
+    Raises:
+        Misconfigured: The plugin is not installed on this app, or the scheme has no key-value backend.
+    """
+    base, inner_url = by_url(url, app.loader)
+    if not isinstance(base, type) or not issubclass(base, BaseKeyValueStoreBackend):
+        raise Misconfigured("this backend cannot be sealed in this release", "app.conf", "result_backend")
+    runtime = runtimes.of_app(app)
+    cls = type(f"Sealed{base.__name__}", (SealedBackendMixin, base), {"safeserial": runtime})
+    codec.ensure_registered()
+    return cls(app=app, url=inner_url, **options)

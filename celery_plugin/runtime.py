@@ -1,0 +1,168 @@
+"""The runtime: one installed app's settings, gateway and stores, made when first needed in each process.
+
+``install()`` runs at import time of the user's module, when task modules may not be importable yet; so nothing here is
+resolved before it is asked for, and a worker asks for everything at start-up (:meth:`Runtime.prepare_worker`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from celery_plugin import settings as plugin_settings
+from safeserial.errors import Misconfigured
+from safeserial.gateway import Gateway
+from safeserial.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from safeserial.config import Settings
+
+    from safeserial.audit import ClaimStore, Quarantine, Sink
+    from safeserial.envelope import Keyring
+    from safeserial.policy import Policy
+
+__all__ = ["Runtime", "find", "of_app", "register"]
+
+_runtimes: dict[str, Runtime] = {}
+
+
+def register(runtime: Runtime) -> None:
+    """Remember an installed runtime under its key; forked pool processes inherit it, spawned ones install again."""
+    _runtimes[runtime.key] = runtime
+
+
+def find(key: str) -> Runtime:
+    """The runtime with this key in this process.
+
+    Raises:
+        Misconfigured: No such app was installed here.
+    """
+    runtime = _runtimes.get(key)
+    if runtime is None:
+        raise Misconfigured("this process runs tasks of an app on which celery_plugin.install() was not called")
+    return runtime
+
+
+def of_app(app: Any) -> Runtime:
+    """The runtime installed on this app.
+
+    Raises:
+        Misconfigured: ``install()`` was not called on it.
+    """
+    for runtime in _runtimes.values():
+        if runtime.app is app:
+            return runtime
+    raise Misconfigured("call celery_plugin.install(app, ...) on this app first", "app.conf", "result_backend")
+
+
+class Runtime:
+    """What one app's plugin works with. Public attributes are made once and shared by its threads.
+
+    Args:
+        app: The Celery app.
+        options: Settings given as keyword arguments to ``install()``; may hold objects.
+        clock: For tests; the time in seconds since the epoch.
+    """
+
+    def __init__(self, app: Any, *, options: dict[str, object], clock: Callable[[], float] | None = None) -> None:
+        self.app = app
+        self.key = f"{app.main or 'app'}:{len(_runtimes)}"
+        self._options = options
+        self._clock = clock
+        self._names: dict[str, tuple[str | None, ...]] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The merged settings: file, ``app.conf``, arguments, environment."""
+        return plugin_settings.load(self.app, self._options)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What may be built from a message of a queue with no policy of its own."""
+        return self.settings.policy
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys."""
+        return self.settings.open_keyring()
+
+    @cached_property
+    def audit(self) -> Sink:
+        """Where audit events go."""
+        return self.settings.open_sinks()
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """Where refused messages are kept."""
+        return self.settings.open_quarantine()
+
+    @cached_property
+    def claims(self) -> ClaimStore:
+        """Where executions are claimed."""
+        return self.settings.open_claims()
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The gateway under the app's own policy."""
+        settings = self.settings
+        options: dict[str, Any] = {} if self._clock is None else {"clock": self._clock}
+        return Gateway(
+            keyring=self.keyring,
+            policy=self.policy,
+            audit=self.audit,
+            context=settings.context.encode(),
+            audience=settings.audience,
+            compression=settings.compression,
+            compression_min_bytes=settings.compression_min_bytes,
+            **options,
+        )
+
+    @cached_property
+    def wish_limits(self) -> Limits:
+        """Ceilings of the wishes section: plain JSON, but from an authenticated sender."""
+        limits = self.policy.limits
+        return replace(Limits.untrusted(), max_bytes=limits.max_raw_bytes, max_raw_bytes=limits.max_raw_bytes,
+                       max_depth=limits.max_depth, max_nodes=limits.max_nodes,
+                       max_string_bytes=limits.max_string_bytes)  # fmt: skip
+
+    @cached_property
+    def legacy_limits(self) -> Limits:
+        """Ceilings of unsigned stock JSON on a ``sealed+legacy`` queue: the app's own sizes, strict numbers."""
+        return replace(self.policy.limits, allow_nan=False)
+
+    def policy_for(self, queue: str) -> Policy:
+        """The policy of one queue: the app's, and what the queue's own settings add."""
+        return self.settings.policy_for(queue)
+
+    def names_of(self, queue: str) -> tuple[str | None, ...]:
+        """Names under which messages consumed from this queue may have been sealed.
+
+        Its own, and the queue it is a declared alias of (dead-letter and delay queues); the alias of ``"*"`` admits
+        messages whose sender could not know the queue, because it published to an exchange.
+        """
+        found = self._names.get(queue)
+        if found is None:
+            other = self.settings.queue_aliases.get(queue, queue)
+            found = self._names[queue] = (queue, None if other == "*" else other)
+        return found
+
+    def prepare_worker(self) -> None:
+        """Make everything a worker needs, so that what is wrong is said at start-up.
+
+        Raises:
+            Misconfigured: A setting, key or policy entry cannot be used.
+        """
+        plugin_settings.check_app(self.app)
+        self.settings.resolve()
+        _ = self.keyring, self.gateway, self.audit, self.quarantine, self.claims
+
+    def seal_value(self, value: object) -> bytes:
+        """Seal one value for purpose ``data``; for the kombu serializer."""
+        return self.gateway.seal(value, format=self.settings.format, purpose="data")
+
+    def open_value(self, data: bytes, purpose: str) -> object:
+        """Open one value for ``purpose``; for the kombu serializer."""
+        return self.gateway.open(data, purpose=purpose)

@@ -1,0 +1,80 @@
+"""The plugin's settings inside Celery's: what is read from ``app.conf``, and what is set there.
+
+``safeserial_*`` keys (``CELERY_SAFESERIAL_*`` under Django's namespace) are one layer of :mod:`safeserial.config`. The
+keys of Celery that decide what is decoded, and by whom, are set here and checked again when a worker starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safeserial.config import Settings
+
+from celery_plugin.codec import NAME
+from safeserial.errors import Misconfigured
+
+__all__ = ["apply", "check_app", "load", "result_backend"]
+
+_PREFIX = "safeserial_"
+_BACKENDS = {"redis", "rediss", "cache+memory"}
+
+
+def load(app: Any, options: dict[str, object]) -> Settings:
+    """Merge file, ``app.conf``, arguments and environment."""
+    conf = {}
+    for name in list(app.conf):
+        if isinstance(name, str) and name.lower().startswith(_PREFIX):
+            conf[name.lower()[len(_PREFIX) :]] = app.conf[name]
+    return Settings.load(conf=conf, arguments=options)
+
+
+def apply(app: Any) -> None:
+    """Set what Celery must be set to, whatever the user's configuration says."""
+    conf = app.conf
+    conf.task_serializer = NAME
+    conf.result_serializer = NAME
+    conf.accept_content = [NAME]
+    conf.result_accept_content = [NAME]
+    # The entry point says the same where the distribution is installed, and not where it runs from a checkout.
+    app.loader.override_backends = {**app.loader.override_backends, NAME: "celery_plugin.results:make"}
+    backend = conf.result_backend
+    if isinstance(backend, str):
+        conf.result_backend = result_backend(backend)
+
+
+def result_backend(url: str) -> str:
+    """The URL of the sealed form of a result backend.
+
+    Raises:
+        Misconfigured: Results in this backend cannot be sealed yet.
+    """
+    if url in {"", "disabled", "disabled://"} or url.startswith(f"{NAME}+"):
+        return url
+    scheme = url.partition("://")[0]
+    if scheme in _BACKENDS:
+        return f"{NAME}+{url}"
+    raise Misconfigured(
+        f"results of {scheme!r} cannot be sealed in this release; use redis://, rediss:// or none",
+        file="app.conf",
+        key="result_backend",
+    )
+
+
+def check_app(app: Any) -> None:
+    """Refuse to start a worker whose settings changed back after ``install()``.
+
+    Raises:
+        Misconfigured: Naming the setting, and what it must be.
+    """
+    conf = app.conf
+    for key in ("task_serializer", "result_serializer"):
+        if conf[key] != NAME:
+            raise Misconfigured(f'must be "{NAME}"; install() set it, and it was changed since', "app.conf", key)
+    if list(conf.accept_content) != [NAME]:
+        raise Misconfigured(
+            f'must be ["{NAME}"]: other formats are admitted per queue, with safeserial_queues',
+            "app.conf",
+            "accept_content",
+        )
+    if conf.task_protocol != 2:
+        raise Misconfigured("must be 2: the headers of protocol 1 cannot be bound", "app.conf", "task_protocol")

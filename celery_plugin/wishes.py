@@ -1,0 +1,215 @@
+"""The wishes of a task message (Celery's *embed*: callbacks, errbacks, chain, chord) and how they travel.
+
+A body has two sections. The wishes are data-only JSON, so that the consumer can see which tasks a message will cause
+without opening any argument. Values inside callbacks that plain JSON could not give back stand in the arguments
+section, as numbered parts, and the wishes refer to them: ``{"$part": 3}``. Nothing here builds or resolves anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import orjson
+from celery.canvas import Signature
+
+from safeserial.errors import Forbidden, Malformed, Reason, Refused
+from safeserial.formats.json import load_untrusted_json
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from safeserial.envelope import Grants
+    from safeserial.limits import Limits
+
+__all__ = ["NOTHING", "authorise", "embedded_tasks", "fold", "has_parts", "only", "parse", "plain_signatures", "unfold"]
+
+KEYS = ("callbacks", "errbacks", "chain", "chord")
+NOTHING: dict[str, object] = dict.fromkeys(KEYS)
+_PART = "$part"
+_MAX_NESTING = 100
+_JSON_INT = 1 << 53
+
+
+def fold(embed: object) -> tuple[bytes, list[object]]:
+    """Split the wishes into JSON and the parts that only the arguments section can carry.
+
+    Args:
+        embed: Third item of a protocol 2 body.
+
+    Returns:
+        The JSON, and the parts in the order of their numbers.
+
+    Raises:
+        Refused: ``bad-wishes`` if it is not Celery's mapping, or nested too deep.
+    """
+    if not isinstance(embed, dict) or not set(embed) <= set(KEYS):
+        raise Malformed(Reason.BAD_WISHES, None, f"not a mapping of {', '.join(KEYS)}")
+    parts: list[object] = []
+    folded: dict[str, object] = {}
+    for key in KEYS:
+        value = embed.get(key)
+        folded[key] = [_fold(item, parts, 0) for item in value] if _is_list(value) else _fold(value, parts, 0)
+    return orjson.dumps(folded), parts
+
+
+def _is_signature(value: object) -> bool:
+    return isinstance(value, Signature) or (
+        isinstance(value, dict) and "task" in value and "subtask_type" in value and "options" in value
+    )
+
+
+def _is_list(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    return isinstance(value, (list, tuple))
+
+
+def _fold(value: object, parts: list[object], depth: int) -> object:
+    if depth > _MAX_NESTING:
+        raise Malformed(Reason.BAD_WISHES, None, f"nested more than {_MAX_NESTING} deep")
+    if value is None or type(value) is bool:
+        return value
+    if type(value) is int and -_JSON_INT < value < _JSON_INT:
+        return value
+    if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return _part(value, parts)
+        return value
+    if _is_signature(value):
+        return _fold_signature(value, parts, depth)  # type: ignore[arg-type]
+    if _is_list(value) and value and all(_is_signature(item) for item in value):
+        return [_fold_signature(item, parts, depth) for item in value]
+    return _part(value, parts)
+
+
+def _fold_signature(signature: dict[str, Any], parts: list[object], depth: int) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for key, value in signature.items():
+        if type(key) is not str:
+            raise Malformed(Reason.BAD_WISHES, None, "a signature has a key that is no text")
+        if key == "args" and _is_list(value):
+            out[key] = [_fold(item, parts, depth + 1) for item in value]
+        elif key in {"kwargs", "options"} and isinstance(value, dict) and all(type(name) is str for name in value):
+            out[key] = {name: _fold(item, parts, depth + 1) for name, item in value.items()}
+        else:
+            out[key] = _fold(value, parts, depth + 1)
+    return out
+
+
+def _part(value: object, parts: list[object]) -> dict[str, int]:
+    parts.append(value)
+    return {_PART: len(parts) - 1}
+
+
+def parse(data: bytes, limits: Limits) -> dict[str, object]:
+    """Read the wishes section.
+
+    Raises:
+        Refused: ``bad-wishes`` unless it has exactly the four keys with lists of signatures, or a signature.
+    """
+    try:
+        wishes = load_untrusted_json(data, limits)
+    except Refused as error:
+        raise Malformed(Reason.BAD_WISHES, error.offset, error.reason.value) from None
+    return shaped(wishes)
+
+
+def shaped(wishes: object) -> dict[str, object]:
+    """Refuse wishes that are not exactly Celery's: an unknown key would become part of the request."""
+    if not isinstance(wishes, dict) or set(wishes) != set(KEYS):
+        raise Malformed(Reason.BAD_WISHES, None, f"the keys are not exactly {', '.join(KEYS)}")
+    for key in ("callbacks", "errbacks", "chain"):
+        value = wishes[key]
+        if value is not None and (type(value) is not list or not all(_names_a_task(item) for item in value)):
+            raise Malformed(Reason.BAD_WISHES, None, f"{key} is not a list of signatures")
+    if wishes["chord"] is not None and not _names_a_task(wishes["chord"]):
+        raise Malformed(Reason.BAD_WISHES, None, "chord is not a signature")
+    return wishes
+
+
+def _names_a_task(value: object) -> bool:
+    return isinstance(value, dict) and type(value.get("task")) is str
+
+
+def embedded_tasks(value: object) -> Iterator[str]:
+    """Every task name in a tree of signatures, however deep; iterative, so depth costs no stack."""
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            name = node.get("task")
+            if type(name) is str:
+                yield name
+            stack.extend(node.values())
+        elif isinstance(node, (list, tuple)):
+            stack.extend(node)
+
+
+def has_parts(value: object) -> bool:
+    """Whether a tree of wishes refers to parts in the arguments section."""
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            if _PART in node:
+                return True
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+    return False
+
+
+def authorise(wishes: object, grants: Grants) -> None:
+    """Refuse wishes that name a task which the sender's key may not cause.
+
+    Raises:
+        Refused: ``wish-not-granted``, naming the task.
+    """
+    for name in embedded_tasks(wishes):
+        # A signature of a tuple of tasks has Celery's own name; what it contains is in the walk too.
+        if not grants.admits_embedded(name):
+            raise Forbidden(Reason.WISH_NOT_GRANTED, None, safe_repr(name))
+
+
+def only(wishes: object, tasks: frozenset[str]) -> None:
+    """Refuse wishes that name a task outside ``tasks``; for messages that no key grants anything to."""
+    for name in embedded_tasks(wishes):
+        if name not in tasks:
+            raise Forbidden(Reason.WISH_NOT_GRANTED, None, f"{safe_repr(name)} is not in the queue's legacy_tasks")
+
+
+def unfold(wishes: object, parts: list[object]) -> Any:
+    """Put the parts back into the wishes.
+
+    Raises:
+        Refused: ``bad-wishes`` for a part that does not exist.
+    """
+    if isinstance(wishes, dict):
+        if set(wishes) == {_PART}:
+            number = wishes[_PART]
+            if type(number) is not int or not 0 <= number < len(parts):
+                raise Malformed(Reason.BAD_WISHES, None, "a part is missing")
+            return parts[number]
+        return {key: unfold(value, parts) for key, value in wishes.items()}
+    if isinstance(wishes, list):
+        return [unfold(value, parts) for value in wishes]
+    return wishes
+
+
+def plain_signatures(value: Any, depth: int = 0) -> Any:
+    """Turn Celery signatures inside arguments into the dicts they are, as Celery's own JSON would.
+
+    A task that takes a signature turns it back with ``maybe_signature``; map, starmap and chunks do.
+    """
+    if depth > _MAX_NESTING:
+        raise Malformed(Reason.TOO_DEEP)
+    if isinstance(value, Signature):
+        return {key: plain_signatures(item, depth + 1) for key, item in value.items()}
+    if type(value) is dict:
+        return {key: plain_signatures(item, depth + 1) for key, item in value.items()}
+    if type(value) is list:
+        return [plain_signatures(item, depth + 1) for item in value]
+    if type(value) is tuple:
+        return tuple(plain_signatures(item, depth + 1) for item in value)
+    return value

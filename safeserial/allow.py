@@ -1,0 +1,111 @@
+"""The allow table: the plain data in which a policy tells a judge what may be built.
+
+It stands below both, so that ``minipickle`` never needs to know a Policy and ``policy`` never needs to know an opcode.
+Nothing here resolves, imports or calls anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntFlag
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["EMPTY", "AllowTable", "Arg", "Kind", "Right", "Row", "Signature"]
+
+
+class Right(IntFlag):
+    """What a listed name may be used for. Each right is granted apart; a row with none is useless."""
+
+    REFERENCE = 1  # may stand as a value: a default_factory, a class inside an argument, state or container
+    CALL = 2  # REDUCE, INST, OBJ
+    NEW = 4  # NEWOBJ, NEWOBJ_EX (classes only)
+    BUILD = 8  # a fresh instance takes plain attribute state; the class has no __setattr__ or __setstate__ of its own
+    SETSTATE = 16  # the class's own __setstate__ may be run on a fresh instance (the entry says so)
+    FRESH = 32  # calling it returns a new object that nobody else holds: BUILD and item opcodes may follow
+    LIST = 64  # a fresh instance takes APPEND, APPENDS (a subclass of list or deque)
+    DICT = 128  # a fresh instance takes SETITEM, SETITEMS (a subclass of dict)
+    SET = 256  # a fresh instance takes ADDITEMS (a subclass of set)
+    CLASS = 512  # it is a class, not a function
+    HASHABLE = 1024  # what it makes may be a dict key or set member, at a cost linear in what it was made from
+
+
+class Kind(IntFlag):
+    """Kinds of value an argument pattern can ask for."""
+
+    NONE = 1
+    BOOL = 2
+    INT = 4
+    FLOAT = 8
+    STR = 16
+    BYTES = 32
+    BYTEARRAY = 64
+    TUPLE = 128
+    LIST = 256
+    DICT = 512
+    SET = 1024
+    FROZENSET = 2048
+    INSTANCE = 4096  # made in this stream by NEW or CALL of a listed name
+    BUFFER = 8192
+
+
+class Arg(NamedTuple):
+    """One argument pattern. ``op`` says which of the other fields count.
+
+    op:
+        ``"data"``: any value with no class or function as a value anywhere inside.
+        ``"any"``: any value at all, listed references included.
+        ``"const"``: exactly ``value``, same type and equal.
+        ``"global"``: exactly the listed name ``value`` (``"module:qualname"``).
+        ``"reference"``: any listed name that holds ``Right.REFERENCE``.
+        ``"kind"``: one of ``kinds``, with no class or function inside; ``low``/``high`` bound an int's
+            value, a text's or byte string's length in bytes, a container's item count (inclusive, None = free).
+        ``"chars"``: a str of at most ``high`` bytes, every character of which is in the str ``value``.
+        ``"made-by"``: an instance made in this stream by one of the listed names in the tuple ``value``.
+        ``"tuple"``: a tuple whose items match the Args in the tuple ``value``, one by one.
+    """
+
+    op: str
+    kinds: int = 0
+    low: int | None = None
+    high: int | None = None
+    value: object = None
+
+
+class Signature(NamedTuple):
+    """What a call's positional arguments may be: ``args`` in order, then any number that match ``rest``.
+
+    ``optional`` counts how many of the last ``args`` may be missing.
+    """
+
+    args: tuple[Arg, ...] = ()
+    rest: Arg | None = None
+    optional: int = 0
+
+
+class Row(NamedTuple):
+    """What one listed name may be used for.
+
+    Attributes:
+        name: ``"module:qualname"`` as Python 3 spells it; the judge maps older spellings before it looks.
+        rights: Bits of :class:`Right`.
+        signatures: Accepted shapes of the positional arguments of CALL and NEW, any of which may match.
+            Empty means the default: any number of ``Arg("data")``.
+        keywords: Whether NEWOBJ_EX may pass keyword arguments (``str`` keys, data only).
+        slots: Names of real member descriptors that slot state may set.
+        state: Patterns that BUILD's state may match, any of them; empty means a dict with ``str`` keys that are
+            no dunders (and slot state within ``slots``), with data-only values unless ``state_references``.
+        state_references: Whether instance state may hold listed references.
+    """
+
+    name: str
+    rights: int
+    signatures: tuple[Signature, ...] = ()
+    keywords: bool = False
+    slots: frozenset[str] = frozenset()
+    state: tuple[Arg, ...] = ()
+    state_references: bool = False
+
+
+AllowTable: TypeAlias = Mapping[str, Row]
+
+EMPTY: AllowTable = {}

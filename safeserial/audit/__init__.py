@@ -1,0 +1,42 @@
+"""What happened to refused messages, kept: audit events, where they go, the quarantine, and execution claims.
+
+Nothing here judges a message. It records verdicts that others reached, and keeps the raw bytes so that nothing that was
+refused is lost.
+"""
+
+from __future__ import annotations
+
+from safeserial.audit.claims import ClaimStore, ClaimsUnavailable, MemoryClaims, Outcome, SQLiteClaims
+from safeserial.audit.events import AuditEvent, event_from_refusal
+from safeserial.audit.quarantine import (
+    MemoryQuarantine,
+    Quarantine,
+    QuarantineUnavailable,
+    Quota,
+    Record,
+    SQLiteQuarantine,
+    Totals,
+)
+from safeserial.audit.sinks import JsonLinesSink, LoggingSink, MemorySink, Sink, Tee
+
+__all__ = [
+    "AuditEvent",
+    "ClaimStore",
+    "ClaimsUnavailable",
+    "JsonLinesSink",
+    "LoggingSink",
+    "MemoryClaims",
+    "MemoryQuarantine",
+    "MemorySink",
+    "Outcome",
+    "Quarantine",
+    "QuarantineUnavailable",
+    "Quota",
+    "Record",
+    "SQLiteClaims",
+    "SQLiteQuarantine",
+    "Sink",
+    "Tee",
+    "Totals",
+    "event_from_refusal",
+]

@@ -1,0 +1,541 @@
+"""Keys: who may write, what, and how long. A key is 32 random bytes, its suite, and what it was granted.
+
+A :class:`Key` never shows its material: not in ``repr``, not in an error, not in a pickle. A :class:`Keyring` is
+replaced whole and never changed, so that one message is judged by one set of keys.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from safeserial.envelope.suites import SUITES
+from safeserial.envelope.wire import MAX_TIME_MS, Compression, Format, Suite, is_label
+from safeserial.errors import Forbidden, Misconfigured, Reason, Unauthentic
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from safeserial.envelope.suites import Channel
+    from safeserial.envelope.wire import Claims
+
+__all__ = ["MATERIAL_BYTES", "Grants", "Key", "Keyring"]
+
+MATERIAL_BYTES = 32
+_Member = TypeVar("_Member", Format, Compression)
+_OPS = frozenset({"seal", "open"})
+_SUITE_NAMES = {suite.label: suite for suite in Suite}
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MS = timedelta(milliseconds=1)
+# Contexts and purposes come from settings, so there are few; the bound is for a program that makes up new ones.
+_MAX_CHANNELS = 64
+
+
+def _names(setting: str, value: Iterable[object] | None) -> tuple[str, ...] | None:
+    """Check a list of names; a lone string is refused, because it would be taken letter by letter."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)):
+        raise Misconfigured('write a list, for example ["..."], not one text', key=setting)
+    names: list[str] = []
+    for item in value:
+        if not isinstance(item, str):
+            raise Misconfigured(f"every item must be text, not {safe_repr(item)}", key=setting)
+        names.append(item)
+    return tuple(names)
+
+
+def _check_patterns(setting: str, patterns: tuple[str, ...] | None) -> None:
+    for pattern in patterns or ():
+        if not pattern or "*" in pattern[:-1]:
+            raise Misconfigured(
+                f'{safe_repr(pattern)} is no pattern: write an exact name, or a prefix and one final "*"', key=setting
+            )
+
+
+class _Patterns:
+    """A compiled pattern list: exact names, and prefixes that stood before a final ``*``."""
+
+    __slots__ = ("exact", "prefixes")
+
+    def __init__(self, patterns: tuple[str, ...] | None) -> None:
+        self.exact = frozenset(p for p in patterns or () if not p.endswith("*"))
+        self.prefixes = tuple(p[:-1] for p in patterns or () if p.endswith("*"))
+
+    def match(self, name: str) -> bool:
+        return name in self.exact or name.startswith(self.prefixes)
+
+
+def _members(setting: str, value: Iterable[object] | None, enum: type[_Member]) -> frozenset[_Member] | None:
+    """Turn names and members into a set of members."""
+    if value is None:
+        return None
+    names = {member.label: member for member in enum}
+    found: set[_Member] = set()
+    for item in [value] if isinstance(value, str) else value:
+        member = item if isinstance(item, enum) else names.get(item) if isinstance(item, str) else None
+        if member is None or isinstance(value, str):
+            raise Misconfigured(f"write a list of {', '.join(names)}; not {safe_repr(item)}", key=setting)
+        found.add(member)
+    return frozenset(found)
+
+
+def _positive(setting: str, value: int | None) -> None:
+    if value is not None and (type(value) is not int or not 0 < value <= MAX_TIME_MS):
+        raise Misconfigured("must be a whole number above 0", key=setting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What messages under one key may be. ``None`` leaves a thing open; an empty list admits nothing.
+
+    Attributes:
+        purposes: Purposes, exact.
+        types: Task names and message types, exact or a prefix with a final ``*``: ``"billing.*"``.
+        deny_types: The same, and stronger: what is listed here is refused even where ``types`` or ``embedded`` has it.
+        embedded: Tasks that may be asked for inside a message (callbacks, chains, chords); ``None`` means ``types``.
+        formats: Body formats, by name or as :class:`Format`.
+        compression: Compression methods, by name or as :class:`Compression`. No compression is always granted.
+        max_ttl_seconds: Longest time between issue and expiry.
+        max_bytes: Largest envelope.
+        allow_no_expiry: Whether a message may live forever, ``max_ttl_seconds`` notwithstanding.
+    """
+
+    purposes: frozenset[str] | None = None
+    types: tuple[str, ...] | None = None
+    deny_types: tuple[str, ...] | None = None
+    embedded: tuple[str, ...] | None = None
+    formats: frozenset[Format] | None = None
+    compression: frozenset[Compression] | None = None
+    max_ttl_seconds: int | None = None
+    max_bytes: int | None = None
+    allow_no_expiry: bool = False
+    _open: bool = field(init=False, repr=False, compare=False)
+    _types: _Patterns = field(init=False, repr=False, compare=False)
+    _denied: _Patterns = field(init=False, repr=False, compare=False)
+    _embedded: _Patterns = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the one place where a frozen object is still being made
+        for setting in ("types", "deny_types", "embedded"):
+            patterns = _names(setting, getattr(self, setting))
+            _check_patterns(setting, patterns)
+            put(self, setting, patterns)
+        purposes = _names("purposes", self.purposes)
+        for purpose in purposes or ():
+            if not is_label(purpose):
+                raise Misconfigured("write 1 to 64 characters of [A-Za-z0-9._:-] per purpose", key="purposes")
+        put(self, "purposes", None if purposes is None else frozenset(purposes))
+        put(self, "formats", _members("formats", self.formats, Format))
+        put(self, "compression", _members("compression", self.compression, Compression))
+        _positive("max_ttl_seconds", self.max_ttl_seconds)
+        _positive("max_bytes", self.max_bytes)
+        if type(self.allow_no_expiry) is not bool:
+            raise Misconfigured("must be true or false", key="allow_no_expiry")
+        put(self, "_types", _Patterns(self.types))
+        put(self, "_denied", _Patterns(self.deny_types))
+        put(self, "_embedded", _Patterns(self.embedded))
+        restrictions: tuple[object, ...] = (self.purposes, self.types, self.deny_types, self.formats, self.compression)
+        restrictions += (self.max_ttl_seconds, self.max_bytes)
+        put(self, "_open", all(restriction is None for restriction in restrictions))
+
+    def admits_purpose(self, purpose: str) -> bool:
+        """Whether the key may be used for ``purpose``."""
+        return self.purposes is None or purpose in self.purposes
+
+    def admits_type(self, name: str) -> bool:
+        """Whether the key may send a message of this type, or run this task."""
+        return not self._denied.match(name) and (self.types is None or self._types.match(name))
+
+    def admits_embedded(self, name: str) -> bool:
+        """Whether a message under the key may ask for this task: as callback, in a chain, in a chord."""
+        if self.embedded is None:
+            return self.admits_type(name)
+        return not self._denied.match(name) and self._embedded.match(name)
+
+    def admits_format(self, fmt: Format) -> bool:
+        """Whether the key may send bodies in this format."""
+        return self.formats is None or fmt in self.formats
+
+    def admits_compression(self, method: Compression) -> bool:
+        """Whether the key may send bodies compressed like this."""
+        return method is Compression.NONE or self.compression is None or method in self.compression
+
+    def check(self, claims: Claims, size: int, kid: str) -> None:
+        """Refuse what these grants do not cover. ``seal`` and ``open`` both call it, so a mistake shows at the sender.
+
+        Args:
+            claims: What the message says about itself.
+            size: Length of the whole envelope in bytes.
+            kid: Whose grants these are, for the text.
+
+        Raises:
+            Forbidden: ``EXPIRY_MISSING``, ``PURPOSE_``, ``TYPE_``, ``FORMAT_``, ``COMPRESSION_``, ``TTL_`` or
+                ``SIZE_NOT_GRANTED``, the first that applies in this order.
+        """
+        if not claims.expires_at_ms and not self.allow_no_expiry:
+            raise Forbidden(Reason.EXPIRY_MISSING, None, f"key {kid} has no grant allow_no_expiry")
+        if self._open:
+            return
+        if not self.admits_purpose(claims.purpose):
+            raise Forbidden(Reason.PURPOSE_NOT_GRANTED, None, f'key {kid} has no grant purposes = ["{claims.purpose}"]')
+        if not self.admits_type(claims.type):
+            denied = "denies" if self._denied.match(claims.type) else "does not list"
+            raise Forbidden(Reason.TYPE_NOT_GRANTED, None, f"key {kid} {denied} the type {safe_repr(claims.type)}")
+        if not self.admits_format(claims.format):
+            label = claims.format.label
+            raise Forbidden(Reason.FORMAT_NOT_GRANTED, None, f'key {kid} has no grant formats = ["{label}"]')
+        if not self.admits_compression(claims.compression):
+            label = claims.compression.label
+            raise Forbidden(Reason.COMPRESSION_NOT_GRANTED, None, f'key {kid} has no grant compression = ["{label}"]')
+        if (
+            self.max_ttl_seconds is not None
+            and claims.expires_at_ms
+            and claims.expires_at_ms - claims.issued_at_ms > self.max_ttl_seconds * 1000
+        ):
+            raise Forbidden(Reason.TTL_NOT_GRANTED, None, f"key {kid} grants {self.max_ttl_seconds} seconds")
+        if self.max_bytes is not None and size > self.max_bytes:
+            raise Forbidden(Reason.SIZE_NOT_GRANTED, None, f"key {kid} grants {self.max_bytes} bytes, not {size}")
+
+
+class Key:
+    """One key: immutable, and silent about its material.
+
+    Args:
+        kid: Its id, 1 to 64 characters of ``[A-Za-z0-9._:-]``. It is public: every message carries it.
+        material: 32 random bytes. What looks typed by a person is refused.
+        suite: ``"hs256"``, or the :class:`Suite`. A suite that this release lacks is refused.
+        enabled: Whether it may be used at all.
+        ops: ``"seal"``, ``"open"`` or both.
+        seal_from: Aware date from which it seals; messages issued earlier are refused.
+        seal_until: Aware date until which it seals; messages issued later are refused.
+        open_until: Aware date until which it opens.
+        grants: What its messages may be.
+
+    Raises:
+        Misconfigured: Something of this cannot be; the text names the setting, and never shows the material.
+    """
+
+    __slots__ = (
+        "_channels",
+        "_material",
+        "_open_until_ms",
+        "_seal_from_ms",
+        "_seal_until_ms",
+        "enabled",
+        "grants",
+        "kid",
+        "open_until",
+        "ops",
+        "seal_from",
+        "seal_until",
+        "suite",
+    )
+
+    kid: str
+    suite: Suite
+    enabled: bool
+    ops: frozenset[str]
+    seal_from: datetime | None
+    seal_until: datetime | None
+    open_until: datetime | None
+    grants: Grants
+    _material: bytes
+    _seal_from_ms: int
+    _seal_until_ms: int
+    _open_until_ms: int
+    _channels: dict[tuple[str, bytes], Channel]
+
+    def __init__(
+        self,
+        *,
+        kid: str,
+        material: bytes,
+        suite: str | Suite = Suite.HS256,
+        enabled: bool = True,
+        ops: Iterable[str] = ("seal", "open"),
+        seal_from: datetime | None = None,
+        seal_until: datetime | None = None,
+        open_until: datetime | None = None,
+        grants: Grants | None = None,
+    ) -> None:
+        _check_kid(kid)
+        if type(enabled) is not bool:
+            raise Misconfigured("must be true or false", key="enabled")
+        _check_grants(grants)
+        op_names = frozenset(_names("ops", ops) or ())
+        if not op_names or not op_names <= _OPS:
+            raise Misconfigured('write ["seal"], ["open"] or both', key="ops")
+        put = object.__setattr__
+        put(self, "kid", kid)
+        put(self, "suite", _suite(suite))
+        put(self, "_material", _checked_material(material))
+        put(self, "enabled", enabled)
+        put(self, "ops", op_names)
+        put(self, "seal_from", seal_from)
+        put(self, "seal_until", seal_until)
+        put(self, "open_until", open_until)
+        put(self, "grants", grants or Grants())
+        put(self, "_seal_from_ms", _date_ms("seal_from", seal_from, 0))
+        put(self, "_seal_until_ms", _date_ms("seal_until", seal_until, MAX_TIME_MS))
+        put(self, "_open_until_ms", _date_ms("open_until", open_until, MAX_TIME_MS))
+        if self._seal_until_ms < self._seal_from_ms:
+            raise Misconfigured("must not be before seal_from", key="seal_until")
+        if seal_until is not None and self._open_until_ms < self._seal_until_ms:
+            raise Misconfigured("must not be before seal_until", key="open_until")
+        put(self, "_channels", {})
+
+    @classmethod
+    def generate(
+        cls,
+        kid: str,
+        suite: str | Suite = Suite.HS256,
+        *,
+        enabled: bool = True,
+        ops: Iterable[str] = ("seal", "open"),
+        seal_from: datetime | None = None,
+        seal_until: datetime | None = None,
+        open_until: datetime | None = None,
+        grants: Grants | None = None,
+    ) -> Key:
+        """Make a key from the operating system's randomness. Options as in the constructor.
+
+        >>> Key.generate("web-2026-11")
+        Key(kid='web-2026-11', suite='hs256', enabled=True, ops=['open', 'seal'])
+        """
+        return cls(
+            kid=kid,
+            material=os.urandom(MATERIAL_BYTES),
+            suite=suite,
+            enabled=enabled,
+            ops=ops,
+            seal_from=seal_from,
+            seal_until=seal_until,
+            open_until=open_until,
+            grants=grants,
+        )
+
+    @property
+    def material(self) -> bytes:
+        """The secret. For writing a key file; nothing else outside this package has a use for it."""
+        return self._material
+
+    def may_seal(self, purpose: str, now_ms: int | None = None) -> bool:
+        """Whether it may seal for ``purpose``; with ``now_ms``, whether its dates admit that now."""
+        if not self.enabled or "seal" not in self.ops or not self.grants.admits_purpose(purpose):
+            return False
+        return now_ms is None or self.admits_issue(now_ms)
+
+    def admits_issue(self, issued_at_ms: int, skew_ms: int = 0) -> bool:
+        """Whether a message issued then falls into the dates in which this key seals."""
+        return self._seal_from_ms - skew_ms <= issued_at_ms <= self._seal_until_ms + skew_ms
+
+    def require_seal(self, issued_at_ms: int) -> None:
+        """Refuse to seal where the key may not. Its grants are asked apart.
+
+        Raises:
+            Forbidden: ``KEY_MAY_NOT_SEAL``.
+        """
+        if not self.enabled:
+            problem = "is disabled"
+        elif "seal" not in self.ops:
+            problem = 'has no "seal" in its ops'
+        elif not self.admits_issue(issued_at_ms):
+            problem = "does not seal at this date"
+        else:
+            return
+        raise Forbidden(Reason.KEY_MAY_NOT_SEAL, None, f"key {self.kid} {problem}")
+
+    def require_open(self, suite: Suite, size: int, now_ms: int) -> None:
+        """Refuse to open where the key may not: state, date, operation, suite, size. No cryptography yet.
+
+        Raises:
+            Unauthentic: With the cause ``KEY_DISABLED``, ``KEY_OUTSIDE_WINDOW``, ``KEY_MAY_NOT_OPEN``,
+                ``SUITE_MISMATCH`` or ``SIZE_NOT_GRANTED``, the first that applies in this order.
+        """
+        if not self.enabled:
+            raise Unauthentic(cause=Reason.KEY_DISABLED)
+        if now_ms > self._open_until_ms:
+            raise Unauthentic(cause=Reason.KEY_OUTSIDE_WINDOW)
+        if "open" not in self.ops:
+            raise Unauthentic(cause=Reason.KEY_MAY_NOT_OPEN)
+        if suite is not self.suite:
+            raise Unauthentic(cause=Reason.SUITE_MISMATCH)
+        max_bytes = self.grants.max_bytes
+        if max_bytes is not None and size > max_bytes:
+            raise Unauthentic(cause=Reason.SIZE_NOT_GRANTED)
+
+    def channel(self, purpose: str, context: bytes = b"") -> Channel:
+        """The key prepared for one purpose and context; made once, then kept.
+
+        Args:
+            purpose: The reader's (or the sealing claims') purpose. Never one that was read off a message.
+            context: The implicit context that both sides must supply.
+
+        Raises:
+            ValueError: ``purpose`` is no label, or ``context`` is not at most 65535 bytes.
+        """
+        channel = self._channels.get((purpose, context))
+        if channel is None:
+            channel = SUITES[self.suite](self._material, purpose, context)
+            if len(self._channels) >= _MAX_CHANNELS:
+                self._channels.clear()
+            # Two threads may both come here; they make equal channels, and either may stay.
+            self._channels[purpose, context] = channel
+        return channel
+
+    def __repr__(self) -> str:
+        return f"Key(kid={self.kid!r}, suite={self.suite.label!r}, enabled={self.enabled}, ops={sorted(self.ops)})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Key cannot be changed; make a new one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Key cannot be changed; make a new one")
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Key:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Key cannot be pickled: its material must not leave the process")
+
+
+def _suite(suite: object) -> Suite:
+    found = suite if isinstance(suite, Suite) else _SUITE_NAMES.get(suite) if isinstance(suite, str) else None
+    available = ", ".join(known.label for known in SUITES)
+    if found is None:
+        raise Misconfigured(f"{safe_repr(suite)} is no suite; write {available}", key="suite")
+    if found not in SUITES:
+        raise Misconfigured(f"{found.label} is not available in this release; write {available}", key="suite")
+    return found
+
+
+def _checked_material(material: bytes) -> bytes:
+    """Refuse what no random generator would give: one in 10**13 honest keys at most."""
+    hint = "make a key with: safeserial keys new"
+    if type(material) is not bytes or len(material) != MATERIAL_BYTES:
+        raise Misconfigured(f"a key is exactly {MATERIAL_BYTES} random bytes; {hint}", key="material")
+    if len(set(material)) < 8 or (material.isascii() and material.decode("ascii").isprintable()):
+        raise Misconfigured(f"this is a password or a pattern, not random bytes; {hint}", key="material")
+    return material
+
+
+def _check_grants(grants: object) -> None:
+    if grants is not None and not isinstance(grants, Grants):
+        raise Misconfigured("write Grants(...)", key="grants")
+
+
+def _check_kid(kid: object) -> None:
+    if not isinstance(kid, str) or not is_label(kid):
+        raise Misconfigured("write 1 to 64 characters of [A-Za-z0-9._:-]", key="kid")
+
+
+def _date_ms(setting: str, date: object, default: int) -> int:
+    if date is None:
+        return default
+    if not isinstance(date, datetime) or date.utcoffset() is None:
+        raise Misconfigured("must be a date and time with a time zone, for example 2027-03-01T00:00:00Z", key=setting)
+    return (date - _EPOCH) // _MS
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, Key):
+        raise Misconfigured("a keyring is made of Key objects", key="keys")
+
+
+class Keyring:
+    """The keys that one process knows: immutable, several at once so that keys can be rotated.
+
+    The first key that may seal is the primary one. Readers get a new key before any writer does.
+
+    Args:
+        keys: At least one, each with its own id and its own material: the same material under two ids would let a
+            message choose whose grants apply.
+
+    Raises:
+        Misconfigured: The ring is empty, or an id or a material stands in it twice.
+    """
+
+    __slots__ = ("_keys",)
+
+    _keys: dict[str, Key]
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        by_kid: dict[str, Key] = {}
+        by_material: dict[bytes, str] = {}
+        for key in keys:
+            if not isinstance(key, Key):
+                raise Misconfigured(
+                    f"a keyring is made of Key objects, not {safe_repr(type(key).__name__)}", key="keys"
+                )
+            if key.kid in by_kid:
+                raise Misconfigured(f"the kid {key.kid} stands there twice; every key needs its own", key="keys")
+            twin = by_material.setdefault(key.material, key.kid)
+            if twin != key.kid:
+                raise Misconfigured(f"{twin} and {key.kid} have the same material; make a new key for one", key="keys")
+            by_kid[key.kid] = key
+        if not by_kid:
+            raise Misconfigured("there is no key; make one with: safeserial keys new", key="keys")
+        object.__setattr__(self, "_keys", by_kid)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str]) -> Keyring:
+        """Read a keyring from where the settings say.
+
+        Args:
+            source: ``"env:NAME"`` (see :func:`~safeserial.envelope.sources.parse_keys`), ``"file:PATH"``, an
+                absolute path, or a path object (see :func:`~safeserial.envelope.sources.parse_keyring`).
+
+        Raises:
+            Misconfigured: There is nothing usable there. The text says where and what, and shows no secret.
+        """
+        from safeserial.envelope.sources import load  # it builds Keyrings, so it imports this module
+
+        return load(source)
+
+    def primary(self, purpose: str, *, now_ms: int | None = None) -> Key:
+        """The key to seal with: the first that may seal for ``purpose``.
+
+        Args:
+            purpose: What the message is for.
+            now_ms: With it, keys whose dates do not admit sealing now are passed over. Without it they are not, and
+                ``seal`` refuses.
+
+        Raises:
+            Forbidden: ``KEY_MAY_NOT_SEAL``: no key may.
+        """
+        for key in self._keys.values():
+            if key.may_seal(purpose, now_ms):
+                return key
+        raise Forbidden(Reason.KEY_MAY_NOT_SEAL, None, f"no key may seal for {safe_repr(purpose)} now")
+
+    def find(self, kid: str) -> Key | None:
+        """The key with this id, whatever its state, or ``None``."""
+        return self._keys.get(kid)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, kid: object) -> bool:
+        return kid in self._keys
+
+    def __repr__(self) -> str:
+        return f"Keyring([{', '.join(self._keys)}])"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a Keyring cannot be changed; make a new one")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Keyring cannot be changed; make a new one")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Keyring cannot be pickled: its keys must not leave the process")

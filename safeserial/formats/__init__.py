@@ -1,0 +1,65 @@
+"""Formats: how a value becomes bytes and comes back, under a policy. Each codec is imported when it is first asked for.
+
+Lazy, because a worker that speaks one format should not load the libraries of the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from safeserial.errors import Forbidden, Reason
+from safeserial.formats.base import Codec, Judged
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Codec", "Judged", "codec", "codec_names"]
+
+
+def _json() -> Codec:
+    from safeserial.formats.json import JsonCodec
+
+    return JsonCodec()
+
+
+def _msgpack() -> Codec:
+    from safeserial.formats.msgpack import MsgpackCodec
+
+    return MsgpackCodec()
+
+
+def _pickle() -> Codec:
+    from safeserial.formats.pickle import PickleCodec
+
+    return PickleCodec()
+
+
+# A closed table: a format's name comes from a message, and must never reach an import by name.
+_MAKERS: dict[str, Callable[[], Codec]] = {"json": _json, "msgpack": _msgpack, "pickle": _pickle}
+_made: dict[str, Codec] = {}
+
+
+def codec_names() -> tuple[str, ...]:
+    """The names :func:`codec` knows, in a fixed order."""
+    return tuple(_MAKERS)
+
+
+def codec(name: str) -> Codec:
+    """The codec of one format.
+
+    Args:
+        name: ``"json"``, ``"msgpack"`` or ``"pickle"``.
+
+    Returns:
+        The codec; always the same object, which keeps no state between calls.
+
+    Raises:
+        Forbidden: ``FORMAT_NOT_ALLOWED`` for any other name.
+    """
+    if type(name) is not str or name not in _MAKERS:
+        raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no codec for {safe_repr(name)}")
+    found = _made.get(name)
+    if found is None:
+        found = _made[name] = _MAKERS[name]()
+    return found

@@ -1,0 +1,183 @@
+"""What a type handler is, and what it is given: the vocabulary shared by the registry and by both wire formats.
+
+A handler turns one exact type into a *payload* (lists, str-keyed dicts and values that are lowered in their turn)
+and back. It may build the one type it is for; it never imports a module and never looks a name up except in the policy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safeserial.errors import Malformed, Reason, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from safeserial.limits import Limits
+    from safeserial.policy import Policy
+
+__all__ = [
+    "MAX_COLLISIONS",
+    "Context",
+    "Handler",
+    "Wire",
+    "bad",
+    "check_collisions",
+    "checked_dict",
+    "checked_set",
+    "is_utf8",
+    "refuse_value",
+    "type_label",
+]
+
+# Hashes of int, tuple, Decimal, complex and frozenset are not salted, so a sender can choose keys that all collide and
+# make one dict quadratic. Honest keys do not share a hash 64 times (powers of two do so 67 times only from 2**4000 on).
+MAX_COLLISIONS = 64
+
+
+class Wire(Protocol):
+    """What differs between JSON and msgpack, for code that works on the decoded tree of either."""
+
+    @property
+    def leaves(self) -> frozenset[type]:
+        """Exact types of the scalars that the format's parser returns."""
+        ...
+
+    @property
+    def max_write_depth(self) -> int:
+        """Deepest nesting the format's writer can produce."""
+        ...
+
+    def keeps(self, value: Any) -> bool:
+        """Whether a scalar needs no tag."""
+        ...
+
+    def plain_keys(self, value: dict[Any, Any]) -> bool:
+        """Whether a dict's keys need no tag."""
+        ...
+
+    def wrap(self, handler: Handler, payload: object) -> tuple[list[object], object]:
+        """Make a tagged value: ``(pair, node)``, where ``pair[1]`` is the payload inside ``node``."""
+        ...
+
+    def split(self, node: object) -> tuple[Handler, list[Any]] | None:
+        """Take a tagged value apart into handler and pair, or ``None`` for plain data. Raises for a bad tag."""
+        ...
+
+    def blob(self, data: bytes) -> object:
+        """Bytes as a payload."""
+        ...
+
+    def unblob(self, payload: object) -> bytes:
+        """The bytes of such a payload. Raises ``BAD_TAGGED_VALUE``."""
+        ...
+
+
+@dataclass(slots=True)
+class Context:
+    """What handlers may use while one message is written or read.
+
+    Attributes:
+        policy: Names and objects that may be built.
+        limits: Ceilings.
+        wire: The format.
+        names: Listed names met so far, in the order of the walk.
+    """
+
+    policy: Policy
+    limits: Limits
+    wire: Wire
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One row of the registry.
+
+    Attributes:
+        tag: Name on the wire in JSON. API: never renamed or reused.
+        code: The same in msgpack, an extension code from 0 to 127.
+        cls: The exact type it writes, or ``None`` where the policy decides (Enum, dataclass, exception).
+        encode: Value to payload.
+        check: Looks at a raw payload before anything is built; raises ``Refused``.
+        decode: Payload, its nested tags already undone, to value.
+        hashable: Whether the value may be a dict key or set member (a tuple may still hold a list).
+        listed: Whether it runs an object of the policy, whose failure is not the sender's spelling mistake.
+    """
+
+    tag: str
+    code: int
+    cls: type | None
+    encode: Callable[[Any, Context], object]
+    check: Callable[[Any, Context], object]
+    decode: Callable[[Any, Context], object]
+    hashable: bool = True
+    listed: bool = False
+
+
+def bad(tag: str, problem: str = "not the shape of its type") -> Malformed:
+    """The refusal of a tagged value whose payload does not fit. ``problem`` is our own text."""
+    return Malformed(Reason.BAD_TAGGED_VALUE, None, f"{tag}: {problem}")
+
+
+def type_label(cls: type) -> str:
+    """``module:qualname`` of a type, for messages about our own objects."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def refuse_value(value: object, problem: str) -> Refused:
+    """The refusal of a value that cannot be written."""
+    return Refused(Reason.NOT_REPRESENTABLE, None, f"{type_label(type(value))}: {problem}")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can spell the text: it cannot spell lone surrogates."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_collisions(keys: Collection[Any]) -> None:
+    """Refuse keys so many of which share one hash that a dict or set of them would cost more than linear time.
+
+    Raises:
+        Malformed: ``HASH_COST``.
+        TypeError: A key cannot be hashed.
+    """
+    if len(keys) <= MAX_COLLISIONS:
+        return
+    # 61 bits on every platform we run on: hashing the hashes spreads as well as it can, so counting them is linear.
+    groups = Counter(map(hash, keys))
+    worst = max(groups.values())
+    if worst > MAX_COLLISIONS:
+        raise Malformed(Reason.HASH_COST, None, f"{worst} keys share one hash")
+
+
+def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callable[[Any], Any]) -> Any:
+    """Build a mapping by ``make(pairs)`` from keys that were counted, and refuse repeats."""
+    try:
+        check_collisions(keys)
+        made = make(zip(keys, values, strict=True))
+    except TypeError:
+        raise bad(tag, "a key cannot be hashed") from None
+    if len(made) != len(keys):
+        raise Malformed(Reason.DUPLICATE_KEY, None, tag)
+    return made
+
+
+def checked_set(tag: str, items: list[Any], make: Callable[[Any], Any]) -> Any:
+    """Build a set by ``make(items)`` from members that were counted, and refuse repeats."""
+    try:
+        check_collisions(items)
+        made = make(items)
+    except TypeError:
+        raise bad(tag, "a member cannot be hashed") from None
+    if len(made) != len(items):
+        raise Malformed(Reason.DUPLICATE_KEY, None, tag)
+    return made

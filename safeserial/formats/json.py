@@ -1,0 +1,225 @@
+"""The JSON codec: what goes in comes back, type for type, and the data-only reader of unsigned JSON.
+
+Plain data (``None``, ``bool``, 64-bit ``int``, finite ``float``, ``str``, ``list``, ``dict`` with ``str`` keys) is
+written by orjson as it is, after one scan that makes sure it is plain: orjson would write a tuple as a list and NaN
+as null without a word. Everything else is tagged; ``typed`` documents how.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from safeserial.errors import Forbidden, Malformed, Reason
+from safeserial.formats.base import Judged
+from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
+from safeserial.formats.json_scan import check_strings, parse
+from safeserial.formats.typed import BY_TAG, RESERVED, build_tags, excess, find_tags, judge_tags, lower
+from safeserial.limits import Limits, charge
+
+if TYPE_CHECKING:
+    from safeserial.policy import Policy
+
+__all__ = ["JsonCodec", "load_untrusted_json"]
+
+# None of these types reaches orjson; should the scan ever miss one, an error is better than a lossy spelling.
+_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+# Deeper, orjson refuses to write.
+_MAX_WRITE_DEPTH = 254
+_LEAVES: frozenset[type] = frozenset({str, int, bool, type(None)})
+# From this length on, asking for the types of a whole list first is cheaper than a loop.
+_LONG = 16
+_MARK = b'"~"'
+_MARK_ESCAPED = b"\\u007"
+_UNTRUSTED = Limits.untrusted()
+
+
+def _scan(value: object, limits: Limits) -> bool:
+    """Whether orjson can write the value as it is, as far as types tell; sizes of ints and surrogates it checks itself.
+
+    Level by level and not by recursion: a value inside itself ends at the depth limit.
+    """
+    kind = type(value)
+    if kind is not list and kind is not dict:
+        return kind in _LEAVES or (kind is float and value - value == 0.0)  # type: ignore[operator]
+    level: list[Any] = [value]
+    depth, nodes = 0, 1
+    max_depth, max_nodes = min(limits.max_depth, _MAX_WRITE_DEPTH), limits.max_nodes
+    while level:
+        depth += 1
+        if depth > max_depth:
+            raise excess(value, Reason.TOO_DEEP, max_depth)
+        following: list[Any] = []
+        for container in level:
+            nodes += len(container) or 1
+            if nodes > max_nodes:
+                raise excess(value, Reason.TOO_MANY_NODES, max_nodes)
+            if type(container) is dict:
+                if RESERVED in container:
+                    return False
+                children: Any = container.values()
+            elif len(container) > _LONG and _LEAVES.issuperset(map(type, container)):
+                continue
+            else:
+                children = container
+            for child in children:
+                kind = type(child)
+                # In the order of how often they occur: this loop is most of what writing plain data costs.
+                if kind is str or kind is int:
+                    continue
+                if kind is dict or kind is list:
+                    following.append(child)
+                elif kind is float:
+                    if child - child != 0.0:  # NaN and infinities give NaN
+                        return False
+                elif kind is not bool and child is not None:
+                    return False
+        level = following
+    return True
+
+
+class _JsonWire:
+    """How tags look in JSON; see :class:`safeserial.formats.handler.Wire`."""
+
+    leaves = _LEAVES | {float}
+    max_write_depth = _MAX_WRITE_DEPTH
+
+    def keeps(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is str:
+            return is_utf8(value)
+        if kind is int:
+            return bool(-(1 << 63) <= value < 1 << 64)
+        if kind is float:
+            return bool(value - value == 0.0)
+        return True
+
+    def plain_keys(self, value: dict[Any, Any]) -> bool:
+        return all(type(key) is str and is_utf8(key) for key in value) and RESERVED not in value
+
+    def wrap(self, handler: Handler, payload: object) -> tuple[list[object], object]:
+        pair = [handler.tag, payload]
+        return pair, {RESERVED: pair}
+
+    def split(self, node: object) -> tuple[Handler, list[Any]] | None:
+        if type(node) is not dict or RESERVED not in node:
+            return None
+        pair = node[RESERVED]
+        if len(node) != 1 or type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str:
+            raise Malformed(Reason.BAD_TAGGED_VALUE, None, "the reserved key has something else than a tag and a value")
+        handler = BY_TAG.get(pair[0])
+        if handler is None:
+            raise Malformed(Reason.UNKNOWN_TAG)
+        return handler, pair
+
+    def blob(self, data: bytes) -> object:
+        return b64encode(data).decode("ascii")
+
+    def unblob(self, payload: object) -> bytes:
+        try:
+            data = b64decode(payload, validate=True) if type(payload) is str else None
+        except ValueError:
+            data = None
+        # Other spellings of the same bytes (stray bits at the end) are refused too.
+        if data is None or b64encode(data).decode("ascii") != payload:
+            raise bad("bytes")
+        return data
+
+
+_WIRE = _JsonWire()
+
+
+class JsonCodec:
+    """JSON with type tags under a policy. Has no state."""
+
+    name = "json"
+
+    def dumps(self, value: object, policy: Policy) -> bytes:
+        """Write one value; see :meth:`safeserial.formats.base.Codec.dumps`."""
+        limits = policy.limits
+        data: bytes | None = None
+        try:
+            if _scan(value, limits):
+                # Left to orjson: a large int, a lone surrogate and a key that is no str. All of them have tags.
+                with suppress(TypeError):
+                    data = orjson.dumps(value, option=_OPTIONS)
+            if data is None:
+                data = orjson.dumps(lower(value, _WIRE, policy), option=_OPTIONS)
+        except RuntimeError:
+            raise refuse_value(value, "was changed while it was written") from None
+        charge(Reason.TOO_LARGE, len(data), limits.max_raw_bytes)
+        check_strings(data, limits)
+        return data
+
+    def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:
+        """Decide about one body; see :meth:`safeserial.formats.base.Codec.judge`."""
+        value = parse(data, limits, limits.max_raw_bytes)
+        if not _may_have_tags(data):
+            return Judged(self.name, data)
+        ctx = Context(policy, limits, _WIRE)
+        _, found = find_tags(value, _WIRE)
+        judge_tags(found, ctx)
+        return Judged(self.name, data, tuple(ctx.names))
+
+    def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:
+        """Make the value; see :meth:`safeserial.formats.base.Codec.build`."""
+        if judged.format != self.name:
+            raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, "judged as another format")
+        try:
+            value = orjson.loads(judged.data)
+        except orjson.JSONDecodeError:
+            raise Malformed(Reason.BAD_JSON) from None
+        if not _may_have_tags(judged.data):
+            return value
+        ctx = Context(policy, limits, _WIRE)
+        holder, found = find_tags(value, _WIRE)
+        # Again, and cheaply: what was judged elsewhere came here over a pipe, and decoders rely on these checks.
+        judge_tags(found, ctx)
+        return build_tags(holder, found, ctx)
+
+    def load(self, data: bytes, policy: Policy, limits: Limits) -> object:
+        """``judge`` and ``build`` in one parse, for a caller that judges and uses the value in one process.
+
+        Args:
+            data: The whole body, decompressed.
+            policy: Which types a body may name.
+            limits: Ceilings.
+
+        Returns:
+            The value. Nothing is built before the whole body was judged.
+
+        Raises:
+            Refused: As ``judge`` and ``build``.
+        """
+        value = parse(data, limits, limits.max_raw_bytes)
+        if not _may_have_tags(data):
+            return value
+        ctx = Context(policy, limits, _WIRE)
+        holder, found = find_tags(value, _WIRE)
+        judge_tags(found, ctx)
+        return build_tags(holder, found, ctx)
+
+
+def _may_have_tags(data: bytes) -> bool:
+    return _MARK in data or _MARK_ESCAPED in data
+
+
+def load_untrusted_json(data: bytes, limits: Limits = _UNTRUSTED) -> object:
+    """Read JSON that nobody signed: plain data and nothing else.
+
+    Tags mean nothing here: a dict that looks like one stays a dict.
+
+    Args:
+        data: The whole text as it came from the wire.
+        limits: Ceilings; the small ones of :meth:`Limits.untrusted` unless given.
+
+    Returns:
+        The value: ``None``, ``bool``, ``int`` of 64 bits, finite ``float``, ``str``, ``list``, ``dict``.
+
+    Raises:
+        Refused: Not JSON, ambiguous (equal keys), not exact, or past a ceiling.
+    """
+    return parse(data, limits, limits.max_bytes)

@@ -1,0 +1,148 @@
+"""Strict JSON (RFC 8259): what orjson lets pass is checked on the bytes, at the speed of ``bytes`` methods.
+
+orjson keeps the last of two equal keys and turns 2**64 into a float, so its output cannot tell what was sent. Two ways
+lead to certainty. The short one: if writing the parsed value again gives the very bytes that came in, nothing was
+lost, so there was no duplicate and no number out of range; everything our own writer made takes it. The long one, for
+other writers' spelling: strings are cut out of the text, and what remains (the *skeleton*) is counted.
+
+No step is quadratic and none backtracks: counts, replacements and splits of ``bytes``, and regular expressions
+without nested repetition on the skeleton alone.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Any
+
+import orjson
+
+from safeserial.errors import Malformed, Reason, Refused
+from safeserial.limits import Limits, charge
+
+__all__ = ["MAX_READ_DEPTH", "check_strings", "parse"]
+
+#: orjson's own ceiling is 1024 levels; ours stands below it, so that the reason is always ours.
+MAX_READ_DEPTH = 1000
+
+_BRACKETS = b"[]{}"
+_NOT_BRACKETS = bytes(code for code in range(256) if code not in _BRACKETS)
+_STEP = [1 if code in b"[{" else -1 for code in range(256)]
+# Only such numbers can be out of range: an exponent, or as many digits as 2**63 has. The others need no look.
+_SUSPECT = re.compile(rb"[0-9.]{19}|[0-9.][eE]")
+_NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
+_INTEGER = re.compile(rb"-?[0-9]+")
+_MAX_INTEGER_CHARS = 20
+# The longest decimal fraction that names one double exactly has 1077 significant characters; nobody writes more.
+_MAX_NUMBER_CHARS = 1100
+
+
+def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
+    """Parse one JSON text strictly.
+
+    Args:
+        data: The whole text, UTF-8.
+        limits: Ceilings: depth, nodes, string sizes, and int size where it is below 64 bits.
+        max_bytes: Ceiling of the whole text.
+
+    Returns:
+        The value: ``None``, ``bool``, ``int`` of 64 bits, finite ``float``, ``str``, ``list`` and ``dict`` alone.
+
+    Raises:
+        Malformed: Not JSON, ambiguous, not exact, or past a ceiling.
+    """
+    if type(data) is not bytes:
+        raise Refused(Reason.NOT_BYTES)
+    charge(Reason.TOO_LARGE, len(data), max_bytes)
+    skeleton = None
+    # Upper bounds that cost next to nothing: a bracket a level, a byte a node. They fail for long texts only.
+    if (
+        data.count(b"[") + data.count(b"{") > min(limits.max_depth, MAX_READ_DEPTH)
+        or len(data) > limits.max_nodes
+        or len(data) > limits.max_string_bytes
+    ):
+        skeleton = _skeleton(data, limits)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _explain(data, error) from None
+    if limits.max_int_bits >= 64:
+        try:
+            if orjson.dumps(value) == data:
+                return value
+        except TypeError:
+            pass  # deeper than orjson writes: not our writer's, and no fault; the long way decides
+    if skeleton is None:
+        skeleton = _skeleton(data, limits)
+    _check_numbers(skeleton, limits)
+    if skeleton.count(b":") != _entries(value):
+        raise Malformed(Reason.DUPLICATE_KEY)
+    return value
+
+
+def check_strings(data: bytes, limits: Limits) -> None:
+    """Charge every string of a JSON text, in bytes as it is spelled there."""
+    if len(data) > limits.max_string_bytes:
+        _skeleton(data, limits)
+
+
+def _skeleton(data: bytes, limits: Limits) -> bytes:
+    """The text with each string replaced by one quote, after charging depth, nodes and string sizes."""
+    if b"\\" in data:
+        # Pairs of backslashes first: what is left before a quote then escapes it. Same length, so sizes stay true.
+        data = data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    # A key and a value per node at the most. Checked before the split, which makes an object of each piece.
+    charge(Reason.TOO_MANY_NODES, data.count(b'"') // 4, limits.max_nodes)
+    pieces = data.split(b'"')
+    charge(Reason.STRING_TOO_LONG, max(map(len, pieces[1::2]), default=0), limits.max_string_bytes)
+    skeleton = b'"'.join(pieces[::2])
+    brackets = skeleton.translate(None, _NOT_BRACKETS)
+    depth = max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+    charge(Reason.TOO_DEEP, depth, min(limits.max_depth, MAX_READ_DEPTH))
+    nodes = 1 + skeleton.count(b",") + brackets.count(b"[") + brackets.count(b"{")
+    charge(Reason.TOO_MANY_NODES, nodes, limits.max_nodes)
+    return skeleton
+
+
+def _check_numbers(skeleton: bytes, limits: Limits) -> None:
+    if limits.max_int_bits >= 64 and _SUSPECT.search(skeleton) is None:
+        return
+    for match in _NUMBER.finditer(skeleton):
+        text = match.group()
+        if _INTEGER.fullmatch(text) is None:
+            if len(text) > _MAX_NUMBER_CHARS or abs(float(text)) == float("inf"):
+                raise Malformed(Reason.NUMBER_OUT_OF_RANGE)
+        elif len(text) > _MAX_INTEGER_CHARS or not -(1 << 63) <= int(text) < 1 << 64:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, None, "an integer of more than 64 bits")
+        else:
+            charge(Reason.NUMBER_OUT_OF_RANGE, int(text).bit_length(), limits.max_int_bits)
+
+
+def _entries(value: Any) -> int:
+    """How many keys all the objects of a parsed tree have together."""
+    total = 0
+    level: list[Any] = [value]
+    while level:
+        following: list[Any] = []
+        for item in level:
+            if type(item) is dict:
+                total += len(item)
+                following += item.values()
+            elif type(item) is list:
+                following += item
+        level = following
+    return total
+
+
+def _explain(data: bytes, error: orjson.JSONDecodeError) -> Malformed:
+    """The refusal for text that orjson does not read, with the byte where it stopped."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        return Malformed(Reason.BAD_TEXT, wrong.start, "not valid UTF-8")
+    if "surrogate" in error.msg:
+        return Malformed(Reason.BAD_TEXT, None, "half of a surrogate pair")
+    if "infinity" in error.msg:
+        return Malformed(Reason.NUMBER_OUT_OF_RANGE, None, "larger than any double")
+    # orjson counts characters; a byte offset is what a person finds in a hex dump.
+    return Malformed(Reason.BAD_JSON, len(text[: error.pos].encode("utf-8")))

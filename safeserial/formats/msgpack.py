@@ -1,0 +1,200 @@
+"""The msgpack codec: what goes in comes back, type for type, and the data-only reader of unsigned msgpack.
+
+msgpack says more than JSON by itself: bytes, NaN, infinities and integer keys need no tag. The rest is tagged; see
+``typed``. Timestamps (extension -1) are refused: they would come back as another type than any that was sent.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from msgpack import ExtType
+
+from safeserial.errors import Forbidden, Malformed, Reason
+from safeserial.formats.base import Judged
+from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
+from safeserial.formats.msgpack_scan import check, may_have_extensions, pack, parse
+from safeserial.formats.typed import BY_CODE, build_tags, excess, find_tags, judge_tags, lower
+from safeserial.limits import Limits, charge
+
+if TYPE_CHECKING:
+    from safeserial.policy import Policy
+
+__all__ = ["MsgpackCodec", "load_untrusted_msgpack"]
+
+# msgpack's writer recurses, and stops itself at 511.
+_MAX_WRITE_DEPTH = 500
+_LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
+_KEYS = frozenset({str, int})
+_MARKERS = {code: ExtType(code, b"") for code in BY_CODE}
+_UNTRUSTED = Limits.untrusted()
+
+
+def _scan(value: object, limits: Limits) -> bool:
+    """Whether msgpack can write the value as it is; sizes of ints and surrogates it checks itself.
+
+    It would write a bytearray as bytes, and its own extension objects, without a word: hence exact types.
+    """
+    kind = type(value)
+    if kind is not list and kind is not dict:
+        return kind in _LEAVES and (kind is not float or limits.allow_nan or value - value == 0.0)  # type: ignore[operator]
+    level: list[Any] = [value]
+    depth, nodes = 0, 1
+    max_depth, max_nodes = min(limits.max_depth, _MAX_WRITE_DEPTH), limits.max_nodes
+    any_float = limits.allow_nan
+    while level:
+        depth += 1
+        if depth > max_depth:
+            raise excess(value, Reason.TOO_DEEP, max_depth)
+        following: list[Any] = []
+        for container in level:
+            nodes += len(container) or 1
+            if nodes > max_nodes:
+                raise excess(value, Reason.TOO_MANY_NODES, max_nodes)
+            if type(container) is dict:
+                if not _KEYS.issuperset(map(type, container)):
+                    return False
+                children: Any = container.values()
+            else:
+                children = container
+            for child in children:
+                kind = type(child)
+                if kind is dict or kind is list:
+                    following.append(child)
+                elif kind not in _LEAVES or (kind is float and not any_float and child - child != 0.0):
+                    return False
+        level = following
+    return True
+
+
+class _MsgpackWire:
+    """How tags look in msgpack; see :class:`safeserial.formats.handler.Wire`."""
+
+    leaves = _LEAVES
+    max_write_depth = _MAX_WRITE_DEPTH
+
+    def __init__(self, *, allow_nan: bool) -> None:
+        self._allow_nan = allow_nan
+
+    def keeps(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is str:
+            return is_utf8(value)
+        if kind is int:
+            return bool(-(1 << 63) <= value < 1 << 64)
+        if kind is float:
+            # Where NaN is not allowed, the tag's handler is who says so.
+            return self._allow_nan or bool(value - value == 0.0)
+        return True
+
+    def plain_keys(self, value: dict[Any, Any]) -> bool:
+        return all(type(key) in _KEYS and self.keeps(key) for key in value)
+
+    def wrap(self, handler: Handler, payload: object) -> tuple[list[object], object]:
+        pair = [_MARKERS[handler.code], payload]
+        return pair, pair
+
+    def split(self, node: object) -> tuple[Handler, list[Any]] | None:
+        if type(node) is list:
+            if len(node) != 2 or type(node[0]) is not ExtType:
+                return None
+            handler = BY_CODE.get(node[0].code)
+            if handler is None or node[0].data:
+                raise Malformed(Reason.UNKNOWN_TAG)
+            return handler, node
+        if type(node) is not dict and type(node) not in _LEAVES:
+            raise Malformed(Reason.UNKNOWN_TAG, None, "an extension that is no tag")
+        return None
+
+    def blob(self, data: bytes) -> object:
+        return data
+
+    def unblob(self, payload: object) -> bytes:
+        if type(payload) is not bytes:
+            raise bad("bytes")
+        return payload
+
+
+_WIRES = {flag: _MsgpackWire(allow_nan=flag) for flag in (True, False)}
+
+
+class MsgpackCodec:
+    """msgpack with type tags under a policy. Has no state."""
+
+    name = "msgpack"
+
+    def dumps(self, value: object, policy: Policy) -> bytes:
+        """Write one value; see :meth:`safeserial.formats.base.Codec.dumps`."""
+        limits = policy.limits
+        data: bytes | None = None
+        try:
+            if _scan(value, limits):
+                # Left to msgpack: a large int and a lone surrogate. Both have tags.
+                with suppress(OverflowError, UnicodeEncodeError):
+                    data = pack(value)
+            if data is None:
+                data = pack(lower(value, _WIRES[limits.allow_nan], policy))
+        except RuntimeError:
+            raise refuse_value(value, "was changed while it was written") from None
+        charge(Reason.TOO_LARGE, len(data), limits.max_raw_bytes)
+        if len(data) > limits.max_string_bytes or limits.max_int_bits < 64:
+            check(data, limits, tags=True)
+        return data
+
+    def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:
+        """Decide about one body; see :meth:`safeserial.formats.base.Codec.judge`."""
+        value = parse(data, limits, limits.max_raw_bytes, tags=True)
+        if not may_have_extensions(data):
+            return Judged(self.name, data)
+        wire = _WIRES[limits.allow_nan]
+        ctx = Context(policy, limits, wire)
+        _, found = find_tags(value, wire)
+        judge_tags(found, ctx)
+        return Judged(self.name, data, tuple(ctx.names))
+
+    def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:
+        """Make the value; see :meth:`safeserial.formats.base.Codec.build`."""
+        if judged.format != self.name:
+            raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, "judged as another format")
+        return self.load(judged.data, policy, limits)
+
+    def load(self, data: bytes, policy: Policy, limits: Limits) -> object:
+        """``judge`` and ``build`` in one parse, for a caller that judges and uses the value in one process.
+
+        Args:
+            data: The whole body, decompressed.
+            policy: Which types a body may name.
+            limits: Ceilings.
+
+        Returns:
+            The value. Nothing is built before the whole body was judged.
+
+        Raises:
+            Refused: As ``judge`` and ``build``.
+        """
+        value = parse(data, limits, limits.max_raw_bytes, tags=True)
+        if not may_have_extensions(data):
+            return value
+        wire = _WIRES[limits.allow_nan]
+        ctx = Context(policy, limits, wire)
+        holder, found = find_tags(value, wire)
+        judge_tags(found, ctx)
+        return build_tags(holder, found, ctx)
+
+
+def load_untrusted_msgpack(data: bytes, limits: Limits = _UNTRUSTED) -> object:
+    """Read msgpack that nobody signed: plain data and nothing else, no extensions at all.
+
+    Args:
+        data: The whole value as it came from the wire.
+        limits: Ceilings; the small ones of :meth:`Limits.untrusted` unless given.
+
+    Returns:
+        The value: ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, ``list``, and ``dict`` with ``str`` or
+        ``int`` keys.
+
+    Raises:
+        Refused: Not msgpack, ambiguous (equal keys), or past a ceiling.
+    """
+    return parse(data, limits, limits.max_bytes, tags=False)

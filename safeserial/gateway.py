@@ -1,0 +1,576 @@
+"""The gateway between bytes and objects: it knows everybody, and it is where the order of checks is decided.
+
+Opening goes through these steps, cheap first, and no later one runs before an earlier one has passed::
+
+    count         type and length of the input                                       (no allocation)
+    authenticate  magic, version, key, its state and window, suite, size grant, tag  (safeserial.envelope)
+    type          strict header, time, purpose, audience, the key's grants           (safeserial.envelope)
+    bind          queue, type, subject and headers the transport shows               (:meth:`Gateway.admit`)
+    expand        decompression, capped at the length that was signed                (safeserial.formats.compression)
+    judge         the one format that was signed, under policy and limits            (Codec.judge)
+    build         only what was judged, only from objects the policy resolved        (Codec.build)
+
+:meth:`Gateway.admit` ends after *expand*, :meth:`Gateway.judge` and :meth:`Gateway.build` are apart, so that a worker's
+parent process can judge what only its child builds. Every method is total: it returns, or raises
+:class:`~safeserial.errors.Refused`, or :class:`~safeserial.errors.Misconfigured` for the operator's own mistakes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safeserial import envelope
+from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
+from safeserial.envelope import Claims, Compression, Format
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
+from safeserial.formats import codec
+from safeserial.formats.compression import compress, decompress
+from safeserial.formats.json import load_untrusted_json
+from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.limits import Limits
+from safeserial.policy import Policy
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from safeserial.audit import Sink
+    from safeserial.envelope import Key, Keyring
+    from safeserial.formats import Judged
+
+__all__ = ["Admitted", "Gateway", "Inspection", "safe_dumps", "safe_loads"]
+
+SKEW_MS = 60_000
+_FORMAT_NUMBERS = {"json": Format.JSON, "msgpack": Format.MSGPACK, "pickle": Format.PICKLE}
+_FORMAT_NAMES = {number: name for name, number in _FORMAT_NUMBERS.items()}
+_COMPRESSIONS = {"none": Compression.NONE, "zlib": Compression.ZLIB, "zstd": Compression.ZSTD}
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A message that is authentic, in time, granted and bound. Nothing of its body has been decoded.
+
+    Attributes:
+        claims: What the sender signed about the body.
+        key: The key that signed it.
+        body: The body, decompressed; exactly ``claims.raw_len`` bytes.
+    """
+
+    claims: Claims
+    key: Key
+    body: bytes
+
+    @property
+    def format(self) -> str:
+        """Name of the body's format: ``"json"``, ``"msgpack"`` or ``"pickle"``."""
+        return format_name(self.claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What :meth:`Gateway.inspect` found, without building anything.
+
+    Attributes:
+        claims: The authenticated claims, or ``None`` where the message was refused before they could be read.
+        kid: Key id the message names, or ``None``.
+        names: Names the body would resolve, in order; empty for formats without names.
+        refusal: Why :meth:`Gateway.open` would refuse it, or ``None`` if it would open.
+    """
+
+    claims: Claims | None
+    kid: str | None
+    names: tuple[str, ...]
+    refusal: Refused | None
+
+
+def format_name(claims: Claims) -> str:
+    """Return the codec name of the claimed format, or refuse what no codec here reads."""
+    name = _FORMAT_NAMES.get(claims.format)
+    if name is None:
+        raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no codec for {claims.format.name.lower()} in this release")
+    return name
+
+
+class Gateway:
+    """Seals objects into envelopes and opens envelopes into objects, under one keyring and one policy.
+
+    Args:
+        keyring: The keys. The first that may seal is the primary one.
+        policy: What opening may build. The default builds plain data only.
+        audit: Where refusals are told; the default is the logger ``safeserial.audit``.
+        clock: Returns the time in seconds since the epoch.
+        context: Implicit assertion that both sides must share and that is never sent, at most 65 535 bytes;
+            for example ``b"prod"``. Only facts that survive re-routing belong in it.
+        audience: Written into what is sealed, and required of what is opened, if given.
+        random: Source of message ids; called with the number of bytes.
+        compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope.
+        compression_min_bytes: Bodies smaller than this are not compressed.
+        skew_seconds: How far the sender's clock may be ahead.
+
+    A gateway is immutable and may be shared by threads and across ``fork``.
+    """
+
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        policy: Policy | None = None,
+        audit: Sink | None = None,
+        clock: Callable[[], float] = time.time,
+        context: bytes = b"",
+        audience: str | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+        compression: str = "none",
+        compression_min_bytes: int = 1024,
+        skew_seconds: float = SKEW_MS / 1000,
+    ) -> None:
+        if compression not in _COMPRESSIONS:
+            raise Misconfigured(f"must be one of {', '.join(_COMPRESSIONS)}", key="compression")
+        self.keyring = keyring
+        self.policy = Policy() if policy is None else policy
+        self.audit: Sink = LoggingSink() if audit is None else audit
+        self.context = context
+        self.audience = audience
+        self._clock = clock
+        self._random = random
+        self._compression = compression
+        self._compression_min_bytes = compression_min_bytes
+        self._skew_ms = round(skew_seconds * 1000)
+
+    def now_ms(self) -> int:
+        """The gateway's clock, in milliseconds since the epoch."""
+        return int(self._clock() * 1000)
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def seal(
+        self,
+        obj: object,
+        *,
+        format: str = "json",
+        purpose: str = "data",
+        type: str = "",
+        expires_in: float | None = 3600,
+        schema_version: int = 0,
+        subject: str | None = None,
+    ) -> bytes:
+        """Encode one object and seal it.
+
+        Args:
+            obj: What to send.
+            format: ``"json"``, ``"msgpack"`` or ``"pickle"``.
+            purpose: What the message is for; the reader must expect the same. It also selects the derived key.
+            type: Message type, for example a task name; the key must be granted it.
+            expires_in: Lifetime in seconds; ``None`` never expires, which the key must allow.
+            schema_version: Version of the payload's schema, 0 for none.
+            subject: Id that the message is about, for example a task id.
+
+        Returns:
+            The envelope.
+
+        Raises:
+            Refused: ``obj`` could not be given back as it is (``not-representable``), or no key may seal this.
+        """
+        body = codec(format).dumps(obj, self.policy)
+        return self.seal_body(
+            body,
+            format=format,
+            purpose=purpose,
+            type=type,
+            expires_in=expires_in,
+            schema_version=schema_version,
+            subject=subject,
+        )
+
+    def seal_body(
+        self,
+        body: bytes,
+        *,
+        format: str,
+        purpose: str,
+        type: str = "",
+        expires_in: float | None = 3600,
+        schema_version: int = 0,
+        subject: str | None = None,
+        queue: str | None = None,
+        bound_headers: bytes | None = None,
+        on_behalf_of: str | None = None,
+        reseal_of: bytes | None = None,
+        compression: str | None = None,
+    ) -> bytes:
+        """Seal a body that is already encoded; adapters use this.
+
+        Args:
+            body: Encoded body, before compression.
+            format: Format the body is in.
+            purpose: See :meth:`seal`.
+            type: See :meth:`seal`.
+            expires_in: See :meth:`seal`.
+            schema_version: See :meth:`seal`.
+            subject: See :meth:`seal`.
+            queue: Queue it is sent to.
+            bound_headers: Digest of the transport's headers, from :func:`safeserial.envelope.bound_digest`.
+            on_behalf_of: Key id of the sender this is published for.
+            reseal_of: Message id of the released message that this replaces.
+            compression: Overrides the gateway's own setting for this message.
+        """
+        if format not in _FORMAT_NUMBERS:
+            raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no format {safe_repr(format)}")
+        method = _COMPRESSIONS[self._compression if compression is None else compression]
+        if method is not Compression.NONE and len(body) < self._compression_min_bytes:
+            method = Compression.NONE
+        now = self.now_ms()
+        claims = Claims(
+            message_id=self._random(16),
+            issued_at_ms=now,
+            expires_at_ms=0 if expires_in is None else now + max(1, round(expires_in * 1000)),
+            format=_FORMAT_NUMBERS[format],
+            compression=method,
+            raw_len=len(body),
+            schema_version=schema_version,
+            purpose=purpose,
+            type=type,
+            subject=subject,
+            audience=self.audience,
+            bound_headers=bound_headers,
+            on_behalf_of=on_behalf_of,
+            queue=queue,
+            reseal_of=reseal_of,
+        )
+        key = self.keyring.primary(purpose)
+        return envelope.seal(compress(body, method), claims, key, context=self.context)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def admit(
+        self,
+        blob: bytes,
+        *,
+        purpose: str,
+        limits: Limits | None = None,
+        type: str | None = None,
+        subject: str | None = None,
+        queues: Sequence[str] | None = None,
+        bound_headers: Callable[[], bytes] | None = None,
+        on_authenticated: Callable[[Claims, Key], None] | None = None,
+    ) -> Admitted:
+        """Count, authenticate, type, bind and expand one envelope; decode nothing.
+
+        Args:
+            blob: The envelope.
+            purpose: What the reader expects; never taken from the message.
+            limits: Ceilings; the policy's own by default.
+            type: The type that the transport shows, if it shows one; must be the signed one.
+            subject: The id that the transport shows, if it shows one; must be the signed one.
+            queues: Names under which the queue it was consumed from may have been sealed; the signed queue must be
+                one of them. ``None`` where there is no queue.
+            bound_headers: Computes the digest of the headers the transport shows; must be the signed one. Called
+                only after authentication, because it costs as much as the headers are large.
+            on_authenticated: Told who sent it as soon as that is known, also when it is refused later.
+
+        Raises:
+            Refused: With the reason of the first check that failed, in the order of this module's docstring.
+        """
+        data = _as_bytes(blob)
+        ceilings = self.policy.limits if limits is None else limits
+        opened = envelope.open(
+            data,
+            self.keyring,
+            purpose=purpose,
+            now_ms=self.now_ms(),
+            context=self.context,
+            max_bytes=ceilings.max_bytes,
+            skew_ms=self._skew_ms,
+            audience=self.audience,
+            on_authenticated=on_authenticated,
+        )
+        claims = opened.claims
+        if queues is not None and claims.queue not in queues:
+            raise Forbidden(Reason.QUEUE_MISMATCH, None, f"sealed for {safe_repr(claims.queue)}")
+        if type is not None and claims.type != type:
+            raise Forbidden(Reason.TASK_MISMATCH, None, f"sealed for {safe_repr(claims.type)}")
+        if subject is not None and claims.subject != subject:
+            raise Forbidden(Reason.SUBJECT_MISMATCH)
+        if bound_headers is not None and claims.bound_headers != bound_headers():
+            raise Forbidden(Reason.HEADERS_ALTERED)
+        body = decompress(opened.body, claims.compression, claims.raw_len, ceilings.max_raw_bytes)
+        return Admitted(claims, opened.key, body)
+
+    def judge(self, data: bytes, format: str, *, policy: Policy | None = None, limits: Limits | None = None) -> Judged:
+        """Judge an admitted body in its one signed format; build nothing.
+
+        Args:
+            data: The encoded value.
+            format: The signed format.
+            policy: What may be built; the gateway's own by default.
+            limits: Ceilings; the policy's own by default.
+
+        Returns:
+            Bytes and names that :meth:`build` takes, here or in another process under the same policy.
+
+        Raises:
+            Refused: The policy does not admit the format or something in the body, or the body is malformed.
+        """
+        rules = self.policy if policy is None else policy
+        if format not in rules.formats:
+            raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f'add {safe_repr(format)} to the policy\'s "formats"')
+        return codec(format).judge(data, rules, rules.limits if limits is None else limits)
+
+    def build(self, judged: Judged, *, policy: Policy | None = None, limits: Limits | None = None) -> object:
+        """Build what :meth:`judge` passed.
+
+        Raises:
+            Refused: A constructor that the policy allows raised (``build-failed``).
+        """
+        rules = self.policy if policy is None else policy
+        return codec(judged.format).build(judged, rules, rules.limits if limits is None else limits)
+
+    def open(self, blob: bytes, *, purpose: str = "data") -> object:
+        """Open one envelope into an object.
+
+        Args:
+            blob: The envelope.
+            purpose: What the reader expects.
+
+        Returns:
+            The object.
+
+        Raises:
+            Refused: Whatever is wrong with the bytes; one audit event has been emitted.
+        """
+        started = time.perf_counter_ns()
+        sender: list[tuple[Claims, Key]] = []
+        try:
+            admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
+            return self.build(self.judge(admitted.body, admitted.format))
+        except Refused as refusal:
+            self._tell(refusal, blob, sender, started)
+            raise
+        except Exception as error:
+            # The contract is totality; what slips through is our bug, and loud.
+            ours = internal_error(error)
+            self._tell(ours, blob, sender, started)
+            raise ours from error
+
+    def inspect(self, blob: bytes, *, purpose: str = "data") -> Inspection:
+        """Say what :meth:`open` would do with an envelope, without building anything and without an audit event."""
+        sender: list[tuple[Claims, Key]] = []
+        names: tuple[str, ...] = ()
+        refusal: Refused | None = None
+        try:
+            admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
+            names = self.judge(admitted.body, admitted.format).names
+        except Refused as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - as in open()
+            refusal = internal_error(error)
+        kid = sender[0][1].kid if sender else envelope.peek_kid(_readable(blob))
+        return Inspection(sender[0][0] if sender else None, kid, names, refusal)
+
+    def _tell(self, refusal: Refused, blob: object, sender: list[tuple[Claims, Key]], started_ns: int) -> None:
+        data = _readable(blob)
+        claims, key = sender[0] if sender else (None, None)
+        self.audit.emit(
+            refusal_event(
+                refusal,
+                data,
+                time_ms=self.now_ms(),
+                started_ns=started_ns,
+                claims=claims,
+                kid=key.kid if key else envelope.peek_kid(data),
+                policy_digest=self.policy.digest,
+            )
+        )
+
+
+def _as_bytes(value: object) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise Malformed(Reason.NOT_BYTES)
+    return bytes(value)
+
+
+def _readable(value: object) -> bytes:
+    """The bytes for facts about them (length, digest, key id); none of what is no bytes."""
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+
+
+def internal_error(error: BaseException) -> Refused:
+    """Turn an exception that should not exist into a refusal; only its type is shown, its text may hold a body."""
+    return Malformed(Reason.INTERNAL_ERROR, None, type(error).__name__)
+
+
+def refusal_event(
+    refusal: Refused,
+    data: bytes,
+    *,
+    time_ms: int,
+    started_ns: int,
+    claims: Claims | None,
+    kid: str | None,
+    policy_digest: str,
+    **context: object,
+) -> AuditEvent:
+    """Make the one audit event of a refusal: facts about the body (length, digest), never the body."""
+    sealed = envelope.is_sealed(data)
+    facts: Mapping[str, object] = {
+        "task": claims.type if claims else None,
+        "message_id": claims.message_id.hex() if claims else None,
+        "kid": kid,
+        "signature": "valid" if claims else "invalid" if sealed else "none",
+        "length": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "policy_digest": policy_digest,
+        "microseconds": (time.perf_counter_ns() - started_ns) // 1000,
+        **{name: value for name, value in context.items() if value is not None},
+    }
+    return event_from_refusal(refusal, time_ms=time_ms, **facts)  # type: ignore[arg-type]
+
+
+def safe_dumps(
+    obj: object,
+    *,
+    keyring: Keyring,
+    format: str = "json",
+    policy: Policy | None = None,
+    purpose: str = "data",
+    expires_in: float | None = 3600,
+    context: bytes = b"",
+) -> bytes:
+    """Seal one object; the one-off form of :meth:`Gateway.seal`.
+
+    >>> from safeserial import Key, Keyring
+    >>> ring = Keyring([Key.generate("web-1")])
+    >>> safe_loads(safe_dumps({"total": (1, 2)}, keyring=ring), keyring=ring)
+    {'total': (1, 2)}
+    """
+    gateway = Gateway(keyring=keyring, policy=policy, context=context)
+    return gateway.seal(obj, format=format, purpose=purpose, expires_in=expires_in)
+
+
+def safe_loads(
+    data: bytes,
+    *,
+    keyring: Keyring | None = None,
+    policy: Policy | None = None,
+    format: str | None = None,
+    purpose: str = "data",
+    buffers: Sequence[bytes] | None = None,
+    context: bytes = b"",
+    audit: Sink | None = None,
+) -> object:
+    """Open whatever came in, without ever letting the bytes decide how much to trust them.
+
+    Sealed bytes are opened with ``keyring``. Unsealed JSON or msgpack goes through the data-only lane: plain data,
+    the ceilings of :meth:`safeserial.limits.Limits.untrusted`. Unsealed pickle is refused, unless ``policy`` says
+    ``unsafe_accept_unsigned_pickle`` *and* the caller says ``format="pickle"``; even then MiniPickle judges it first,
+    and the use is audited.
+
+    Args:
+        data: The bytes.
+        keyring: Keys for sealed bytes.
+        policy: What may be built; plain data by default.
+        format: ``"json"``, ``"msgpack"`` or ``"pickle"`` for unsealed bytes; ``None`` tells JSON and msgpack apart by
+            the first byte. Sealed bytes carry their own.
+        purpose: What a sealed message must have been sealed for.
+        buffers: Out-of-band buffers of an unsealed protocol 5 pickle.
+        context: The gateway's implicit context.
+        audit: Where a refusal is told; the logger ``safeserial.audit`` by default.
+
+    Raises:
+        Refused: The bytes were turned away; one audit event has been emitted.
+        Misconfigured: The bytes are sealed and no keyring was given.
+
+    >>> safe_loads(b'{"a": [1, 2.5, null]}')
+    {'a': [1, 2.5, None]}
+    """
+    rules = Policy() if policy is None else policy
+    sink: Sink = LoggingSink() if audit is None else audit
+    raw = _readable(data)
+    if envelope.is_sealed(raw):
+        if keyring is None:
+            raise Misconfigured("sealed bytes need a keyring: pass keyring=Keyring.load(...)", key="keyring")
+        return Gateway(keyring=keyring, policy=rules, context=context, audit=sink).open(raw, purpose=purpose)
+    started = time.perf_counter_ns()
+    refusal: Refused
+    try:
+        return _open_unsealed(_as_bytes(data), rules, format, buffers, sink)
+    except Refused as error:
+        refusal = error
+    except Exception as error:  # noqa: BLE001 - as in Gateway.open
+        refusal = internal_error(error)
+    sink.emit(
+        refusal_event(
+            refusal,
+            raw,
+            time_ms=int(time.time() * 1000),
+            started_ns=started,
+            claims=None,
+            kid=None,
+            policy_digest=rules.digest,
+        )
+    )
+    raise refusal
+
+
+def _open_unsealed(
+    data: bytes, policy: Policy, format: str | None, buffers: Sequence[bytes] | None, sink: Sink
+) -> object:
+    untrusted = Limits.untrusted()
+    if format is None:
+        format = sniff(data)
+        if format == "pickle":
+            # The bytes look like pickle; only the caller's own word may choose that lane.
+            raise Forbidden(Reason.UNSIGNED_PICKLE)
+    if format == "pickle":
+        return _open_unsigned_pickle(data, policy, buffers, sink)
+    if len(data) > untrusted.max_bytes:
+        raise Malformed(
+            Reason.TOO_LARGE, None, f"{len(data)} bytes, the limit for unsigned data is {untrusted.max_bytes}"
+        )
+    if format == "json":
+        return load_untrusted_json(data, untrusted)
+    if format == "msgpack":
+        return load_untrusted_msgpack(data, untrusted)
+    raise Malformed(Reason.UNRECOGNIZED_FORMAT)
+
+
+def _open_unsigned_pickle(data: bytes, policy: Policy, buffers: Sequence[bytes] | None, sink: Sink) -> object:
+    if not policy.unsafe_accept_unsigned_pickle:
+        raise Forbidden(Reason.UNSIGNED_PICKLE)
+    from safeserial.formats.pickle import load_verified
+    from safeserial.minipickle import verify
+
+    verdict = verify(data, allow=policy.table, limits=policy.limits, buffers=len(buffers or ()))
+    value = load_verified(verdict.canonical, [name for _, name in verdict.names], policy.objects, buffers=buffers)
+    sink.emit(
+        AuditEvent(
+            time_ms=int(time.time() * 1000),
+            kind="accepted-unsafe",
+            reason=Reason.UNSIGNED_PICKLE,
+            length=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            signature="none",
+            policy_digest=policy.digest,
+        )
+    )
+    return value
+
+
+_JSON_START = frozenset(b'{["-0123456789tfn \t\r\n')
+
+
+def sniff(data: bytes) -> str | None:
+    """Tell unsealed formats apart by the first bytes; never to decide trust, only which strict reader refuses best.
+
+    A pickle of protocol 2 and later starts with ``80 02`` ... ``80 05`` and ends in ``.``; as msgpack ``80`` is an
+    empty map, after which nothing may follow. Older protocols have no magic: they are named by the caller.
+    """
+    if len(data) > 2 and data[0] == 0x80 and data[1] <= 5 and data[-1:] == b".":
+        return "pickle"
+    if data[:1] and data[0] in _JSON_START:
+        return "json" if data[0] not in b"0123456789-" or len(data) == 1 or data[1] < 0x80 else "msgpack"
+    return "msgpack" if data else None

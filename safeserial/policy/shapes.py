@@ -1,0 +1,297 @@
+"""Which rights a class gets, read off the class itself, once, when a policy is loaded. Nothing is instantiated.
+
+What CPython's unpickler does to an instance decides every rule here:
+
+* ``BUILD`` looks up ``__setstate__`` on the instance and calls it. Without one it writes dict state straight into
+  ``inst.__dict__``, and only *slot* state goes through ``setattr``. So a ``__setattr__`` of the class's own (a frozen
+  dataclass has one) is never run by dict state: such a class takes dict state, and no slot state.
+* ``BaseException.__setstate__`` is a loop of ``setattr``: harmless with data, unless a Python property or a
+  ``__setattr__`` listens.
+* State on an object that somebody else holds too (an enum member, a cached singleton) rewrites it for the whole
+  process. So state needs proof that constructing returns a new object: :func:`is_fresh`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import dataclasses
+import datetime
+import decimal
+import dis
+import types
+from abc import ABCMeta
+from enum import Enum, EnumMeta, Flag
+from typing import TYPE_CHECKING, NamedTuple
+
+from safeserial.allow import Arg, Kind, Right, Row, Signature
+from safeserial.policy.lint import static, warn
+from safeserial.policy.model import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Shape", "class_row", "is_fresh"]
+
+_DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
+_BASE_EXCEPTION_SETSTATE = vars(BaseException)["__setstate__"]
+
+# C classes whose __new__ makes a new object for each call, at least for every subclass.
+_FRESH_BASES = frozenset(
+    {
+        object, dict, list, set, frozenset, tuple, int, float, str, bytes, bytearray, complex,
+        collections.deque, collections.OrderedDict, collections.defaultdict, types.SimpleNamespace,
+        datetime.date, datetime.time, datetime.datetime, datetime.timedelta, decimal.Decimal,
+        *(cls for cls in vars(builtins).values() if isinstance(cls, type) and issubclass(cls, BaseException)),
+    }
+)  # fmt: skip
+
+_C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
+_SCALARS = (int, float, str, bytes, bool, type(None))
+
+_LIST_SHAPES = (Signature(), Signature((Arg("kind", int(Kind.LIST)),)))
+
+
+def _one(kind: Kind) -> tuple[Signature, ...]:
+    return (Signature((Arg("kind", int(kind)),)),)
+
+
+# A subclass that inherits its constructor takes what pickles of the base carry; free arguments would be a bomb
+# (a bytes subclass made from 2**33) or hash keys that no judge has counted (a dict subclass made from pairs).
+_BUILTIN_SHAPES: Mapping[type, tuple[Signature, ...]] = {
+    list: _LIST_SHAPES,
+    dict: (Signature(), *_one(Kind.DICT)),
+    tuple: (Signature(), *_one(Kind.TUPLE | Kind.LIST)),
+    set: _LIST_SHAPES,
+    frozenset: _LIST_SHAPES,
+    int: (Signature(), *_one(Kind.INT | Kind.BOOL)),
+    float: (Signature(), *_one(Kind.FLOAT | Kind.INT)),
+    str: (Signature(), *_one(Kind.STR)),
+    bytes: (Signature(), *_one(Kind.BYTES | Kind.INSTANCE)),
+    bytearray: (Signature(), *_one(Kind.BYTES | Kind.BYTEARRAY | Kind.INSTANCE)),
+}
+
+
+class Shape(NamedTuple):
+    """What a preset knows about one class, for its subclasses and for a bare entry that names it.
+
+    Attributes:
+        cls: The class.
+        signatures: Its argument patterns.
+        setstate: Whether its own ``__setstate__`` may be run.
+    """
+
+    cls: type
+    signatures: tuple[Signature, ...]
+    setstate: bool
+
+
+def class_row(
+    name: str,
+    cls: type,
+    *,
+    words: frozenset[str],
+    signatures: tuple[Signature, ...],
+    shapes: Mapping[type, Shape],
+) -> tuple[Row, tuple[Finding, ...]]:
+    """The row of one listed class, and what its owner should know.
+
+    Args:
+        name: ``"module:qualname"`` as listed.
+        cls: The class behind it.
+        words: The entry's words.
+        signatures: The entry's own patterns; empty means the inherited ones, or any data.
+        shapes: What presets know about classes that ``cls`` may inherit from.
+    """
+    hashable = Right.HASHABLE if getattr(cls, "__hash__", None) is not None else Right(0)
+    if "only=refer" in words:
+        return Row(name, int(Right.CLASS | Right.REFERENCE)), ()
+    rights = Right.CLASS | hashable
+    if "refer" in words:
+        rights |= Right.REFERENCE
+    if issubclass(cls, Enum):
+        # A member is found, not made: no NEW, and state would rewrite it for everybody.
+        return Row(name, int(rights | Right.CALL), signatures or _enum_signatures(cls)), warn(name, cls)
+
+    findings = list(warn(name, cls))
+    base = _inherited(cls, shapes)
+    rights |= Right.CALL | Right.NEW
+    slots: frozenset[str] = frozenset()
+    state: tuple[Arg, ...] = ()
+    if "returns=fresh" in words or is_fresh(cls):
+        rights |= Right.FRESH | _containers(cls)
+        granted, slots, state, told = _state(name, cls, words, base)
+        rights |= granted
+        findings += told
+    else:
+        findings.append(
+            Finding(
+                name,
+                "may-be-shared",
+                "its __new__ or metaclass may return an object that others hold too, so a message cannot set its "
+                "state: if it always makes a new one, add returns=fresh",
+            )
+        )
+    row = Row(
+        name,
+        int(rights),
+        signatures or (base.signatures if base else ()),
+        keywords=static(cls, "__getnewargs_ex__") is not None,
+        slots=slots,
+        state=state,
+        state_references="state=references" in words,
+    )
+    return row, tuple(findings)
+
+
+def _enum_signatures(cls: type[Enum]) -> tuple[Signature, ...]:
+    if issubclass(cls, Flag):
+        members = [member.value for member in cls.__members__.values()]
+        if members and all(type(value) is int or isinstance(value, int) for value in members):
+            # Each combination a Flag has seen is kept for ever; bits that no member has would let messages fill
+            # the memory. KEEP is how a class says that it wants foreign bits all the same.
+            if getattr(getattr(cls, "_boundary_", None), "name", "") != "KEEP":
+                top = 1 << max(abs(int(value)).bit_length() for value in members)
+                return (Signature((Arg("kind", int(Kind.INT), -top, top - 1),)),)
+            return (Signature((Arg("kind", int(Kind.INT)),)),)
+    # Exactly one argument: more of them are Enum's way to create classes.
+    return (Signature((Arg("data"),)),)
+
+
+def _containers(cls: type) -> Right:
+    rights = Right(0)
+    if issubclass(cls, (list, collections.deque)):
+        rights |= Right.LIST
+    if issubclass(cls, dict):
+        rights |= Right.DICT
+    if issubclass(cls, set):
+        rights |= Right.SET
+    return rights
+
+
+def _inherited(cls: type, shapes: Mapping[type, Shape]) -> Shape | None:
+    """The nearest known class whose constructor ``cls`` uses unchanged."""
+    for base in cls.__mro__:
+        if base in shapes or base in _BUILTIN_SHAPES:
+            for method in ("__new__", "__init__"):
+                if static(cls, method) is not static(base, method):
+                    return None
+            if base in _BUILTIN_SHAPES:
+                return Shape(base, _BUILTIN_SHAPES[base], setstate=False)
+            return shapes[base]
+        if base is not cls and ("__new__" in vars(base) or "__init__" in vars(base)):
+            return None
+    return None
+
+
+def _state(
+    name: str, cls: type, words: frozenset[str], base: Shape | None
+) -> tuple[Right, frozenset[str], tuple[Arg, ...], list[Finding]]:
+    """Which state BUILD may set: rights, slots, patterns, findings."""
+    any_data = (Arg("any" if "state=references" in words else "data"),)
+    setstate = static(cls, "__setstate__")
+    if setstate is not None:
+        if setstate is _BASE_EXCEPTION_SETSTATE:
+            # A loop of setattr. Where nothing listens to setattr, that is plain attribute state.
+            if static(cls, "__setattr__") is _static_of(BaseException, "__setattr__") and not _has_setters(cls):
+                return Right.BUILD, frozenset(), (), []
+        elif setstate is _DATACLASS_SETSTATE and dataclasses.is_dataclass(cls):
+            # A frozen dataclass with slots: the standard library's own function sets the fields, in order.
+            count = len(dataclasses.fields(cls))
+            return Right.SETSTATE, frozenset(), (Arg("kind", int(Kind.LIST), count, count),), []
+        elif base is not None and base.setstate and setstate is static(base.cls, "__setstate__"):
+            return Right.SETSTATE, frozenset(), any_data, []
+        if "state=setstate" in words:
+            return Right.SETSTATE, frozenset(), any_data, []
+        message = "it sets its state with code of its own, which no message may run: if that is safe with any data"
+        return Right(0), frozenset(), (), [Finding(name, "own-setstate", f"{message}, add state=setstate")]
+    if "state=setstate" not in words and any(static(cls, hook) is not None for hook in _lookup_hooks(cls)):
+        # BUILD asks the instance for __setstate__, and such a class answers with whatever it likes: a proxy answers
+        # with the __setstate__ of what it wraps.
+        message = "its __getattr__ or __getattribute__ decides what sets its state: if that is safe with any data"
+        return Right(0), frozenset(), (), [Finding(name, "own-getattr", f"{message}, add state=setstate")]
+    if not isinstance(static(cls, "__dict__"), (*_C_DESCRIPTORS, type(None))):
+        return (
+            Right(0),
+            frozenset(),
+            (),
+            [Finding(name, "own-dict", "its __dict__ is code of its own: it takes no state")],
+        )
+    rights = Right.BUILD | (Right.SETSTATE if "state=setstate" in words else Right(0))
+    if static(cls, "__setattr__") is not None:
+        return rights, frozenset(), (), []
+    return rights, _slots(cls), (), []
+
+
+def _lookup_hooks(cls: type) -> tuple[str, ...]:
+    # dict, list and the like have a C __getattribute__ that is object's own under another wrapper.
+    python = any("__getattribute__" in vars(base) and base not in _FRESH_BASES for base in cls.__mro__)
+    return ("__getattr__", "__getattribute__") if python else ("__getattr__",)
+
+
+def _static_of(cls: type, name: str) -> object:
+    return vars(cls)[name]
+
+
+def _has_setters(cls: type) -> bool:
+    """Whether setting some attribute runs Python code: a property with a setter, or another data descriptor."""
+    for base in cls.__mro__:
+        for value in vars(base).values():
+            if isinstance(value, _C_DESCRIPTORS):
+                continue
+            if isinstance(value, property) and value.fset is None:
+                continue
+            if hasattr(type(value), "__set__"):
+                return True
+    return False
+
+
+def _slots(cls: type) -> frozenset[str]:
+    """Names that are real slots where the instance looks: not C members, and not hidden by a subclass's property."""
+    names = set()
+    for base in cls.__mro__:
+        if "__slots__" in vars(base):
+            for name, value in vars(base).items():
+                if isinstance(value, types.MemberDescriptorType) and static(cls, name) is value:
+                    names.add(name)
+    return frozenset(name for name in names if not (name.startswith("__") and name.endswith("__")))
+
+
+def is_fresh(cls: type) -> bool:
+    """Whether making an instance surely returns an object that nobody else holds.
+
+    True only if no metaclass intervenes and each ``__new__`` on the way is a known C one, or Python code that reaches
+    nothing but its arguments and the next ``__new__``: a cache would have to be read from somewhere.
+    """
+    meta = type(cls)
+    if meta not in (type, ABCMeta, EnumMeta) and static(meta, "__call__") is not vars(type)["__call__"]:
+        return False
+    return all(_is_fresh_new(base) for base in cls.__mro__ if "__new__" in vars(base))
+
+
+def _is_fresh_new(base: type) -> bool:
+    new = vars(base)["__new__"]
+    if isinstance(new, staticmethod):
+        new = new.__func__
+    if isinstance(new, types.BuiltinMethodType):
+        return base in _FRESH_BASES
+    if not isinstance(new, types.FunctionType):
+        return False
+    if issubclass(base, tuple) and new.__module__ == f"namedtuple_{base.__name__}":
+        return True
+    defaults = (*(new.__defaults__ or ()), *(new.__kwdefaults__ or {}).values())
+    if not all(type(value) in _SCALARS for value in defaults):
+        return False
+    return all(_touches_nothing_shared(step, new) for step in dis.get_instructions(new))
+
+
+def _touches_nothing_shared(step: dis.Instruction, function: types.FunctionType) -> bool:
+    operation = step.opname
+    if operation.startswith(("LOAD_GLOBAL", "LOAD_NAME")):
+        value = function.__globals__.get(step.argval, getattr(builtins, str(step.argval), None))
+        return value is super or (isinstance(value, type) and (value in _FRESH_BASES))
+    if operation.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER")):
+        return bool(step.argval == "__new__")
+    if "DEREF" in operation or operation == "LOAD_CLOSURE":
+        return str(step.argval) not in set(function.__code__.co_freevars) - {"__class__"}
+    return not operation.startswith(("IMPORT", "LOAD_CLASSDEREF", "LOAD_FROM_DICT", "LOAD_BUILD_CLASS"))

@@ -1,0 +1,95 @@
+"""Switches of the whole suite: which build is under test, and which servers the integration tests may use.
+
+``SAFESERIAL_EXPECT=pure|compiled``
+    The run ends with exit status 3 if the other build of minipickle was imported: a silent fallback proves nothing.
+``SAFESERIAL_REQUIRE_SERVICES=1``
+    A test that needs a server which is not there fails instead of being skipped.
+``SAFESERIAL_TEST_REDIS_URL``, ``SAFESERIAL_TEST_AMQP_URL``
+    Other addresses than 127.0.0.1:6379 and :5672; ``off`` pretends that there is none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+# The worker processes of the integration tests import `shop` by that name, and what they pickle says so.
+for folder in ("integration", "integration/apps"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+
+from support.services import Missing, Services  # noqa: E402 - found through the line above
+
+NAMES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
+SERVICES = pytest.StashKey[Services]()
+SKIPPED = pytest.StashKey[Counter[str]]()
+REASONS = pytest.StashKey[dict[str, str]]()
+
+
+def services_required() -> bool:
+    return os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "last: runs after every other test of its module and parameter")
+    config.stash[SERVICES], config.stash[SKIPPED], config.stash[REASONS] = Services(), Counter(), {}
+    expected = os.environ.get("SAFESERIAL_EXPECT", "")
+    if expected:
+        build = getattr(importlib.import_module("safeserial.minipickle"), "BUILD", "neither")
+        if build != expected:
+            pytest.exit(f"SAFESERIAL_EXPECT: expected the {expected} build of minipickle, got {build}", returncode=3)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SERVICES in config.stash:
+        config.stash[SERVICES].stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move tests marked ``last`` behind their siblings, after every plugin that shuffles has shuffled."""
+
+    def group(item: pytest.Item) -> tuple[str, str]:
+        spec = getattr(item, "callspec", None)
+        return item.nodeid.split("::")[0], str(spec.params.get("broker_name", "")) if spec else ""
+
+    rank: dict[tuple[str, str], int] = {}
+    for item in items:
+        rank.setdefault(group(item), len(rank))
+    files: dict[str, int] = {}
+    for file, _ in rank:
+        files.setdefault(file, len(files))
+    items.sort(key=lambda i: (files[group(i)[0]], rank[group(i)], i.get_closest_marker("last") is not None))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, name in NAMES.items():
+        if item.get_closest_marker(marker) is None:
+            continue
+        try:
+            item.config.stash[SERVICES].url(marker)
+        except Missing as missing:
+            if services_required():
+                pytest.fail(f"SAFESERIAL_REQUIRE_SERVICES is set; {missing}", pytrace=False)
+            item.config.stash[SKIPPED][name] += 1
+            item.config.stash[REASONS][name] = str(missing)
+            pytest.skip(str(missing))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    skipped = config.stash[SKIPPED]
+    if skipped:
+        terminalreporter.section("skipped for lack of services")
+        for name, count in sorted(skipped.items()):
+            terminalreporter.write_line(f"{count} tests need {name}. {config.stash[REASONS][name]}")
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest) -> Services:
+    """Addresses of the servers; ``url(name)`` raises where one is missing."""
+    return request.config.stash[SERVICES]

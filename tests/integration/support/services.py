@@ -1,0 +1,162 @@
+"""Finds the servers that integration tests need, starts an own one where that is cheap, and stops only what it started.
+
+Standard library alone: the root conftest imports this for every test run, unit tests included.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+__all__ = ["Missing", "Services", "free_port"]
+
+OFF = frozenset({"", "0", "off", "none"})
+
+
+class Missing(Exception):
+    """A service is not there; the text says which one, what was tried and how to start it."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _exchange(host: str, port: int, hello: bytes, *, timeout: float = 2.0) -> bytes:
+    """Send ``hello`` and return the first bytes of the answer, empty where nobody answers."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as link:
+            link.sendall(hello)
+            return link.recv(64)
+    except OSError:
+        return b""
+
+
+def redis_answers(url: str) -> bool:
+    """Whether a Redis server speaks at ``url`` (an ``-ERR``, for example about a password, counts)."""
+    parts = urlsplit(url)
+    return _exchange(parts.hostname or "127.0.0.1", parts.port or 6379, b"PING\r\n")[:1] in (b"+", b"-")
+
+
+def rabbitmq_answers(url: str) -> bool:
+    """Whether an AMQP 0-9-1 server speaks at ``url``: it opens with a method frame, type octet 1."""
+    parts = urlsplit(url)
+    return _exchange(parts.hostname or "127.0.0.1", parts.port or 5672, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
+
+
+@dataclass
+class _Owned:
+    """A server that this test run started."""
+
+    process: subprocess.Popen[bytes]
+    directory: Path
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            # Each was started in a session of its own, so its group is ours alone.
+            for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(patience)
+                    break
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@dataclass
+class Services:
+    """The servers of one test run, looked for once and on first need."""
+
+    _found: dict[str, str | Missing] = field(default_factory=dict)
+    _owned: list[_Owned] = field(default_factory=list)
+
+    def url(self, name: str) -> str:
+        """The URL of ``"redis"`` or ``"rabbitmq"``.
+
+        Raises:
+            Missing: Nothing answers and nothing could be started.
+        """
+        if name not in self._found:
+            try:
+                self._found[name] = self._redis() if name == "redis" else self._rabbitmq()
+            except Missing as missing:
+                self._found[name] = missing
+        found = self._found[name]
+        if isinstance(found, Missing):
+            raise found
+        return found
+
+    def stop(self) -> None:
+        """Stop what this run started, by process id; leave everything else alone."""
+        while self._owned:
+            self._owned.pop().stop()
+
+    def _redis(self) -> str:
+        override = os.environ.get("SAFESERIAL_TEST_REDIS_URL")
+        url = override or "redis://127.0.0.1:6379"
+        if override is not None and override.lower() in OFF:
+            raise Missing("Redis: switched off by SAFESERIAL_TEST_REDIS_URL")
+        if redis_answers(url):
+            return url.rstrip("/")
+        if override:
+            raise Missing(f"Redis: SAFESERIAL_TEST_REDIS_URL={override} does not answer")
+        binary = shutil.which("redis-server")
+        if binary is None:
+            raise Missing(
+                "Redis: nothing answers on 127.0.0.1:6379 and there is no redis-server to start; "
+                "run `redis-server --port 6379` or set SAFESERIAL_TEST_REDIS_URL"
+            )
+        port, directory = free_port(), Path(tempfile.mkdtemp(prefix="safeserial-redis-"))
+        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        url = f"redis://127.0.0.1:{port}"
+        self._start([*command, "--dir", str(directory)], directory, dict(os.environ))
+        return self._await("Redis", url, redis_answers, patience=10.0)
+
+    def _rabbitmq(self) -> str:
+        override = os.environ.get("SAFESERIAL_TEST_AMQP_URL")
+        url = override or "amqp://guest:guest@127.0.0.1:5672//"
+        if override is not None and override.lower() in OFF:
+            raise Missing("RabbitMQ: switched off by SAFESERIAL_TEST_AMQP_URL")
+        if rabbitmq_answers(url):
+            return url
+        if override:
+            raise Missing(f"RabbitMQ: SAFESERIAL_TEST_AMQP_URL={override} does not answer")
+        raise Missing(
+            "RabbitMQ: nothing answers on 127.0.0.1:5672; run `rabbitmq-server` (guest/guest on the loopback "
+            "interface is enough) or set SAFESERIAL_TEST_AMQP_URL"
+        )
+
+    def _start(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
+        with (directory / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._owned.append(_Owned(process, directory))
+
+    def _await(self, name: str, url: str, answers: object, *, patience: float) -> str:
+        assert callable(answers)
+        server, deadline = self._owned[-1], time.monotonic() + patience
+        while time.monotonic() < deadline and server.process.poll() is None:
+            if answers(url):
+                return url
+            time.sleep(0.1)
+        server.stop()
+        self._owned.pop()
+        raise Missing(f"{name}: an own server was started at {url} but did not answer within {patience:g} s")

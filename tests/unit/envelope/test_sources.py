@@ -1,0 +1,381 @@
+"""Keys are read from variables and files, refused with their place, and never shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any, TYPE_CHECKING
+
+import pytest
+
+from safeserial.envelope import Grants, Key, Keyring, sources
+from safeserial.envelope.sources import key_to_text, keyring_to_json, parse_key, parse_keyring, parse_keys
+from safeserial.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Material = Callable[[str], bytes]
+
+
+def b64(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def refusal_of(make: Callable[[], object], *secrets: str) -> Misconfigured:
+    with pytest.raises(Misconfigured) as caught:
+        make()
+    chain: BaseException | None = caught.value
+    shown = ""
+    while chain is not None:
+        # An error reporter sends the text, arguments and fields of everything in the chain, suppressed or not.
+        shown += f"{chain} {chain.args!r} {vars(chain)!r}"
+        chain = chain.__context__
+    for secret in secrets:
+        assert secret not in shown
+    return caught.value
+
+
+@pytest.fixture
+def text(material: Material) -> str:
+    return f"ss1:hs256:web-1:{b64(material('web-1'))}"
+
+
+@pytest.fixture
+def entry(material: Material) -> dict[str, Any]:
+    return {"kid": "web-1", "material": b64(material("web-1"))}
+
+
+def document(*entries: object, **more: object) -> bytes:
+    return json.dumps({"version": 1, "keys": list(entries), **more}).encode()
+
+
+@pytest.fixture
+def keyfile(tmp_path: Path, entry: dict[str, Any]) -> Path:
+    path = tmp_path / "keyring.json"
+    path.write_bytes(document(entry))
+    path.chmod(0o600)
+    return path
+
+
+# --- text form ---
+
+
+def test_a_key_is_written_and_read_as_text(key: Key, text: str) -> None:
+    assert key_to_text(key) == text
+    again = parse_key(text)
+    assert (again.kid, again.suite, again.material) == (key.kid, key.suite, key.material)
+
+
+def test_an_id_may_hold_colons(material: Material) -> None:
+    key = Key(kid="a:b:c", material=material("x"))
+
+    assert parse_key(key_to_text(key)).kid == "a:b:c"
+
+
+def test_several_keys_are_separated_by_spaces_or_commas_and_the_first_is_primary(material: Material) -> None:
+    texts = [key_to_text(Key(kid=kid, material=material(kid))) for kid in "abc"]
+
+    ring = parse_keys(f"  {texts[0]},{texts[1]} ,\n\t{texts[2]}\n", origin="env:X")
+
+    assert [key.kid for key in ring] == ["a", "b", "c"]
+    assert ring.primary("tasks").kid == "a"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "correct-horse-battery-staple",
+        "ss1:hs256:web-1",
+        "ss1:hs256::{m}",
+        "ss1:hs256:web/1:{m}",
+        "ss1:hs256:" + "k" * 65 + ":{m}",
+        "ss1:HS256:web-1:{m}",
+        "ss2:hs256:web-1:{m}",
+        "hs256:web-1:{m}",
+        "ss1:hs256:web-1:{m}=",
+        "ss1:hs256:web-1:{m}A",
+        "ss1:hs256:web-1:correct-horse-battery",
+        '{"version":1}',
+    ],
+)
+def test_anything_else_is_refused_unseen_with_the_way_to_a_key(wrong: str, material: Material) -> None:
+    secret = b64(material("x"))
+
+    refusal = refusal_of(
+        lambda: parse_keys(wrong.format(m=secret) if "{m}" in wrong else wrong, origin="env:X"), secret, "horse"
+    )
+
+    assert refusal.file == "env:X"
+    assert "key 1 is not written as" in refusal.problem
+    assert "safeserial keys new" in refusal.problem
+
+
+def test_the_refused_part_is_counted(text: str) -> None:
+    assert "key 2 is not" in refusal_of(lambda: parse_keys(f"{text} nonsense", origin="env:X")).problem
+
+
+def test_material_has_one_spelling(material: Material, text: str) -> None:
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for step in (1, 2, 3):  # the two bits beyond 32 bytes
+        other = text[:-1] + alphabet[alphabet.index(text[-1]) + step]
+        assert refusal_of(lambda other=other: parse_key(other)).key == "key 1.material"  # type: ignore[misc]
+
+
+def test_a_password_in_base64_is_refused(tmp_path: Path) -> None:
+    raw = b64(b"correct horse battery staple 42!")
+
+    refusal = refusal_of(lambda: parse_key(f"ss1:hs256:a:{raw}", origin="env:X"), raw)
+
+    assert (refusal.file, refusal.key) == ("env:X", "key 1.material")
+    assert "a password or a pattern" in refusal.problem
+
+
+def test_a_suite_of_a_later_release_is_named(material: Material) -> None:
+    refusal = refusal_of(lambda: parse_key(f"ss1:ed25519:a:{b64(material('x'))}"))
+
+    assert refusal.key == "key 1.suite"
+    assert "ed25519 is not available in this release" in refusal.problem
+
+
+def test_a_doubled_key_in_a_variable_is_refused(text: str) -> None:
+    refusal = refusal_of(lambda: parse_keys(f"{text} {text}", origin="env:X"))
+
+    assert refusal.file == "env:X"
+    assert "twice" in refusal.problem
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"enabled": False},
+        {"ops": ["open"]},
+        {"grants": Grants(max_bytes=5)},
+        {"seal_from": datetime(2027, 1, 1, tzinfo=timezone.utc)},
+    ],
+)
+def test_a_restricted_key_has_no_text_form(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="write a keyring file"):
+        key_to_text(Key.generate("a", **options))
+
+
+# --- where from ---
+
+
+def test_a_ring_is_loaded_from_a_variable(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SAFESERIAL_TEST_KEYS", text)
+
+    assert [key.kid for key in Keyring.load("env:SAFESERIAL_TEST_KEYS")] == ["web-1"]
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n"])
+def test_an_unset_variable_is_refused(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("SAFESERIAL_TEST_KEYS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SAFESERIAL_TEST_KEYS", value)
+
+    refusal = refusal_of(lambda: Keyring.load("env:SAFESERIAL_TEST_KEYS"))
+
+    assert refusal.key == "env:SAFESERIAL_TEST_KEYS"
+    assert "not set" in refusal.problem
+    assert refusal_of(lambda: Keyring.load("env:")).key == "env:"
+
+
+def test_a_variable_of_commas_holds_no_key() -> None:
+    assert "there is no key" in refusal_of(lambda: parse_keys(" , ", origin="env:X")).problem
+
+
+def test_a_ring_is_loaded_from_a_file_however_it_is_named(keyfile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(keyfile.parent)
+    for source in (f"file:{keyfile}", str(keyfile), keyfile, "file:keyring.json"):
+        assert [key.kid for key in Keyring.load(source)] == ["web-1"]
+
+
+@pytest.mark.parametrize(
+    "source", ["keyring.json", "", "file:", "cmd:cat key", "correct-horse", "https://x/y", 5, None]
+)
+def test_other_places_are_refused_unseen(source: Any) -> None:
+    refusal = refusal_of(lambda: Keyring.load(source), "horse")
+
+    assert refusal.key == "keyring"
+    assert 'write "env:NAME"' in refusal.problem
+
+
+def test_a_key_in_the_place_of_a_place_is_refused_unseen(text: str, material: Material) -> None:
+    refusal = refusal_of(lambda: Keyring.load(f" {text}"), text, b64(material("web-1")))
+
+    assert "this is a key, not a place" in refusal.problem
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o604, 0o602, 0o644, 0o666])
+def test_a_file_that_others_can_touch_is_refused(keyfile: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyfile.chmod(mode)
+
+    assert "chmod 600" in refusal_of(lambda: Keyring.load(keyfile)).problem
+    # Elsewhere these bits mean nothing.
+    monkeypatch.setattr(sources, "_POSIX", False)
+    assert len(Keyring.load(keyfile)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
+def test_a_file_of_the_owner_alone_is_read(keyfile: Path, mode: int) -> None:
+    keyfile.chmod(mode)
+
+    assert len(Keyring.load(keyfile)) == 1
+
+
+def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    large = tmp_path / "large"
+    large.write_bytes(b" " * ((1 << 20) + 1))
+    large.chmod(0o600)
+
+    for source, part in {
+        tmp_path / "missing": "No such file",
+        tmp_path: "regular file",
+        fifo: "regular file",
+        large: "larger than 1 MiB",
+        "/\0": "no path",
+    }.items():
+        refusal = refusal_of(lambda source=source: Keyring.load(source))  # type: ignore[misc]
+        assert part in refusal.problem
+        assert refusal.file
+
+
+# --- keyring files ---
+
+
+def test_a_full_keyring_is_written_and_read_again(material: Material) -> None:
+    day = datetime(2027, 3, 1, 12, 30, 1, tzinfo=timezone.utc)
+    ring = Keyring(
+        [
+            Key(kid="plain", material=material("plain")),
+            Key(
+                kid="full",
+                material=material("full"),
+                enabled=False,
+                ops=["open"],
+                seal_from=day,
+                seal_until=day + timedelta(1),
+                open_until=day.astimezone(timezone(timedelta(hours=-3))) + timedelta(2),
+                grants=Grants(
+                    purposes=["tasks"],  # type: ignore[arg-type]
+                    types=("a.*", "b"),
+                    deny_types=("a.x",),
+                    embedded=(),
+                    formats=["json", "pickle"],  # type: ignore[arg-type]
+                    compression=["zlib"],  # type: ignore[arg-type]
+                    max_ttl_seconds=60,
+                    max_bytes=1000,
+                    allow_no_expiry=True,
+                ),
+            ),
+        ]
+    )
+
+    again = parse_keyring(keyring_to_json(ring).encode(), origin="x")
+
+    assert keyring_to_json(again) == keyring_to_json(ring)
+    for before, after in zip(ring, again, strict=True):
+        for name in ("kid", "suite", "material", "enabled", "ops", "seal_from", "seal_until", "open_until", "grants"):
+            assert getattr(before, name) == getattr(after, name), name
+    assert set(json.loads(keyring_to_json(ring))["keys"][0]) == {"kid", "suite", "material"}
+
+
+BAD_ENTRIES: list[tuple[dict[str, Any], str, str]] = [
+    ({"kid": None}, "keys[1].kid", "1 to 64"),
+    ({"suit": "hs256"}, "keys[1].suit", "unknown field; known are enabled, grants"),
+    ({"suite": "a256gcm"}, "keys[1].suite", "not available in this release"),
+    ({"suite": None}, "keys[1].suite", "is no suite"),
+    ({"material": "short"}, "keys[1].material", "32 random bytes"),
+    ({"material": 5}, "keys[1].material", "32 random bytes"),
+    ({"material": "A" * 43}, "keys[1].material", "a password or a pattern"),
+    ({"enabled": "no"}, "keys[1].enabled", "true or false"),
+    ({"enabled": None}, "keys[1].enabled", "true or false"),
+    ({"ops": "seal"}, "keys[1].ops", "must be a list"),
+    ({"ops": None}, "keys[1].ops", "must be a list"),
+    ({"ops": []}, "keys[1].ops", 'write ["seal"]'),
+    ({"ops": [["seal"]]}, "keys[1].ops", "must be text"),
+    ({"seal_from": "2027-03-01"}, "keys[1].seal_from", "like 2027-03-01T00:00:00Z"),
+    ({"seal_from": "2027-03-01T00:00:00"}, "keys[1].seal_from", "like 2027-03-01T00:00:00Z"),
+    ({"seal_until": "2027-02-31T00:00:00Z"}, "keys[1].seal_until", "like 2027-03-01T00:00:00Z"),
+    ({"open_until": None}, "keys[1].open_until", "like 2027-03-01T00:00:00Z"),
+    ({"seal_from": "2027-03-01T00:00:00Z", "seal_until": "2027-03-01T00:00:00+01:00"}, "keys[1].seal_until", "before"),
+    ({"grants": None}, "keys[1].grants", "must be an object"),
+    ({"grants": {"type": []}}, "keys[1].grants.type", "unknown field; known are allow_no_expiry"),
+    ({"grants": {"types": None}}, "keys[1].grants.types", "must not be null"),
+    ({"grants": {"types": "a"}}, "keys[1].grants.types", "must be a list"),
+    ({"grants": {"types": ["a*b"]}}, "keys[1].grants.types", "is no pattern"),
+    ({"grants": {"formats": ["yaml"]}}, "keys[1].grants.formats", "write a list of json"),
+    ({"grants": {"max_bytes": "1MiB"}}, "keys[1].grants.max_bytes", "whole number"),
+    ({"grants": {"allow_no_expiry": 1}}, "keys[1].grants.allow_no_expiry", "true or false"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "place", "part"), BAD_ENTRIES)
+def test_a_bad_key_is_refused_with_its_place(
+    change: dict[str, Any], place: str, part: str, entry: dict[str, Any], material: Material
+) -> None:
+    second = {"kid": "second", "material": b64(material("second")), **change}
+
+    refusal = refusal_of(lambda: parse_keyring(document(entry, second), origin="ring.json"), b64(material("second")))
+
+    assert (refusal.file, refusal.key) == ("ring.json", place)
+    assert part in refusal.problem
+
+
+@pytest.mark.parametrize("name", ["kid", "material"])
+def test_a_missing_field_is_named(entry: dict[str, Any], name: str) -> None:
+    del entry[name]
+
+    refusal = refusal_of(lambda: parse_keyring(document(entry), origin="ring.json"))
+
+    assert (refusal.key, refusal.problem.startswith("is missing")) == (f"keys[0].{name}", True)
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "line", "part"),
+    [
+        (b"", "", 1, "not JSON"),
+        (b'{"version": 1,\n "keys": [}', "", 2, "not JSON"),
+        (b"\xff", "", None, "not UTF-8"),
+        (b"[" * 100_000, "", None, "nesting too deep"),
+        (b"9" * 5000, "", None, "number is too long"),
+        (b"[]", "", None, 'write {"version": 1'),
+        (b"{}", "version", None, "must be 1"),
+        (b'{"version": 2, "keys": []}', "version", None, "must be 1"),
+        (b'{"version": true, "keys": []}', "version", None, "must be 1"),
+        (b'{"version": 1}', "keys", None, "must be a list"),
+        (b'{"version": 1, "keys": {}}', "keys", None, "must be a list"),
+        (b'{"version": 1, "keys": []}', "keys", None, "there is no key"),
+        (b'{"version": 1, "keys": [1]}', "keys[0]", None, "must be an object"),
+        (b'{"version": 1, "keys": [], "mode": "x"}', "mode", None, "unknown field; known are keys, version"),
+        (b'{"version": 1, "version": 1}', "", None, "version stands there twice"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_place(data: bytes, key: str, line: int | None, part: str) -> None:
+    refusal = refusal_of(lambda: parse_keyring(data, origin="ring.json"))
+
+    assert (refusal.file, refusal.key, refusal.line) == ("ring.json", key, line)
+    assert part in refusal.problem
+
+
+def test_a_broken_file_does_not_travel_with_the_error(text: str, material: Material) -> None:
+    secret = b64(material("web-1"))
+    with pytest.raises(Misconfigured) as caught:
+        parse_keyring(f'{{"keys": ["{secret}"'.encode(), origin="ring.json")
+
+    # json.JSONDecodeError keeps the document; an error reporter would send it away.
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+def test_the_same_key_twice_in_a_file_is_refused(entry: dict[str, Any]) -> None:
+    refusal = refusal_of(lambda: parse_keyring(document(entry, {**entry, "kid": "b"}), origin="ring.json"))
+
+    assert (refusal.file, refusal.key) == ("ring.json", "keys")
+    assert "web-1 and b have the same material" in refusal.problem
