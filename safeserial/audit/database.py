@@ -6,6 +6,7 @@ typed error, never as ``sqlite3.Error``.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import stat
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["MAX_INTEGER", "Database", "clamp"]
 
 MAX_INTEGER = (1 << 63) - 1
-
-# Connections that a fork copied. Closing one in the child would run SQLite's clean-up on files that the
-# parent still uses, so they are kept from the garbage collector for good.
-_INHERITED: list[sqlite3.Connection] = []
 
 
 def clamp(value: int) -> int:
@@ -202,6 +199,14 @@ class Database(ForkSafe):
     def forked(self) -> None:
         """See :meth:`ForkSafe.forked`."""
         super().forked()
-        if self._connection is not None:
-            _INHERITED.append(self._connection)
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # SQLite forbids even closing, in a child, a connection that the parent opened: the clean-up would run on
+            # files and locks that the parent still uses. A reference that nobody returns keeps it open until exit.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+    def __del__(self) -> None:
+        # A store that nobody closed: close it here, or the interpreter warns about the connection.
+        connection = getattr(self, "_connection", None)
+        if connection is not None and self._pid == os.getpid():
+            connection.close()

@@ -112,7 +112,7 @@ def seal(body: bytes, claims: Claims, key: Key, *, context: bytes = b"") -> byte
     return envelope
 
 
-def open(  # noqa: A001 - the counterpart of seal; callers write envelope.open
+def open(
     data: bytes,
     keyring: Keyring,
     *,

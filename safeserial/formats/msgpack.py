@@ -83,10 +83,8 @@ class _MsgpackWire:
             return is_utf8(value)
         if kind is int:
             return bool(-(1 << 63) <= value < 1 << 64)
-        if kind is float:
-            # Where NaN is not allowed, the tag's handler is who says so.
-            return self._allow_nan or bool(value - value == 0.0)
-        return True
+        # Where NaN is not allowed, the tag's handler is who says so.
+        return kind is not float or self._allow_nan or bool(value - value == 0.0)
 
     def plain_keys(self, value: dict[Any, Any]) -> bool:
         return all(type(key) in _KEYS and self.keeps(key) for key in value)

@@ -2,8 +2,9 @@
 
 Counts (`array 32` of four billion) come before their contents, so a parser that believes them pays for what was never
 sent. :func:`check` walks the bytes in one loop with a small stack and believes a count only as far as the bytes that
-are left. It is Python and costs a step per value; :func:`parse` therefore skips it where cheap counts already prove
-that nothing can go wrong, and where writing the parsed value again gives the same bytes (no duplicate keys then).
+are left. It is Python and costs a step per value; :func:`parse` therefore lets msgpack's own reader go first where
+cheap counts already prove that it cannot allocate more than in proportion to the input. If writing the parsed value
+again then gives the same bytes, nothing was lost on the way, and only types, depth and nodes are left to look at.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ __all__ = ["check", "pack", "parse"]
 
 # msgpack writes 511 levels and reads 1024; what is read must be writable, for the check that writes it again.
 _MAX_READ_DEPTH = 500
-_CONTAINERS = bytes(range(0x80, 0xA0)) + b"\xdc\xdd\xde\xdf"
 _COUNTED = b"\xdc\xdd\xde\xdf"
 _EXTENSIONS = b"\xc7\xc8\xc9\xd4\xd5\xd6\xd7\xd8"
-_BINARY = b"\xc4\xc5\xc6"
-_FLOATS = b"\xca\xcb"
+_KEYS = frozenset({str, int})
+_LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
+_TAGGED_LEAVES = _LEAVES | {msgpack.ExtType}
 # Each counted container may reserve eight bytes per byte of input before its first item is read.
 _MAX_UNCHECKED_COUNTS = 8
 
@@ -98,7 +99,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
         raise Refused(Reason.NOT_BYTES)
     charge(Reason.TOO_LARGE, len(data), max_bytes)
     entries = None
-    if not _is_harmless(data, limits):
+    if not _is_small(data, limits):
         entries = check(data, limits, tags=tags)
     try:
         value = msgpack.unpackb(
@@ -117,37 +118,60 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
         raise _explain(data, limits, tags, Reason.BAD_TEXT) from None
     except Exception:  # noqa: BLE001 - totality: msgpack raises a dozen kinds; the walk finds the byte to blame
         raise _explain(data, limits, tags, Reason.BAD_MSGPACK) from None
-    if again != data:
-        if entries is None:
-            entries = check(data, limits, tags=tags)
-        if entries != _entries(value):
-            raise Malformed(Reason.DUPLICATE_KEY)
+    # Written again as the same bytes, it had no duplicate key and no second value; then the parsed value tells the
+    # rest faster than the bytes do. Whatever is in doubt, the walk over the bytes decides.
+    if entries is None and (again != data or not _is_plain(value, limits, tags=tags)):
+        entries = check(data, limits, tags=tags)
+    if entries is not None and entries != _entries(value):
+        raise Malformed(Reason.DUPLICATE_KEY)
     return value
 
 
-def _is_harmless(data: bytes, limits: Limits) -> bool:
-    """Whether counts of bytes alone prove that every ceiling holds and that keys and extensions need no look."""
+def _is_small(data: bytes, limits: Limits) -> bool:
+    """Whether parsing may come first: counts of bytes prove that it allocates in proportion to what was sent."""
     size = len(data)
     return (
         size <= limits.max_nodes
         and size <= limits.max_string_bytes
         and limits.max_int_bits >= 64
-        and _has(data, _CONTAINERS) <= min(limits.max_depth, _MAX_READ_DEPTH)
         and _has(data, _COUNTED) <= _MAX_UNCHECKED_COUNTS
-        and not _has(data, _EXTENSIONS)
-        and (limits.allow_nan or not _has(data, _FLOATS))
-        and _keys_are_plain(data)
     )
 
 
-def _keys_are_plain(data: bytes) -> bool:
-    # A key that is no str or int must be nil, a bool, bytes or a float (or a container: those cannot be hashed, and
-    # the parser says so); without maps there are no keys.
-    return not _has(data, _MAPS) or not _has(data, _BAD_KEYS)
+def _is_plain(value: Any, limits: Limits, *, tags: bool) -> bool:
+    """Whether a parsed value surely keeps depth and nodes and has plain keys and leaves. ``False`` means: look closer.
 
-
-_MAPS = bytes(range(0x80, 0x90)) + b"\xde\xdf"
-_BAD_KEYS = _BINARY + _FLOATS + b"\xc0\xc2\xc3"
+    With ``tags``, extensions pass: whoever undoes the tags checks each of them, and where it stands.
+    """
+    leaves = _TAGGED_LEAVES if tags else _LEAVES
+    any_float = limits.allow_nan
+    if type(value) is not list and type(value) is not dict:
+        return type(value) in leaves and (any_float or type(value) is not float)
+    level: list[Any] = [value]
+    room, nodes = min(limits.max_depth, _MAX_READ_DEPTH), 1
+    while level:
+        room -= 1
+        nodes += sum([len(container) or 1 for container in level])
+        if room < 0 or nodes > limits.max_nodes:
+            return False
+        following: list[Any] = []
+        for container in level:
+            if type(container) is dict:
+                if not _KEYS.issuperset(map(type, container)):
+                    return False
+                children: Any = container.values()
+            else:
+                children = container
+            for child in children:
+                kind = type(child)
+                if kind is str or kind is int:
+                    continue
+                if kind is dict or kind is list:
+                    following.append(child)
+                elif kind not in leaves or (kind is float and not any_float and child - child != 0.0):
+                    return False
+        level = following
+    return True
 
 
 def check(data: bytes, limits: Limits, *, tags: bool) -> int:
@@ -188,6 +212,8 @@ def check(data: bytes, limits: Limits, *, tags: bool) -> int:
             pos += code & 31
             if pos > end:
                 raise Malformed(Reason.TRUNCATED, at)
+            if code & 31 > max_string:
+                raise Malformed(Reason.STRING_TOO_LONG, at)
             continue
         if code < 0xA0:
             kind, count = (_ARRAY if code >= 0x90 else _MAP), code & 15

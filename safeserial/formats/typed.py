@@ -8,7 +8,7 @@
   The payload stands beside the marker and not inside it, because nested packing would copy a value once per level.
   Extensions occur nowhere else, so nothing needs escaping.
 
-Payloads are made of plain data and of further tagged values. Limits count what is on the wire: a tag costs levels.
+Payloads are plain data which may hold further tagged values; no payload is itself one. Limits count what is on the wire: a tag costs levels.
 Identity is not kept: a value that occurs twice is written twice, and a value that contains itself is refused.
 
 Every walk here is a loop. Depth is the sender's choice, and Python's stack is not for senders to spend.
@@ -21,7 +21,7 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from safeserial.errors import Malformed, Reason, Refused
-from safeserial.formats.handler import Context, Handler, Wire, refuse_value
+from safeserial.formats.handler import Context, Handler, Wire, bad, refuse_value
 from safeserial.formats.listed import LISTED, handler_for, unreadable
 from safeserial.formats.zoo import ZOO
 
@@ -46,6 +46,7 @@ RESERVED = "~"
 HANDLERS: tuple[Handler, ...] = ZOO + LISTED
 BY_TAG: Mapping[str, Handler] = {handler.tag: handler for handler in HANDLERS}
 BY_CODE: Mapping[int, Handler] = {handler.code: handler for handler in HANDLERS}
+_WORD = 1 << 63
 _BY_TYPE: Mapping[type, Handler] = {handler.cls: handler for handler in HANDLERS if handler.cls is not None}
 
 # Where a tagged value hangs: (its parent, its index or key there, handler, its pair).
@@ -97,18 +98,27 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
             for label, child in children:
                 kind = type(child)
-                if kind is bool or child is None or (kind is str and child.isascii()):
+                # What no format has to tag, in the order of how often it occurs; ``keeps`` looks at the rest.
+                if kind is str:
+                    if child.isascii():
+                        continue
+                elif kind is int:
+                    if -_WORD <= child < _WORD:
+                        continue
+                elif child is None or kind is bool:
                     continue
                 following.append((fresh, label, child))
         if following and depth > ceiling:
             raise excess(value, Reason.TOO_DEEP, ceiling)
         level = following
     tree = holder[0]
-    depth, nodes = measure(tree)
-    if depth > ceiling:
-        raise excess(value, Reason.TOO_DEEP, ceiling)
-    if nodes > limits.max_nodes:
-        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    # A tag costs at most two levels more than were counted here; most values are far from the ceiling.
+    if 3 * (depth + 1) > ceiling or nodes > limits.max_nodes:
+        depth, nodes = measure(tree)
+        if depth > ceiling:
+            raise excess(value, Reason.TOO_DEEP, ceiling)
+        if nodes > limits.max_nodes:
+            raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
     return tree
 
 
@@ -213,6 +223,9 @@ def find_tags(root: object, wire: Wire) -> tuple[list[object], list[Found]]:
         children: Iterable[tuple[Any, Any]]
         if tagged is not None:
             handler, pair = tagged
+            # No type's payload is itself a tagged value; in msgpack it would look like the list that many take.
+            if split(pair[1]) is not None:
+                raise bad(handler.tag)
             found.append((parent, key, handler, pair))
             node, children = pair, ((1, pair[1]),)  # noqa: PLW2901 - from here on the pair stands for the node
         else:

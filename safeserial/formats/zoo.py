@@ -242,9 +242,20 @@ def _spelled(tag: str, code: int, cls: Any) -> Handler:
             raise bad(tag, "not its canonical spelling")
         return value
 
-    # A path of another system cannot be built here; a trial build in the judge would refuse what only passes through.
-    check = (lambda payload, _: _text(payload, tag)) if tag.endswith("path") else decode
-    return Handler(tag, code, cls, lambda value, _: str(value), check, decode)
+    return Handler(tag, code, cls, lambda value, _: str(value), decode, decode)
+
+
+def _path(tag: str, code: int, cls: Any) -> Handler:
+    """A path: its text in a list of one, since a name that is no UTF-8 is tagged text in its turn."""
+
+    def decode(payload: Any, _: Context) -> object:
+        value = cls(_text(payload[0], tag))
+        if str(value) != payload[0]:
+            raise bad(tag, "not its canonical spelling")
+        return value
+
+    # No trial build in the judge: it would refuse another system's path, which may only be passing through.
+    return Handler(tag, code, cls, lambda value, _: [str(value)], _pair(tag, 1), decode)
 
 
 # -- dates and times --------------------------------------------------------------------------------------------
@@ -422,10 +433,10 @@ ZOO: tuple[Handler, ...] = (
         lambda payload, _: deque(payload[1], payload[0]),
         hashable=False,
     ),
-    _spelled("pureposixpath", 24, PurePosixPath),
-    _spelled("purewindowspath", 25, PureWindowsPath),
-    _spelled("posixpath", 26, PosixPath),
-    _spelled("windowspath", 27, WindowsPath),
+    _path("pureposixpath", 24, PurePosixPath),
+    _path("purewindowspath", 25, PureWindowsPath),
+    _path("posixpath", 26, PosixPath),
+    _path("windowspath", 27, WindowsPath),
     _spelled("ipv4address", 28, IPv4Address),
     _spelled("ipv6address", 29, IPv6Address),
     _spelled("ipv4network", 30, IPv4Network),

@@ -22,7 +22,7 @@ from safeserial.policy.model import Policy
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:
+else:  # pragma: no cover  (3.10 only)
     import tomli as tomllib
 
 __all__ = [

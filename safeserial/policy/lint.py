@@ -26,17 +26,17 @@ __all__ = ["refuse_name", "refuse_object", "static", "warn"]
 # from them is exempt: exceptions, enum members, named tuples.
 _ACTING_MODULE_NAMES = """
     _asyncio _ctypes _functools _io _operator _pickle _posixsubprocess _socket _thread _weakref ast asyncio atexit bdb
-    cloudpickle cmd code codecs codeop concurrent contextlib copy copyreg cProfile ctypes dill dis distutils
-    doctest fileinput ftplib functools gc glob http idlelib imaplib imp importlib inspect io itertools joblib
-    lib2to3 linecache logging marshal mmap multiprocessing nt ntpath numbers operator os pdb pickle pip pipes
-    pkg_resources pkgutil platform poplib posix posixpath profile pstats pty pydoc queue readline resource runpy sched
-    select setuptools shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl subprocess symtable sys
-    tarfile telnetlib tempfile threading timeit tkinter trace traceback tracemalloc types typing unittest urllib venv
-    warnings weakref webbrowser winreg wsgiref xml xmlrpc zipapp zipfile zipimport
+    cloudpickle cmd code codecs codeop compileall concurrent contextlib copy copyreg cProfile ctypes dill dis
+    distutils doctest fileinput ftplib functools gc glob http idlelib imaplib imp importlib inspect io itertools
+    joblib jsonpickle lib2to3 linecache logging marshal mmap multiprocessing nt ntpath numbers operator os pdb pickle
+    pip pipes pkg_resources pkgutil platform poplib posix posixpath profile pstats pty py_compile pydoc queue readline
+    resource runpy sched select setuptools shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl
+    subprocess symtable sys tarfile telnetlib tempfile threading timeit tkinter trace traceback tracemalloc types
+    typing unittest urllib venv warnings weakref webbrowser winreg wsgiref xml xmlrpc yaml zipapp zipfile zipimport
 """
 _ACTING_MODULES = frozenset(_ACTING_MODULE_NAMES.split())
 
-_ARRAY_MODULES = frozenset({"numpy", "pandas", "scipy", "pyarrow", "polars"})
+_ARRAY_MODULES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
 
 # Classes that are called with names or callables, or that hand out everything.
 _ACTING_BUILTINS = frozenset(
@@ -59,7 +59,7 @@ _CODE_TYPES = (
 # Parameters by which a function says that it takes a name, code or a callable.
 _ACTING_PARAMETER_NAMES = """
     callable callback cmd code command dotted_path expr expression fn func function handler import_name import_path
-    import_string method_name model_id module_name script shell source
+    import_string method_name model_id module_name script shell source typename
 """
 _ACTING_PARAMETERS = frozenset(_ACTING_PARAMETER_NAMES.split())
 
@@ -98,8 +98,6 @@ def refuse_object(entry: Entry, target: object) -> None:
     Raises:
         Misconfigured: Says what to write instead.
     """
-    if isinstance(target, types.ModuleType):
-        raise _wrong(entry, "a module: list each class in it that messages carry, package.module:Class")
     if isinstance(target, type):
         _refuse_class(entry, target)
     elif isinstance(target, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):

@@ -179,8 +179,6 @@ def _inherited(cls: type, shapes: Mapping[type, Shape]) -> Shape | None:
             if base in _BUILTIN_SHAPES:
                 return Shape(base, _BUILTIN_SHAPES[base], setstate=False)
             return shapes[base]
-        if base is not cls and ("__new__" in vars(base) or "__init__" in vars(base)):
-            return None
     return None
 
 
@@ -193,7 +191,7 @@ def _state(
     if setstate is not None:
         if setstate is _BASE_EXCEPTION_SETSTATE:
             # A loop of setattr. Where nothing listens to setattr, that is plain attribute state.
-            if static(cls, "__setattr__") is _static_of(BaseException, "__setattr__") and not _has_setters(cls):
+            if static(cls, "__setattr__") is static(BaseException, "__setattr__") and not _has_setters(cls):
                 return Right.BUILD, frozenset(), (), []
         elif setstate is _DATACLASS_SETSTATE and dataclasses.is_dataclass(cls):
             # A frozen dataclass with slots: the standard library's own function sets the fields, in order.
@@ -227,10 +225,6 @@ def _lookup_hooks(cls: type) -> tuple[str, ...]:
     # dict, list and the like have a C __getattribute__ that is object's own under another wrapper.
     python = any("__getattribute__" in vars(base) and base not in _FRESH_BASES for base in cls.__mro__)
     return ("__getattr__", "__getattribute__") if python else ("__getattr__",)
-
-
-def _static_of(cls: type, name: str) -> object:
-    return vars(cls)[name]
 
 
 def _has_setters(cls: type) -> bool:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 import shop
+from celery.exceptions import TimeoutError as NoResult
+
+if TYPE_CHECKING:
+    from support.worker import Worker
 
 ETA_SECONDS = 12
 PER_KIND = 10
@@ -34,23 +39,23 @@ def test_nothing_is_lost_and_nothing_runs_twice(shop_at: Any, stock_only: bool) 
     sent: dict[str, Any] = {}
 
     # 1. A stock worker holds a task that waits for its time, and is stopped with it.
-    with shop_at.worker(stock, stock_app):
+    with shop_at.worker(stock, stock_app) as worker:
         waiting = stock_app.tasks["shop.mark"].apply_async(("waits",), countdown=ETA_SECONDS)
         due = time.monotonic() + ETA_SECONDS
         sent |= {waiting.id: waiting} | publish(stock_app, "stock worker")
-        collect(stock_app, set(sent) - {waiting.id})
+        collect(worker, stock_app, set(sent) - {waiting.id})
     before = set(sent)
     sent |= publish(stock_app, "in flight")
 
     # 2. The workers move: they read both. Old producers go on, new ones seal.
     new_app = shop_at.app(dual)
-    with shop_at.worker(dual, new_app):
+    with shop_at.worker(dual, new_app) as worker:
         sent |= publish(stock_app, "old producer")
         sent |= publish(new_app, "new producer")
-        collect(new_app, set(sent) - before)
+        collect(worker, new_app, set(sent) - before)
         assert shop_at.broker.drain(queue) == []
         time.sleep(max(0.0, due - time.monotonic()))
-        collect(new_app, {waiting.id})
+        collect(worker, new_app, {waiting.id})
     assert_each_ran_once(dual, sent)
     if stock_only:
         return
@@ -58,19 +63,25 @@ def test_nothing_is_lost_and_nothing_runs_twice(shop_at: Any, stock_only: bool) 
     # 3. All producers have moved: trust is withdrawn.
     from support.records import await_new
 
-    with shop_at.worker(strict, new_app):
+    with shop_at.worker(strict, new_app) as worker:
         late = publish(stock_app, "too late")
         sealed = publish(new_app, "sealed")
-        collect(new_app, set(sealed))
+        collect(worker, new_app, set(sealed))
         refused = await_new(strict.quarantine, (), len(late))
     assert sorted(str(record.headers["id"]) for record in refused) == sorted(late)
     assert_each_ran_once(strict, sent | sealed)
 
 
-def collect(app: Any, ids: set[str]) -> None:
+def collect(worker: Worker, app: Any, ids: set[str]) -> None:
     """Wait for results, with an app that reads what the worker of this step writes."""
+    from support.records import quarantined
+
     for task_id in ids:
-        assert app.AsyncResult(task_id).get(timeout=30) == "marked"
+        try:
+            assert app.AsyncResult(task_id).get(timeout=20) == "marked"
+        except NoResult:
+            kept = [(record.task, str(record.reason)) for record in quarantined(worker.setup.quarantine)]
+            pytest.fail(f"no result of {task_id}; in quarantine: {kept[:4]}; {worker.log()[-4000:]}")
 
 
 def assert_each_ran_once(setup: shop.Setup, sent: dict[str, Any]) -> None:

@@ -200,6 +200,7 @@ def accepted() -> list[dict[str, Any]]:
 def prefix_cases() -> list[tuple[Any, ...]]:
     """Steps 1 and 2: no key has been looked for yet."""
     good = sealed()
+    at = env.parse_prefix(good, max_bytes=MAX_BYTES).header_len
 
     def edit(at: int, new: bytes) -> bytes:
         return good[:at] + new + good[at + len(new) :]
@@ -236,6 +237,7 @@ def prefix_cases() -> list[tuple[Any, ...]]:
             "truncated",
             len(good),
         ),
+        ("tag-short", "a header, and a byte too little for its tag", good[: at + 31], "truncated", at + 31),
         (
             "suite-11-minimum",
             "its header has 32 bytes of commitment",
@@ -352,6 +354,13 @@ def claims_cases() -> list[tuple[Any, ...]]:
         ),
         ("purpose-space", "a purpose outside the alphabet", edit(purpose_at + 1, b" "), bad, purpose_at),
         ("purpose-past-end", "a purpose longer than the header", edit(purpose_at, b"\xff"), bad, purpose_at),
+        (
+            "purpose-leaves-2",
+            "behind the purpose stand at least three bytes",
+            rebuilt(header[at:purpose_at] + b"\x14" + b"p" * 20 + b"\0\0"),
+            bad,
+            purpose_at,
+        ),
         ("type-past-end", "a type longer than the header", edit(type_at, b"\xff"), bad, type_at),
         (
             "type-one-short",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from safeserial.envelope import Key
 
-__all__ = ["ATTACKS", "BOMB_BYTES", "Attack", "Scene"]
+__all__ = ["AFTER_THE_TAG", "ATTACKS", "BOMB_BYTES", "Attack", "Scene"]
 
 BOMB_BYTES = 256 << 20
 JSON, PICKLE, DATA = "application/json", "application/x-python-serialize", "application/data"
@@ -63,7 +63,8 @@ class Attack:
         reasons: The causes that the quarantine may name, the expected one first.
         elsewhere: Publish to the worker's other queue than the one the message was captured for.
         after: The honest message runs first; otherwise it is pending while the attack happens, and runs afterwards.
-        authenticated: Whether the quarantine must have it in the lane of messages whose tag verified.
+        acknowledged: It is found out where it is opened, in the pool: Celery has acknowledged it by then, so it is in
+            quarantine but not dead-lettered.
         fails_fast: Whether the sender, who really sealed this, gets the refusal as the result of ``spare``'s task.
     """
 
@@ -72,7 +73,7 @@ class Attack:
     reasons: tuple[Reason, ...]
     elsewhere: bool = False
     after: bool = False
-    authenticated: bool = False
+    acknowledged: bool = False
     fails_fast: bool = False
 
 
@@ -167,6 +168,15 @@ ALTERED = Reason.HEADERS_ALTERED
 FOREIGN = Reason.FOREIGN_CONTENT_TYPE
 BAD_HEADER = Reason.BAD_TASK_HEADER
 
+# What can only be said of a message whose tag verified; the quarantine keeps those in a lane of their own.
+AFTER_THE_TAG = frozenset(
+    {
+        ALTERED, Reason.TASK_MISMATCH, Reason.SUBJECT_MISMATCH, Reason.QUEUE_MISMATCH, Reason.REPLAYED, Reason.EXPIRED,
+        Reason.ISSUED_IN_FUTURE, Reason.EXPIRY_MISSING, Reason.TYPE_NOT_GRANTED, Reason.BAD_SECTIONS, Reason.BAD_WISHES,
+        Reason.WISH_NOT_GRANTED, Reason.GLOBAL_NOT_ALLOWED, Reason.BAD_TASK_BODY,
+    }
+)  # fmt: skip
+
 ATTACKS: tuple[Attack, ...] = (
     # Not sealed at all
     Attack(
@@ -226,11 +236,11 @@ ATTACKS: tuple[Attack, ...] = (
     # Keys and time
     Attack("unknown-kid", unknown_kid, (Reason.UNKNOWN_KEY,)),
     Attack("stolen-kid", stolen_kid, (Reason.BAD_TAG,)),
-    Attack("expired", expired, (Reason.EXPIRED,), authenticated=True),
-    Attack("from-the-future", from_the_future, (Reason.ISSUED_IN_FUTURE,), authenticated=True),
-    Attack("replayed", lambda s: s.honest, (Reason.REPLAYED,), after=True, authenticated=True),
+    Attack("expired", expired, (Reason.EXPIRED,)),
+    Attack("from-the-future", from_the_future, (Reason.ISSUED_IN_FUTURE,)),
+    Attack("replayed", lambda s: s.honest, (Reason.REPLAYED,), after=True),
     # A sealed message somewhere it was not sealed for
-    Attack("moved-to-another-queue", lambda s: s.honest, (Reason.QUEUE_MISMATCH,), elsewhere=True, authenticated=True),
+    Attack("moved-to-another-queue", lambda s: s.honest, (Reason.QUEUE_MISMATCH,), elsewhere=True),
     Attack(
         "signed-result-as-task",
         lambda s: s.honest.but(body=s.signed_result()),
@@ -284,49 +294,41 @@ ATTACKS: tuple[Attack, ...] = (
         "wishes-with-extra-key",
         lambda s: s.forge.with_wishes(s.spare, {"id": "33333333-2222-4333-8444-555555555555"}),
         (Reason.BAD_WISHES,),
-        authenticated=True,
     ),
     Attack(
         "wishes-not-a-dict",
         lambda s: s.forge.reseal(s.spare, body=b"\x00\x00\x00\x01[]"),
         (Reason.BAD_WISHES, Reason.BAD_SECTIONS),
-        authenticated=True,
     ),
     Attack(
         "body-without-sections",
         lambda s: s.forge.reseal(s.spare, body=b"\xff\xff\xff\xff"),
         (Reason.BAD_SECTIONS,),
-        authenticated=True,
     ),
     Attack(
         "arguments-not-a-pair",
         lambda s: s.forge.with_arguments(s.spare, pickle.dumps(5, 4)),
         (Reason.BAD_TASK_BODY,),
-        authenticated=True,
+        acknowledged=True,
     ),
     Attack(
         "sealed-hostile-pickle",
         lambda s: s.forge.with_arguments(s.spare, pickle.dumps(((Payload(s.marker), s.canary), {}), 4)),
         (Reason.GLOBAL_NOT_ALLOWED,),
-        authenticated=True,
         fails_fast=True,
     ),
     Attack(
         "task-not-granted",
         lambda s: s.forge.reseal(s.spare, key=s.keys["echo-only"]),
         (Reason.TYPE_NOT_GRANTED,),
-        authenticated=True,
     ),
     Attack(
         "wish-not-granted",
         lambda s: s.forge.with_wishes(s.spare, {"callbacks": [signature("shop.mark_too")]}, key=s.keys["mark-only"]),
         (Reason.WISH_NOT_GRANTED,),
-        authenticated=True,
         fails_fast=True,
     ),
-    Attack(
-        "no-expiry", lambda s: s.forge.reseal(s.spare, expires_at_ms=0), (Reason.EXPIRY_MISSING,), authenticated=True
-    ),
+    Attack("no-expiry", lambda s: s.forge.reseal(s.spare, expires_at_ms=0), (Reason.EXPIRY_MISSING,)),
 )
 
 assert len({attack.id for attack in ATTACKS}) == len(ATTACKS)

@@ -6,6 +6,7 @@ Standard library alone: the root conftest imports this for every test run, unit 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,7 +16,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Missing", "Services", "free_port"]
 
@@ -132,10 +137,31 @@ class Services:
             return url
         if override:
             raise Missing(f"RabbitMQ: SAFESERIAL_TEST_AMQP_URL={override} does not answer")
-        raise Missing(
-            "RabbitMQ: nothing answers on 127.0.0.1:5672; run `rabbitmq-server` (guest/guest on the loopback "
-            "interface is enough) or set SAFESERIAL_TEST_AMQP_URL"
-        )
+        # Not Debian's wrapper on the PATH: that one changes user and directory. The script behind it does neither.
+        binary = shutil.which("rabbitmq-server", path=os.pathsep.join(["/usr/lib/rabbitmq/bin", os.environ["PATH"]]))
+        if binary is None:
+            raise Missing(
+                "RabbitMQ: nothing answers on 127.0.0.1:5672 and there is no rabbitmq-server to start; run one "
+                "(guest/guest on the loopback interface is enough) or set SAFESERIAL_TEST_AMQP_URL"
+            )
+        port, directory = free_port(), Path(tempfile.mkdtemp(prefix="safeserial-rabbitmq-"))
+        (directory / "plugins").write_text("[].")
+        environment = {
+            "HOME": directory,
+            "RABBITMQ_NODENAME": f"safeserial{os.getpid()}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": port,
+            "RABBITMQ_DIST_PORT": free_port(),
+            "RABBITMQ_MNESIA_BASE": directory / "mnesia",
+            "RABBITMQ_LOG_BASE": directory / "log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": directory / "plugins",
+            "RABBITMQ_PID_FILE": directory / "pid",
+            "RABBITMQ_CONFIG_FILE": directory / "no-config",
+            "RABBITMQ_CONF_ENV_FILE": directory / "no-environment",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-setcookie {secrets.token_hex(16)}",
+        }
+        self._start([binary], directory, {**os.environ, **{name: str(value) for name, value in environment.items()}})
+        return self._await("RabbitMQ", f"amqp://guest:guest@127.0.0.1:{port}//", rabbitmq_answers, patience=45.0)
 
     def _start(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         with (directory / "server.log").open("wb") as log:
@@ -150,8 +176,7 @@ class Services:
             )
         self._owned.append(_Owned(process, directory))
 
-    def _await(self, name: str, url: str, answers: object, *, patience: float) -> str:
-        assert callable(answers)
+    def _await(self, name: str, url: str, answers: Callable[[str], bool], *, patience: float) -> str:
         server, deadline = self._owned[-1], time.monotonic() + patience
         while time.monotonic() < deadline and server.process.poll() is None:
             if answers(url):

@@ -42,7 +42,13 @@ def test_an_empty_and_an_absent_reply_address_are_one_because_amqp_makes_no_diff
 
 
 def test_what_brokers_add_and_tracing_does_not_change_the_digest() -> None:
-    added = {"x-death": [{"count": 1}], "x-first-death-queue": "q", "redelivered": True, "traceparent": "00-1", "sentry-trace": "s"}
+    added = {
+        "x-death": [{"count": 1}],
+        "x-first-death-queue": "q",
+        "redelivered": True,
+        "traceparent": "00-1",
+        "sentry-trace": "s",
+    }
     assert heads.bound_headers({**STOCK, **added}, PROPERTIES) == digest()
 
 

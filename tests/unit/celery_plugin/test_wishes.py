@@ -17,12 +17,12 @@ from safeserial.limits import Limits
 app = Celery("wishes", set_as_current=False)
 
 
-@app.task(name="shop.add")
+@app.task(name="shop.add", shared=False)
 def add(x: int, y: int) -> int:
     return x + y
 
 
-@app.task(name="shop.note")
+@app.task(name="shop.note", shared=False)
 def note(*args: object, **kwargs: object) -> None:
     return None
 

@@ -38,7 +38,7 @@ def test_a_generated_key_is_random_and_takes_every_option() -> None:
         grants=Grants(max_bytes=9),
     )
 
-    assert (key.kid, key.suite, key.enabled, key.ops) == ("a", Suite.HS256, False, {"seal"})
+    assert (key.kid, key.suite, key.enabled, key.ops) == ("a", Suite.HS256, False, frozenset({"seal"}))
     assert (key.seal_from, key.seal_until, key.open_until, key.grants.max_bytes) == (DAY, DAY, DAY, 9)
     assert len(key.material) == 32
     assert key.material != Key.generate("a").material
@@ -235,8 +235,8 @@ def test_names_and_members_of_formats_mean_the_same() -> None:
 
     grants = Grants(formats=given, compression=methods, purposes=["tasks"])  # type: ignore[arg-type]
 
-    assert grants.formats == {Format.JSON, Format.PICKLE}
-    assert grants.compression == {Compression.ZLIB, Compression.ZSTD}
+    assert grants.formats == frozenset({Format.JSON, Format.PICKLE})
+    assert grants.compression == frozenset({Compression.ZLIB, Compression.ZSTD})
     assert grants.purposes == frozenset({"tasks"})
     assert grants == Grants(
         formats=frozenset(grants.formats), compression=grants.compression, purposes=frozenset({"tasks"})

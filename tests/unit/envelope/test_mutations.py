@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import pytest
 
 from safeserial import envelope as env
 from safeserial.envelope import Claims, Compression, Format, Key, Keyring
 from safeserial.errors import Malformed, Refused, Unauthentic
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -91,7 +91,7 @@ def test_a_sender_cannot_seal_what_its_key_was_not_granted(make: Make, key: Key)
         ({"expires_at_ms": 0}, Reason.EXPIRY_MISSING),
     ):
         with pytest.raises(Forbidden) as caught:
-            make(narrow, **changes)  # type: ignore[arg-type]
+            make(narrow, **changes)
         assert caught.value.reason is reason
     assert make(narrow, type="mail.send")
 

@@ -7,7 +7,7 @@ import os
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 

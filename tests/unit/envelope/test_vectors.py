@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,8 +16,9 @@ from safeserial.envelope.sources import parse_keyring
 from safeserial.envelope.suites import purpose_key
 
 if TYPE_CHECKING:
-    from safeserial.envelope import Keyring
     from types import ModuleType
+
+    from safeserial.envelope import Keyring
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 

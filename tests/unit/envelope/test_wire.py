@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safeserial.envelope import wire
+from safeserial.envelope.claims import Draft
 from safeserial.envelope.wire import (
     MAX_TIME_MS,
     Claims,
@@ -191,7 +192,7 @@ def test_parsed_claims_are_frozen(claims: Claims) -> None:
 
 
 def test_the_draft_has_every_slot_of_claims() -> None:
-    assert set(wire._Draft.__slots__) == set(Claims.__slots__)
+    assert set(Draft.__slots__) == set(Claims.__slots__)
 
 
 @pytest.mark.parametrize(

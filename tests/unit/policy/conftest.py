@@ -3,9 +3,12 @@ from __future__ import annotations
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture

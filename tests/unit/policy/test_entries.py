@@ -57,9 +57,9 @@ def test_a_module_that_fails_to_import_is_named_with_its_failure(
             file.write(source)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    with pytest.raises(Misconfigured, match="importing shop_needs failed: No module named 'no_such_dependency'"):
+    with pytest.raises(Misconfigured, match=r"importing shop_needs failed: No module named 'no_such_dependency'"):
         Policy(allow=["shop_needs:A"]).resolve()
-    with pytest.raises(Misconfigured, match="importing shop_fails failed with ValueError$"):
+    with pytest.raises(Misconfigured, match=r"importing shop_fails failed with ValueError$"):
         Policy(allow=["shop_fails:A"]).resolve()
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
 from safeserial.policy import Policy
 from safeserial.policy.files import (
+    _blamed,
     _Lines,
     did_you_mean,
     key_text,
@@ -20,6 +21,9 @@ from safeserial.policy.files import (
     policy_from_mapping,
     tomllib,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(tmp_path: Path, text: str, name: str = "safeserial.toml") -> str:
@@ -151,6 +155,10 @@ def test_other_sizes_are_refused(value: object) -> None:
 def test_limits_can_start_from_others() -> None:
     assert limits_from_mapping({"max_depth": 3}, base=Limits.untrusted()).max_int_bits == 64
     assert limits_from_mapping({}) == Limits()
+
+
+def test_an_error_about_no_single_item_is_about_the_whole_list() -> None:
+    assert _blamed(Misconfigured("something else", key="allow"), {"allow": ["a:B"]}) == ("allow",)
 
 
 def test_helpers_speak_plainly() -> None:

@@ -9,6 +9,19 @@ from safeserial.errors import Misconfigured
 from safeserial.policy.grammar import KINDS, WORDS, parse, shown
 
 
+def const(*values: object) -> Signature:
+    return Signature(tuple(Arg("const", value=value) for value in values))
+
+
+def kind(kinds: Kind, low: int | None = None, high: int | None = None) -> Arg:
+    return Arg("kind", kinds, low, high)
+
+
+NESTED = Signature(
+    (Arg("tuple", value=(kind(Kind.INT), Arg("tuple", value=(kind(Kind.STR),)))), kind(Kind.TUPLE)),
+)
+
+
 @pytest.mark.parametrize(
     ("text", "name", "signature", "words"),
     [
@@ -19,11 +32,14 @@ from safeserial.policy.grammar import KINDS, WORDS, parse, shown
         ("a:f()", "a:f", Signature(), set()),
         ("a:f(*)", "a:f", Signature((), Arg("data")), set()),
         ("a:f(*str[..9],)", "a:f", Signature((), Arg("kind", Kind.STR, None, 9)), set()),
-        ('a:f("x", b:C, *)', "a:f", Signature((Arg("const", value="x"), Arg("global", value="b:C")), Arg("data")), set()),
-        ("a:f('it\\'s', 1, -2.5, True, None, b'\\xff',)", "a:f", Signature(tuple(Arg("const", value=v) for v in ("it's", 1, -2.5, True, None, b"\xff"))), set()),
-        ("a:f(data, any, str|None, int[0..9], int[-1..], bytes[4..4])", "a:f", Signature((Arg("data"), Arg("any"), Arg("kind", Kind.STR | Kind.NONE), Arg("kind", Kind.INT, 0, 9), Arg("kind", Kind.INT, -1), Arg("kind", Kind.BYTES, 4, 4))), set()),
+        ('a:f("x", *)', "a:f", Signature((Arg("const", value="x"),), Arg("data")), set()),
+        ("a:f(b:C)", "a:f", Signature((Arg("global", value="b:C"),)), set()),
+        ("a:f('it\\'s', 1, -2.5, True, None, b'\\xff',)", "a:f", const("it's", 1, -2.5, True, None, b"\xff"), set()),
+        ("a:f(data, any, str|None)", "a:f", Signature((Arg("data"), Arg("any"), kind(Kind.STR | Kind.NONE))), set()),
+        ("a:f(int[0..9], int[-1..])", "a:f", Signature((kind(Kind.INT, 0, 9), kind(Kind.INT, -1))), set()),
+        ("a:f(bytes[4..4])", "a:f", Signature((kind(Kind.BYTES, 4, 4),)), set()),
         ('a:f(str[..4 of "ba"])', "a:f", Signature((Arg("chars", Kind.STR, None, 4, "ab"),)), set()),
-        ("a:f((int, (str,)), tuple)", "a:f", Signature((Arg("tuple", value=(Arg("kind", Kind.INT), Arg("tuple", value=(Arg("kind", Kind.STR),)))), Arg("kind", Kind.TUPLE))), set()),
+        ("a:f((int, (str,)), tuple)", "a:f", NESTED, set()),
         ('builtins:getattr(zoneinfo:ZoneInfo, "_unpickle")', "zoneinfo:ZoneInfo._unpickle", None, set()),
         ('builtins:getattr(a:B, "c")(int) refer', "a:B.c", Signature((Arg("kind", Kind.INT),)), {"refer"}),
     ],
@@ -146,7 +162,11 @@ def test_the_canonical_spelling_is_read_back_as_the_same_entry(
 
 @pytest.mark.parametrize(
     "text",
-    ['a:f("\\"\\\\\\n\\r\\t\\x00é\\u2028ÿĀ", b"\\x00\\"")', "a:f(int[..3], int[3..], float|bytes)", 'a:f((1.5, data), any, str[..3 of "\\"x"], *int)'],
+    [
+        'a:f("\\"\\\\\\n\\r\\t\\x00é\\u2028ÿĀ", b"\\x00\\"")',
+        "a:f(int[..3], int[3..], float|bytes)",
+        'a:f((1.5, data), any, str[..3 of "\\"x"], *int)',
+    ],
 )  # fmt: skip
 def test_every_pattern_survives_its_canonical_spelling(text: str) -> None:
     entry = parse(text)

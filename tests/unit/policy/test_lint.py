@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from safeserial.errors import Misconfigured
-from safeserial.policy import Policy
+from safeserial.policy import Policy, lint
 
 Shop = Callable[..., ModuleType]
 
@@ -142,7 +142,13 @@ def test_a_function_that_takes_a_name_or_callable_needs_to_be_told_which(shop: S
     assert Policy(allow=["shop:plain"]).resolve()
 
 
-def test_a_c_function_without_a_readable_signature_is_judged_by_its_module(shop: Shop) -> None:
+def test_a_c_function_without_a_readable_signature_is_judged_by_its_module(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(function: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(lint.inspect, "signature", unreadable)
     shop("import array, zlib\nrebuild = array._array_reconstructor\nconvert = dict.fromkeys\n")
 
     with pytest.raises(Misconfigured, match="builtin functions"):

@@ -13,10 +13,9 @@ from types import ModuleType
 
 import pytest
 
-import safeserial.policy.model as model
 from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
-from safeserial.policy import Policy
+from safeserial.policy import Policy, model
 
 Shop = Callable[..., ModuleType]
 

@@ -1,0 +1,202 @@
+"""Whether what a pickle passes fits a policy row's patterns. Looks at the machine's tables, changes nothing.
+
+Recursion here follows the *pattern*, which the operator wrote, never the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from safeserial.allow import Arg, Kind, Right, Row
+from safeserial.minipickle.literals import bytes_span, value_at
+from safeserial.minipickle.opcodes import LITERAL_KIND
+from safeserial.text import safe_repr
+
+__all__ = ["BARE", "GLOBAL", "SPECIAL", "TAINT", "View", "accepts", "fits", "kind_of", "state_fits", "wanted"]
+
+# Node kinds beyond those that a pattern can ask for.
+GLOBAL = 1 << 14  # a listed name
+SPECIAL = 1 << 15  # getattr, a reconstructor, a base class: usable in one place only
+# Flags of a node that patterns look at.
+TAINT = 1  # a class or function stands as a value in it
+BARE = 2  # one of those may not be referenced: only a call's own arguments may hold it
+
+_WORDS = {
+    int(Kind.NONE): "None", int(Kind.BOOL): "bool", int(Kind.INT): "int", int(Kind.FLOAT): "float",
+    int(Kind.STR): "str", int(Kind.BYTES): "bytes", int(Kind.BYTEARRAY): "bytearray", int(Kind.TUPLE): "tuple",
+    int(Kind.LIST): "list", int(Kind.DICT): "dict", int(Kind.SET): "set", int(Kind.FROZENSET): "frozenset",
+    int(Kind.INSTANCE): "instance", int(Kind.BUFFER): "buffer",
+}  # fmt: skip
+_INT, _BOOL, _STR = int(Kind.INT), int(Kind.BOOL), int(Kind.STR)
+_RAW = int(Kind.BYTES | Kind.BYTEARRAY)
+_CONTAINERS = int(Kind.TUPLE | Kind.LIST | Kind.DICT | Kind.SET | Kind.FROZENSET)
+_INSTANCE = int(Kind.INSTANCE)
+
+
+class View(Protocol):
+    """What a pattern may look at: the machine's tables. See ``machine.Machine`` for what they hold."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def kind(self) -> Sequence[int]: ...
+    @property
+    def flags(self) -> Sequence[int]: ...
+    @property
+    def entry(self) -> Sequence[int]: ...
+    @property
+    def where(self) -> Sequence[int]: ...
+    @property
+    def first(self) -> Sequence[int]: ...
+    @property
+    def count(self) -> Sequence[int]: ...
+    @property
+    def items(self) -> Sequence[int]: ...
+    @property
+    def rows(self) -> Sequence[Row]: ...
+    @property
+    def keys(self) -> dict[int, list[int]]: ...
+
+
+def kind_of(view: View, slot: int) -> int:
+    """The kind bits of one stack slot."""
+    if slot >= 0:
+        return view.kind[slot]
+    at = ~slot
+    kind = LITERAL_KIND[view.data[at]]
+    if kind == _INT and view.data[at : at + 3] in (b"I00", b"I01") and view.data[at + 3] == 0x0A:
+        return _BOOL
+    return kind
+
+
+def _value(view: View, slot: int) -> object:
+    """A literal's value; ``None`` for anything that is no literal."""
+    return value_at(view.data, ~slot if slot < 0 else view.where[slot])
+
+
+def _size(view: View, slot: int, kind: int) -> int | None:
+    """What ``low`` and ``high`` bound, or ``None`` where it cannot be known before the call."""
+    if kind == _INT:
+        number = _value(view, slot)
+        assert isinstance(number, int)
+        return number
+    if kind == _STR:
+        text = _value(view, slot)
+        assert isinstance(text, str)
+        return len(text.encode("utf-8", "surrogatepass"))
+    if kind & _INSTANCE:
+        # Below protocol 3, bytes are _codecs.encode(text, "latin1"): one byte for each character.
+        if view.rows[view.entry[slot]].name == "_codecs:encode" and view.count[slot]:
+            text = _value(view, view.items[view.first[slot]])
+            return len(text) if isinstance(text, str) else None
+        return None
+    if kind & _CONTAINERS:
+        return view.count[slot]
+    if kind & _RAW:
+        start, stop = bytes_span(view.data, ~slot)
+        return stop - start
+    return None
+
+
+def _bounded(view: View, slot: int, kind: int, arg: Arg) -> bool:
+    if arg.low is None and arg.high is None:
+        return True
+    size = _size(view, slot, kind)
+    if size is None:
+        # A bound on an int says nothing about the other kinds that the pattern admits beside it, but a byte
+        # string of unknown length is not within a bound.
+        return not kind & (_RAW | _INSTANCE)
+    return (arg.low is None or size >= arg.low) and (arg.high is None or size <= arg.high)
+
+
+def fits(view: View, slot: int, arg: Arg) -> bool:
+    """Whether the value in ``slot`` is one that ``arg`` describes."""
+    op = arg.op
+    kind = kind_of(view, slot)
+    flags = view.flags[slot] if slot >= 0 else 0
+    if op == "data":
+        return not flags & TAINT
+    if op == "any":
+        return not flags & BARE
+    if op == "kind":
+        return bool(kind & arg.kinds) and not flags & TAINT and _bounded(view, slot, kind, arg)
+    if op == "const":
+        if kind >= int(Kind.TUPLE):
+            return False
+        value = _value(view, slot)
+        return type(value) is type(arg.value) and value == arg.value
+    if op == "chars":
+        text = _value(view, slot) if kind == _STR else None
+        if not isinstance(text, str) or not isinstance(arg.value, str):
+            return False
+        return len(text) <= len(text.encode("utf-8", "surrogatepass")) <= (arg.high or 0) and not set(text) - set(arg.value)
+    if op == "global":
+        return kind == GLOBAL and view.rows[view.entry[slot]].name == arg.value
+    if op == "reference":
+        return kind == GLOBAL and bool(view.rows[view.entry[slot]].rights & Right.REFERENCE)
+    if op == "made-by":
+        return bool(kind & _INSTANCE) and isinstance(arg.value, tuple) and view.rows[view.entry[slot]].name in arg.value
+    if op == "tuple" and kind == Kind.TUPLE and isinstance(arg.value, tuple) and len(arg.value) == view.count[slot]:
+        at = view.first[slot]
+        return all(fits(view, view.items[at + i], item) for i, item in enumerate(arg.value))
+    # An operation that this release does not know describes nothing.
+    return False
+
+
+def accepts(view: View, row: Row, slots: Sequence[int]) -> bool:
+    """Whether a call of ``row`` may have these positional arguments."""
+    if not row.signatures:
+        return not any(slot >= 0 and view.flags[slot] & TAINT for slot in slots)
+    given = len(slots)
+    for args, rest, optional in row.signatures:
+        if given < len(args) - optional or (given > len(args) and rest is None):
+            continue
+        if all(fits(view, slot, args[i] if i < len(args) else rest) for i, slot in enumerate(slots)):  # type: ignore[arg-type]
+            return True
+    return False
+
+
+def state_fits(view: View, row: Row, state: int) -> str:
+    """Why BUILD's state does not fit ``row``, or ``""``.
+
+    Without patterns, state is a dict of attributes, or a pair of one and a dict of slots.
+    """
+    if row.state:
+        return "" if any(fits(view, state, arg) for arg in row.state) else "it does not fit the entry's state patterns"
+    parts = [state]
+    if kind_of(view, state) == Kind.TUPLE and view.count[state] == 2:
+        at = view.first[state]
+        parts = list(view.items[at : at + 2])
+    for position, part in enumerate(parts):
+        kind = kind_of(view, part)
+        if kind == Kind.NONE and len(parts) == 2:
+            continue
+        if kind != Kind.DICT:
+            return "it is no dict of attributes"
+        if view.flags[part] & (BARE if row.state_references else TAINT):
+            return "a class or function is in it (state=references would admit listed ones)"
+        for key in view.keys.get(part, ()):
+            if kind_of(view, key) != Kind.STR:
+                return "an attribute name is no str"
+            name = _value(view, key)
+            assert isinstance(name, str)
+            if name.startswith("__") and name.endswith("__"):
+                return f"it sets {safe_repr(name, 60)}"
+            if position == 1 and name not in row.slots:
+                return f"{safe_repr(name, 60)} is no slot of the class"
+    return ""
+
+
+def wanted(view: View, name: str, slots: Sequence[int]) -> str:
+    """The narrowest entry that would admit these arguments, as an operator would write it."""
+    words = []
+    for slot in slots[:8]:
+        kind = kind_of(view, slot)
+        if kind == GLOBAL:
+            words.append(safe_repr(view.rows[view.entry[slot]].name))
+        else:
+            words.append(next((word for bit, word in reversed(_WORDS.items()) if kind & bit), "data"))
+    if len(slots) > 8:
+        words = ["*data"]
+    return f'allow = ["{safe_repr(name)}({", ".join(words)})"]'

@@ -1,0 +1,448 @@
+"""The guard's order of checks. Each test names the check without which it goes red."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import pickle
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from celery_plugin import lanes, wishes
+from celery_plugin.headers import bound_headers
+from celery_plugin.request import SealedBody
+from safeserial import Key, Keyring, Policy
+from safeserial.audit import ClaimsUnavailable, QuarantineUnavailable
+from safeserial.envelope import Grants, pack_sections
+from safeserial.errors import Reason, Refused
+
+OTHER = Key(kid="web-2", material=bytes(range(160, 192)), suite="hs256")
+
+
+def with_(key: Key, **changes: Any) -> Key:
+    return Key(kid=key.kid, material=key.material, **changes)
+
+
+def body_of(raw: dict[str, Any]) -> bytes:
+    return base64.b64decode(raw["body"])
+
+
+def with_body(raw: dict[str, Any], body: bytes) -> dict[str, Any]:
+    return {**raw, "body": base64.b64encode(body).decode()}
+
+
+def with_headers(raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**raw, "headers": {**raw["headers"], **changes}}
+
+
+def with_properties(raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**raw, "properties": {**raw["properties"], **changes}}
+
+
+def honest(bench: Any, *args: Any, **options: Any) -> dict[str, Any]:
+    bench.publish(*(args or (1, (2, 3))), **options)
+    return bench.raw()  # type: ignore[no-any-return]
+
+
+def resealed(bench: Any, raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Seal anew with the real key, with chosen claims; the headers stay bound unless said otherwise."""
+    changes.setdefault("bound_headers", bound_headers(raw["headers"], raw["properties"]))
+    options = {
+        "format": "json",
+        "purpose": "tasks",
+        "type": raw["headers"]["task"],
+        "subject": raw["headers"]["id"],
+        "queue": "celery",
+        **changes,
+    }
+    body = options.pop("body", pack_sections(wishes.fold(wishes.NOTHING)[0], b"[[1,2],{},[]]"))
+    return with_body(raw, bench.runtime.gateway.seal_body(body, **options))
+
+
+def test_an_honest_message_reaches_celery_unopened_and_opens_where_it_runs(bench: Any) -> None:
+    raw = honest(bench, {"when": datetime(2026, 1, 1, tzinfo=timezone.utc)}, (1, 2), kwargs={"k": {3}})
+    message = bench.receive(raw)
+    (seen,) = bench.forwarded
+    assert message._state == "RECEIVED"
+    assert seen.content_type is None
+    assert seen.payload == ((), {}, wishes.NOTHING)
+    args, kwargs, embed = pickle.loads(pickle.dumps(seen.body))
+    assert list(args) == [{"when": datetime(2026, 1, 1, tzinfo=timezone.utc)}, (1, 2)]
+    assert type(args[1]) is tuple
+    assert kwargs == {"k": {3}}
+    assert embed == wishes.NOTHING
+    assert bench.quarantine.count() == 0 and bench.sink.events == []
+
+
+# -- one test per check -------------------------------------------------------------------------------------------------
+
+
+def test_check_queue_is_known_from_the_consumer(bench: Any) -> None:
+    assert bench.refused(honest(bench), queue="") == "queue-mismatch"
+
+
+def test_check_size_before_anything(make_bench: Any) -> None:
+    from safeserial import Limits
+
+    bench = make_bench(policy=Policy(limits=Limits(max_bytes=2000)))
+    assert bench.refused(with_body(honest(bench), b"x" * 2001)) == "too-large"
+
+
+def test_check_compression_header(bench: Any) -> None:
+    raw = honest(bench)
+    small = with_headers(with_body(raw, bz2.compress(body_of(raw))), compression="application/x-bz2")
+    assert bench.refused(small) == "compression-header"
+    bomb = with_headers(with_body(raw, bz2.compress(b"\0" * 50_000_000)), compression="application/x-bz2")
+    assert bench.refused(bomb) == "compression-header"
+    assert bench.refused(with_headers(raw, compression="nonsense")) == "compression-header"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/x-python-serialize", "application/data", "text/plain", None, "", "x" * 999]
+)
+def test_check_content_type(bench: Any, content_type: str | None) -> None:
+    assert bench.refused({**honest(bench), "content-type": content_type}) == "foreign-content-type"
+
+
+@pytest.mark.parametrize("body", [b"5", b"null", b"{}", b"[[],{}]", b"", b"\x80\x04N."])
+def test_check_unsigned_bodies_are_refused_under_every_content_type(bench: Any, body: bytes) -> None:
+    raw = honest(bench)
+    for content_type in ("application/json", "application/x-python-serialize", "application/data"):
+        assert bench.refused({**with_body(raw, body), "content-type": content_type}) == "foreign-content-type"
+    reason = bench.refused(with_body(raw, body))
+    assert reason in {"not-sealed", "truncated"}
+
+
+def test_check_header_types(bench: Any) -> None:
+    raw = honest(bench)
+    for change in ({"timelimit": 5}, {"stamped_headers": 5}, {"task": ["a"]}, {"retries": "x"}, {"eta": "soon"}):
+        assert bench.refused(with_headers(raw, **change)) == "bad-task-header"
+    assert bench.refused({**raw, "headers": {}}) == "bad-task-header"
+
+
+def test_check_tag(bench: Any) -> None:
+    raw = honest(bench)
+    flipped = bytearray(body_of(raw))
+    flipped[-1] ^= 1
+    assert bench.refused(with_body(raw, bytes(flipped))) == "bad-tag"
+    assert bench.refused(with_body(raw, body_of(raw)[:-1])) == "bad-tag"
+
+
+def test_check_key(make_bench: Any) -> None:
+    bench = make_bench(keyring=Keyring([OTHER]))
+    raw = honest(bench)
+    bench.runtime.gateway.keyring = Keyring([Key(kid="web-3", material=bytes(range(190, 222)), suite="hs256")])
+    assert bench.refused(raw) == "unknown-key"
+
+
+def test_check_expiry(bench: Any) -> None:
+    raw = honest(bench)
+    bench.clock.now += 8 * 86_400
+    assert bench.refused(raw) == "expired"
+
+
+def test_check_purpose_a_signed_result_is_no_task(bench: Any) -> None:
+    raw = honest(bench)
+    assert bench.refused(resealed(bench, raw, purpose="results")) == "bad-tag"
+
+
+def test_check_queue_binding(bench: Any) -> None:
+    assert bench.refused(honest(bench), queue="billing") == "queue-mismatch"
+
+
+def test_check_declared_alias_of_a_queue(make_bench: Any) -> None:
+    bench = make_bench(queue_aliases={"dead": "celery"})
+    bench.receive(honest(bench), queue="dead")
+    assert len(bench.forwarded) == 1
+
+
+def test_check_queue_of_a_message_that_names_none(make_bench: Any) -> None:
+    bench = make_bench(queue_aliases={"broadcast": "*"})
+    raw = resealed(bench, honest(bench), queue=None)
+    assert bench.refused(raw) == "queue-mismatch"
+    bench.receive(raw, queue="broadcast")
+    assert len(bench.forwarded) == 1
+
+
+def test_check_task_binding(bench: Any) -> None:
+    assert bench.refused(with_headers(honest(bench), task="shop.refund")) == "task-mismatch"
+
+
+def test_check_id_binding(bench: Any) -> None:
+    assert bench.refused(with_headers(honest(bench), id="another")) == "subject-mismatch"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"callbacks": [{"task": "x"}]}, {"eta": "2030-01-01T00:00:00"}, {"expires": None, "chord": {}}, {"retries": 1},
+     {"timelimit": [1, 1]}, {"stamps": {"a": 1}}, {"stamped_headers": ["a"]}, {"root_id": "x"}, {"ignore_result": True}],
+)  # fmt: skip
+def test_check_header_binding(bench: Any, change: dict[str, Any]) -> None:
+    assert bench.refused(with_headers(honest(bench), **change)) == "headers-altered"
+
+
+@pytest.mark.parametrize("name", ["reply_to", "correlation_id"])
+def test_check_property_binding(bench: Any, name: str) -> None:
+    assert bench.refused(with_properties(honest(bench), **{name: "evil"})) == "headers-altered"
+
+
+def test_check_sections(bench: Any) -> None:
+    assert bench.refused(resealed(bench, honest(bench), body=b"\xff\xff\xff\xff")) == "bad-sections"
+    assert bench.refused(resealed(bench, honest(bench), body=b"")) == "bad-sections"
+
+
+def test_check_wishes(bench: Any) -> None:
+    extra = pack_sections(b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null,"id":"x"}', b"[[],{},[]]")
+    assert bench.refused(resealed(bench, honest(bench), body=extra)) == "bad-wishes"
+
+
+def test_check_wishes_against_the_grant(make_bench: Any) -> None:
+    narrow = with_(OTHER, grants=Grants(types=("shop.*",)))
+    bench = make_bench(keyring=Keyring([narrow]))
+    bench.receive(honest(bench, link=bench.app.signature("shop.note")))
+    assert len(bench.forwarded) == 1
+    assert bench.refused(honest(bench, link=bench.app.signature("admin.delete"))) == "wish-not-granted"
+
+
+def test_check_grant_of_the_task(make_bench: Any) -> None:
+    narrow = with_(OTHER, grants=Grants(types=("mail.*",)))
+    bench = make_bench(keyring=Keyring([narrow]))
+    with pytest.raises(Refused):
+        honest(bench)
+    raw_bench = make_bench(keyring=Keyring([OTHER]))
+    raw = honest(raw_bench)
+    raw_bench.runtime.gateway.keyring = Keyring([narrow])
+    assert raw_bench.refused(raw) == "type-not-granted"
+
+
+def test_check_arguments_are_judged_before_anything_crosses_to_the_pool(bench: Any) -> None:
+    hostile = pack_sections(wishes.fold(wishes.NOTHING)[0], pickle.dumps([[pytest.raises], {}, []], 4))
+    assert bench.refused(resealed(bench, honest(bench), body=hostile, format="pickle")) == "global-not-allowed"
+    deep = pack_sections(wishes.fold(wishes.NOTHING)[0], b"[" * 400 + b"]" * 400)
+    assert bench.refused(resealed(bench, honest(bench), body=deep)) == "too-deep"
+
+
+def test_check_format_is_the_policys(make_bench: Any) -> None:
+    bench = make_bench(policy=Policy(formats=frozenset({"json"})))
+    body = pack_sections(wishes.fold(wishes.NOTHING)[0], pickle.dumps([[], {}, []], 4))
+    assert bench.refused(resealed(bench, honest(bench), body=body, format="pickle")) == "format-not-allowed"
+
+
+def test_check_task_is_registered(bench: Any) -> None:
+    bench.app.send_task("shop.unknown", args=(1,))
+    assert bench.refused(bench.raw()) == "unknown-task"
+
+
+def test_unbound_transport_headers_do_not_reach_the_request(bench: Any) -> None:
+    bench.receive(with_headers(honest(bench), **{"x-death": [{"count": 1}], "redelivered": True, "traceparent": "00"}))
+    headers = bench.forwarded[0].headers
+    assert "x-death" not in headers and "redelivered" not in headers
+    assert headers["traceparent"] == "00"
+
+
+def test_delivery_info_is_the_consumers_not_the_messages(bench: Any) -> None:
+    raw = with_properties(honest(bench), delivery_info={"exchange": "evil", "routing_key": "evil"})
+    bench.receive(raw)
+    assert bench.forwarded[0].delivery_info == {"exchange": "", "routing_key": "celery", "redelivered": False}
+
+
+# -- what follows a refusal ------------------------------------------------------------------------------------------------
+
+
+def test_an_error_inside_the_guard_is_a_refusal_that_loses_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(lanes, "judge", broken)
+    assert bench.refused(honest(bench)) == "internal-error"
+
+
+def test_an_error_inside_celery_is_a_refusal_that_loses_nothing(bench: Any) -> None:
+    def broken(_message: Any) -> None:
+        raise ValueError("from a strategy")
+
+    bench.consumer.create_task_handler = lambda: broken
+    bench.guard.attach()
+    bench.handler = bench.consumer.create_task_handler()
+    message = bench.receive(honest(bench))
+    assert message._state == "REJECTED"
+    assert bench.quarantine.count() == 1
+
+
+def test_an_error_of_the_connection_is_celerys_to_handle(bench: Any) -> None:
+    def broken(_message: Any) -> None:
+        raise ConnectionError
+
+    bench.consumer.create_task_handler = lambda: broken
+    bench.guard.attach()
+    bench.handler = bench.consumer.create_task_handler()
+    with pytest.raises(ConnectionError):
+        bench.receive(honest(bench))
+    assert bench.quarantine.count() == 0
+
+
+def test_without_a_quarantine_the_message_goes_back_later_and_is_not_lost(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> str:
+        raise QuarantineUnavailable("disk full")
+
+    monkeypatch.setattr(bench.quarantine, "put", full)
+    raw = honest(bench)
+    message = bench.receive({**raw, "content-type": "application/json"})
+    assert message._state == "RECEIVED"
+    assert bench.sink.events[-1].disposition == "put-back"
+    bench.receive({**raw, "content-type": "application/json"})
+    (first, requeue), (second, _) = bench.timer.later
+    assert second > first > 0
+    requeue()
+    assert message._state == "REQUEUED" or message.acknowledged
+    assert bench.raw()["headers"]["task"] == "shop.add"
+
+
+def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:
+    result = bench.app.send_task("shop.unknown")
+    assert bench.refused(bench.raw()) == "unknown-task"
+    with pytest.raises(Refused) as caught:
+        result.get(timeout=1)
+    assert caught.value.reason is Reason.UNKNOWN_TASK
+
+
+def test_a_forger_cannot_fail_an_honest_pending_task(bench: Any) -> None:
+    result = bench.add.delay(1)
+    raw = bench.raw()
+    for hostile in (with_headers(raw, timelimit=[1, 1]), with_headers(raw, callbacks=[]), with_body(raw, b"5")):
+        bench.refused(hostile)
+    assert result.state == "PENDING"
+    bench.receive(raw)
+    assert len(bench.forwarded) == 1
+
+
+def test_a_replayed_refusal_does_not_fail_the_task_again(bench: Any) -> None:
+    bench.app.send_task("shop.unknown")
+    raw = bench.raw()
+    assert bench.refused(raw) == "unknown-task"
+    assert bench.refused(raw) == "unknown-task"
+    assert bench.quarantine.count() >= 1
+
+
+# -- claims --------------------------------------------------------------------------------------------------------------------
+
+
+class _Request:
+    """As much of a request as a claim needs."""
+
+    id = "r"
+    acknowledged = False
+
+
+def claim(bench: Any, raw: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[bool, Any]:
+    monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
+    bench.receive(raw)
+    delivery = bench.forwarded[-1].delivery
+    return bench.guard.claim(_Request(), delivery), delivery
+
+
+def test_check_replay_a_message_runs_once(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    granted, delivery = claim(bench, raw, monkeypatch)
+    assert granted
+    bench.guard.finish(delivery)
+    again, copy = claim(bench, raw, monkeypatch)
+    assert not again
+    assert copy.message._state == "REJECTED"
+    assert bench.sink.events[-1].reason is Reason.REPLAYED
+
+
+def test_a_copy_under_a_live_lease_goes_back_and_is_not_acknowledged(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    assert claim(bench, raw, monkeypatch)[0]
+    again, copy = claim(bench, raw, monkeypatch)
+    assert not again
+    assert copy.message._state == "RECEIVED"
+    assert bench.timer.later[-1][0] > 0
+    assert bench.sink.events[-1].reason is Reason.CLAIM_LOST
+
+
+def test_a_requeued_message_may_run_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    _, delivery = claim(bench, raw, monkeypatch)
+    bench.guard.release(delivery)
+    assert claim(bench, raw, monkeypatch)[0]
+
+
+def test_the_lease_of_a_dead_worker_is_taken_over(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    assert claim(bench, raw, monkeypatch)[0]
+    bench.guard.owner = "another worker"
+    bench.clock.now += 61
+    assert claim(bench, raw, monkeypatch)[0]
+
+
+def test_a_renewed_lease_stands(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    assert claim(bench, raw, monkeypatch)[0]
+    for _ in range(4):
+        bench.clock.now += 20
+        bench.guard.renew()
+    bench.guard.owner = "another worker"
+    assert not claim(bench, raw, monkeypatch)[0]
+
+
+def test_check_again_at_execution_a_key_disabled_meanwhile(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = honest(bench)
+    bench.receive(raw)
+    key = bench.runtime.gateway.keyring.find("web-1")
+    bench.runtime.gateway.keyring = Keyring([OTHER, with_(key, enabled=False)])
+    monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
+    delivery = bench.forwarded[-1].delivery
+    assert not bench.guard.claim(_Request(), delivery)
+    assert bench.sink.events[-1].reason is Reason.KEY_DISABLED
+
+
+def test_check_again_at_execution_a_message_that_expired_meanwhile(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.receive(honest(bench))
+    bench.clock.now += 8 * 86_400
+    monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
+    assert not bench.guard.claim(_Request(), bench.forwarded[-1].delivery)
+    assert bench.sink.events[-1].reason is Reason.EXPIRED
+
+
+def test_without_a_claim_store_nothing_runs_and_nothing_is_lost(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: Any, **__: Any) -> None:
+        raise ClaimsUnavailable("no store")
+
+    monkeypatch.setattr(bench.claims, "claim", down)
+    granted, delivery = claim(bench, honest(bench), monkeypatch)
+    assert not granted
+    assert delivery.message._state == "RECEIVED"
+    assert bench.sink.events[-1].reason is Reason.CLAIM_STORE_DOWN
+
+
+# -- opening, where the task runs ------------------------------------------------------------------------------------------
+
+
+def opened(bench: Any, body: SealedBody) -> Refused:
+    args, kwargs, embed = body
+    assert kwargs == {} and embed == wishes.NOTHING
+    with pytest.raises(Refused) as caught:
+        list(args)
+    assert caught.value.opening  # type: ignore[attr-defined]
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(b"[[],{}]", Reason.BAD_TASK_BODY), (b"5", Reason.BAD_TASK_BODY), (b"[{},{},[]]", Reason.BAD_TASK_BODY),
+     (b"[[],[],[]]", Reason.BAD_TASK_BODY), (b"[[],{},{}]", Reason.BAD_TASK_BODY)],
+)  # fmt: skip
+def test_a_signed_body_of_another_shape_fails_the_task_and_no_worker(bench: Any, arguments: bytes, reason: Reason) -> None:
+    body = pack_sections(wishes.fold(wishes.NOTHING)[0], arguments)
+    bench.receive(resealed(bench, honest(bench), body=body))
+    assert opened(bench, bench.forwarded[-1].body).reason is reason
+
+
+def test_a_missing_part_fails_the_task(bench: Any) -> None:
+    asks = b'{"callbacks":[{"task":"a","args":[{"$part":0}]}],"errbacks":null,"chain":null,"chord":null}'
+    bench.receive(resealed(bench, honest(bench), body=pack_sections(asks, b"[[],{},[]]")))
+    assert opened(bench, bench.forwarded[-1].body).reason is Reason.BAD_WISHES
