@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
-from safeserial.envelope import Claims, Compression, Format
+from safeserial.envelope import Compression, Format
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.formats import codec
 from safeserial.formats.compression import compress, decompress
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from safeserial.audit import Sink
-    from safeserial.envelope import Key, Keyring
+    from safeserial.envelope import Claims, Key, Keyring
     from safeserial.formats import Judged
 
 __all__ = ["Admitted", "Gateway", "Inspection", "safe_dumps", "safe_loads"]
@@ -105,7 +105,7 @@ class Gateway:
         clock: Returns the time in seconds since the epoch.
         context: Implicit assertion that both sides must share and that is never sent, at most 65 535 bytes;
             for example ``b"prod"``. Only facts that survive re-routing belong in it.
-        audience: Written into what is sealed, and required of what is opened, if given.
+        audience: Written into what is sealed; what is opened must name the same one, or none if this is ``None``.
         random: Source of message ids; called with the number of bytes.
         compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope.
         compression_min_bytes: Bodies smaller than this are not compressed.
@@ -224,7 +224,7 @@ class Gateway:
         if method is not Compression.NONE and len(body) < self._compression_min_bytes:
             method = Compression.NONE
         now = self.now_ms()
-        claims = Claims(
+        claims = envelope.make_claims(
             message_id=self._random(16),
             issued_at_ms=now,
             expires_at_ms=0 if expires_in is None else now + max(1, round(expires_in * 1000)),
@@ -241,7 +241,7 @@ class Gateway:
             queue=queue,
             reseal_of=reseal_of,
         )
-        key = self.keyring.primary(purpose)
+        key = self.keyring.primary(purpose, now_ms=now)
         return envelope.seal(compress(body, method), claims, key, context=self.context)
 
     # -- reading ------------------------------------------------------------------------------------------------

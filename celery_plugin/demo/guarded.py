@@ -14,11 +14,12 @@ from uuid import uuid4
 from celery import Celery
 from celery.worker import state
 
-from celery_plugin import install, wishes
+from celery_plugin import install
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE
 from celery_plugin.demo import shop
 from celery_plugin.headers import bound_headers
 from safeserial import envelope
+from safeserial.config import Settings
 from safeserial.audit import AuditEvent, MemoryClaims, SQLiteQuarantine
 from safeserial.envelope import Claims, Compression, Format, Key, Keyring, pack_sections
 from safeserial.formats import codec
@@ -112,13 +113,18 @@ class Guarded:
         self.keyring = Keyring([Key.generate("demo-2026")])
         self.policy = Policy(presets=["stdlib@1", "celery@1"], allow=shop.ALLOW)
         self.quarantine = SQLiteQuarantine(folder / "quarantine.db")
-        self.runtime: Runtime = install(
-            self.app,
-            keyring=self.keyring,
-            policy=self.policy,
-            audit=self.verdicts,
-            quarantine=self.quarantine,
-            claims=MemoryClaims(),
+        self.runtime: Runtime = install(self.app)
+        # Settings of the folder that the demo happens to run in, or of the environment, must not change it.
+        self.runtime.settings = Settings.load(
+            search=False,
+            environ={},
+            arguments={
+                "keyring": self.keyring,
+                "policy": self.policy,
+                "audit": [self.verdicts],
+                "quarantine": self.quarantine,
+                "claims": MemoryClaims(),
+            },
         )
         self.ran: list[str] = []
         self.charge = self._tasks()
@@ -153,7 +159,13 @@ class Guarded:
             app=self.app, pool="solo", concurrency=1, loglevel="CRITICAL", without_mingle=True, without_gossip=True,
             without_heartbeat=True,
         )  # fmt: skip
-        thread = threading.Thread(target=worker.start, daemon=True)
+
+        def run() -> None:
+            # Per thread: Celery's tracer asks for the current app.
+            self.app.set_current()
+            worker.start()
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         if not ready.wait(_WAIT_SECONDS):
             raise RuntimeError("the guarded worker did not start")
@@ -264,8 +276,3 @@ class Guarded:
         while len(self.ran) == before and time.monotonic() < deadline:
             time.sleep(0.005)
         return len(self.ran) > before
-
-    @staticmethod
-    def no_wishes() -> dict[str, object]:
-        """The empty wishes."""
-        return dict(wishes.NOTHING)

@@ -23,8 +23,9 @@ class _Exec:
 
 
 def marker_payload(marker: Path) -> bytes:
-    """A pickle that writes one file when it is loaded, and does nothing else."""
-    return pickle.dumps(_Exec(f"open({str(marker)!r}, 'w').write('this code came in a message')"), protocol=4)
+    """A task body in which one argument writes a file when it is loaded, and does nothing else."""
+    argument = _Exec(f"open({str(marker)!r}, 'w').write('this code came in a message')")
+    return pickle.dumps([[argument], {}, {}], protocol=4)
 
 
 def nested(payload: bytes) -> bytes:
@@ -33,9 +34,9 @@ def nested(payload: bytes) -> bytes:
     return b"\x80\x04" + loads + b"B" + struct.pack("<I", len(payload)) + payload + b"\x85R."
 
 
-def hidden_tail(payload: bytes) -> bytes:
-    """An innocent task body, and after its end a second pickle that a careless reader would load next."""
-    return pickle.dumps([[], {}, []], protocol=4) + payload
+def hidden_tail(innocent: bytes, payload: bytes) -> bytes:
+    """An innocent pickle, and after its end a second one that a careless reader would load next."""
+    return innocent + payload
 
 
 def deep(levels: int) -> bytes:

@@ -69,7 +69,8 @@ class Root(SafeGroup):
 def _show_version(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from safeserial import BUILD, __version__
+    from safeserial import __version__
+    from safeserial.minipickle import BUILD
 
     python = f"{platform.python_implementation()} {platform.python_version()}"
     click.echo(f"safeserial {__version__} (minipickle: {BUILD}, {python})")

@@ -14,7 +14,10 @@ from safeserial.text import safe_repr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Codec", "Judged", "codec", "codec_names"]
+    from safeserial.limits import Limits
+    from safeserial.policy import Policy
+
+__all__ = ["Codec", "Judged", "codec", "codec_names", "load"]
 
 
 def _json() -> Codec:
@@ -61,5 +64,31 @@ def codec(name: str) -> Codec:
         raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no codec for {safe_repr(name)}")
     found = _made.get(name)
     if found is None:
-        found = _made[name] = _MAKERS[name]()
+        # Two threads may both get here; setdefault lets one of them win.
+        found = _made.setdefault(name, _MAKERS[name]())
     return found
+
+
+def load(name: str, data: bytes, policy: Policy, limits: Limits) -> object:
+    """Judge a body and build its value, for a caller that does both in one process.
+
+    The same checks in the same order as ``judge`` and then ``build``; JSON and msgpack parse once instead of twice.
+
+    Args:
+        name: The format.
+        data: The whole body, decompressed.
+        policy: Which types a body may name.
+        limits: Ceilings.
+
+    Returns:
+        The value. Nothing is built before the whole body was judged.
+
+    Raises:
+        Refused: As ``codec``, ``judge`` and ``build``.
+    """
+    one = codec(name)
+    whole = getattr(one, "load", None)
+    if whole is not None:
+        value: object = whole(data, policy, limits)
+        return value
+    return one.build(one.judge(data, policy, limits), policy, limits)

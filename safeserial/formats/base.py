@@ -23,7 +23,8 @@ class Judged:
     Attributes:
         format: Name of the codec that judged it, for example ``"json"``.
         data: What ``build`` reads: the body itself, or (pickle) the canonical bytes the judge wrote.
-        names: Listed names (``"module:qualname"``) the body refers to, in stream order, repeats included.
+        names: Listed names (``"module:qualname"``) the body refers to, in the order the judge met them, repeats
+            included (for pickle that is stream order).
     """
 
     format: str

@@ -25,6 +25,8 @@ __all__ = ["MAX_READ_DEPTH", "check_strings", "parse"]
 #: orjson's own ceiling is 1024 levels; ours stands below it, so that the reason is always ours.
 MAX_READ_DEPTH = 1000
 
+# Deeper, orjson does not write.
+_PROVEN_DEPTH = 254
 _BRACKETS = b"[]{}"
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in _BRACKETS)
 _STEP = [1 if code in b"[{" else -1 for code in range(256)]
@@ -55,16 +57,19 @@ def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
         raise Refused(Reason.NOT_BYTES)
     charge(Reason.TOO_LARGE, len(data), max_bytes)
     skeleton = None
-    # Upper bounds that cost next to nothing: a bracket a level, a byte a node. They fail for long texts only.
+    # Upper bounds that cost next to nothing: a bracket a level, a byte a node. They fail for long texts only. Where
+    # the limit is no lower than orjson's own for writing, writing again below proves the depth without a count.
     if (
-        data.count(b"[") + data.count(b"{") > min(limits.max_depth, MAX_READ_DEPTH)
-        or len(data) > limits.max_nodes
+        len(data) > limits.max_nodes
+        or (limits.max_depth < _PROVEN_DEPTH and data.count(b"[") + data.count(b"{") > limits.max_depth)
         or len(data) > limits.max_string_bytes
     ):
         skeleton = _skeleton(data, limits)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if skeleton is None:
+            _skeleton(data, limits)  # too deep for orjson is too deep by a limit, not bad JSON
         raise _explain(data, error) from None
     if limits.max_int_bits >= 64:
         try:

@@ -8,8 +8,9 @@
   The payload stands beside the marker and not inside it, because nested packing would copy a value once per level.
   Extensions occur nowhere else, so nothing needs escaping.
 
-Payloads are plain data which may hold further tagged values; no payload is itself one. Limits count what is on the wire: a tag costs levels.
-Identity is not kept: a value that occurs twice is written twice, and a value that contains itself is refused.
+Payloads are plain data which may hold further tagged values; no payload is itself one. Limits count what is on the
+wire: a tag costs levels. Identity is not kept: a value that occurs twice is written twice, and a value that contains
+itself is refused.
 
 Every walk here is a loop. Depth is the sender's choice, and Python's stack is not for senders to spend.
 """

@@ -130,7 +130,8 @@ def fits(view: View, slot: int, arg: Arg) -> bool:
         text = _value(view, slot) if kind == _STR else None
         if not isinstance(text, str) or not isinstance(arg.value, str):
             return False
-        return len(text) <= len(text.encode("utf-8", "surrogatepass")) <= (arg.high or 0) and not set(text) - set(arg.value)
+        size = len(text.encode("utf-8", "surrogatepass"))
+        return (arg.high is None or size <= arg.high) and not set(text) - set(arg.value)
     if op == "global":
         return kind == GLOBAL and view.rows[view.entry[slot]].name == arg.value
     if op == "reference":
@@ -196,7 +197,7 @@ def wanted(view: View, name: str, slots: Sequence[int]) -> str:
         if kind == GLOBAL:
             words.append(safe_repr(view.rows[view.entry[slot]].name))
         else:
-            words.append(next((word for bit, word in reversed(_WORDS.items()) if kind & bit), "data"))
+            words.append(next((word for bit, word in _WORDS.items() if kind & bit), "data"))
     if len(slots) > 8:
         words = ["*data"]
     return f'allow = ["{safe_repr(name)}({", ".join(words)})"]'

@@ -113,8 +113,8 @@ class Policy:
     limits: Limits
     formats: frozenset[str]
     unsafe_accept_unsigned_pickle: bool
-    _entries: tuple[Entry, ...] = field(repr=False, compare=False)
-    _cell: _Cell = field(repr=False, compare=False)
+    _entries: tuple[Entry, ...] = field(init=False, repr=False, compare=False)
+    _cell: _Cell = field(init=False, repr=False, compare=False)
 
     def __init__(
         self,

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safeserial.errors import Refused
-from safeserial.formats import codec
+from safeserial.formats import codec, json_scan, msgpack_scan
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
-from safeserial.formats.typed import BY_TAG
+from safeserial.formats.typed import BY_TAG, measure
 from safeserial.limits import Limits
 from safeserial.policy import Policy
 
@@ -155,6 +155,28 @@ def test_any_bytes_are_judged_or_refused(data: bytes) -> None:
     for form in ("json", "msgpack"):
         with suppress(Refused):
             codec(form).judge(data, POLICY, LIMITS)
+
+
+@settings(deadline=None)
+@given(tree=trees, flip=st.integers(0, 10_000), code=st.integers(0, 255), small=st.booleans())
+def test_the_short_way_accepts_nothing_that_the_long_way_refuses(tree: Any, flip: int, code: int, small: bool) -> None:
+    limits = Limits(max_depth=4, max_nodes=12, allow_nan=False) if small else LIMITS
+    data = bytearray(msgpack.packb(marked(tree), unicode_errors="surrogatepass"))
+    text = bytearray(json.dumps(tree).encode())
+    for _ in range(2):
+        with suppress(Refused):
+            codec("msgpack").judge(bytes(data), POLICY, limits)
+            try:
+                msgpack_scan.check(bytes(data), limits, tags=True)
+            except Refused as refusal:
+                raise AssertionError("the walk refuses it") from refusal
+        with suppress(Refused):
+            value = json_scan.parse(bytes(text), limits, 1 << 20)
+            depth, nodes = measure(value)
+            assert depth <= limits.max_depth
+            assert nodes <= limits.max_nodes
+            assert same(json.loads(text), value)
+        data[flip % len(data)] = text[flip % len(text)] = code
 
 
 plain = st.recursive(

@@ -11,6 +11,7 @@ import pytest
 import safeserial
 from safeserial import formats
 from safeserial.errors import Forbidden, Reason
+from safeserial.policy import Policy
 from safeserial.policy.model import FORMATS
 
 
@@ -39,3 +40,20 @@ def test_importing_the_package_loads_no_format() -> None:
         "sys.exit(any(name in sys.modules for name in ('orjson', 'msgpack', 'pickle', 'safeserial.formats.json')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_load_is_judge_and_build_whether_or_not_the_codec_has_a_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Policy()
+
+    class Slow:
+        name = "pickle"
+
+        def judge(self, data: bytes, *_: Any) -> formats.Judged:
+            return formats.Judged("pickle", data)
+
+        def build(self, judged: formats.Judged, *_: Any) -> object:
+            return judged.data.upper()
+
+    monkeypatch.setitem(formats._made, "pickle", Slow())
+    assert formats.load("pickle", b"x", policy, policy.limits) == b"X"
+    assert formats.load("json", b'{"~":["tuple",[]]}', policy, policy.limits) == ()

@@ -115,6 +115,14 @@ def test_extending_gives_a_new_policy_with_everything_else_kept() -> None:
         policy.extended(allow="a:B")
 
 
+def test_one_field_can_be_replaced() -> None:
+    policy = Policy(allow=["uuid:UUID"], presets=["stdlib@1"])
+
+    less = dataclasses.replace(policy, presets=())
+
+    assert (less.presets, set(less.table)) == ((), {"uuid:UUID"})
+
+
 def test_policies_with_equal_grants_are_equal() -> None:
     assert Policy(allow=["a:B"]) == Policy(allow=("a:B",))
     assert hash(Policy(allow=["a:B"])) == hash(Policy(allow=("a:B",)))

@@ -1,0 +1,177 @@
+"""Pickle, in two independent layers: MiniPickle judges the whole stream, then CPython's unpickler loads what it wrote.
+
+The second layer believes nothing: it resolves names from a table of objects fixed when the policy was loaded, in
+exactly the order the judge recorded, and never imports. Should it ever be asked for another name, the two layers
+disagree, which is a bug that refuses the message instead of building it.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from safeserial.errors import Malformed, Reason, Refused
+from safeserial.formats.base import Judged
+from safeserial.minipickle import verify
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from safeserial.limits import Limits
+    from safeserial.policy import Policy
+
+__all__ = ["FORMS", "PROTOCOL", "PickleCodec", "RestrictedUnpickler", "load_verified"]
+
+#: Written by :class:`PickleCodec`. Protocol 5 differs from 4 by bytearrays and out-of-band buffers only.
+PROTOCOL = 5
+
+#: Names that need no policy because the judge admits them in one place only: copyreg's reconstructors, whose class
+#: must be listed, and the built-in base they are given.
+FORMS: Mapping[str, object] = MappingProxyType(
+    {
+        "copyreg:_reconstructor": copyreg._reconstructor,  # type: ignore[attr-defined]  # noqa: SLF001 - protocols 0 and 1 name it
+        "copyreg:__newobj__": copyreg.__newobj__,  # type: ignore[attr-defined]
+        "copyreg:__newobj_ex__": copyreg.__newobj_ex__,  # type: ignore[attr-defined]
+        **{
+            f"builtins:{cls.__name__}": cls
+            for cls in (
+                object, int, float, str, bytes, bytearray, complex, tuple, list, dict, set, frozenset,
+            )
+        },
+    }
+)  # fmt: skip
+
+
+class _Disagreement(Exception):  # noqa: N818 - never leaves this module
+    """The stream asked for what the judge did not record."""
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """CPython's unpickler over canonical bytes, which finds only the names it was told, in their order.
+
+    Args:
+        canonical: What ``verify`` wrote.
+        names: The names it recorded, in order.
+        objects: The object behind each name, from the policy.
+        buffers: Out-of-band buffers.
+    """
+
+    def __init__(
+        self,
+        canonical: bytes,
+        names: Sequence[str],
+        objects: Mapping[str, object],
+        buffers: Iterable[object] | None = None,
+    ) -> None:
+        # Our bytes are mapped already; mapping them again would change the name after it was judged.
+        super().__init__(io.BytesIO(canonical), fix_imports=False, buffers=buffers)  # type: ignore[arg-type]
+        self._names = names
+        self._objects = objects
+        self._next = 0
+
+    def find_class(self, module_name: str, global_name: str, /) -> object:
+        """The object for the next recorded name; anything else is a disagreement."""
+        wanted = f"{module_name}:{global_name}"
+        at = self._next
+        if at >= len(self._names) or self._names[at] != wanted:
+            raise _Disagreement(wanted)
+        self._next = at + 1
+        try:
+            return self._objects[wanted]
+        except KeyError:
+            if wanted in FORMS:
+                return FORMS[wanted]
+            raise _Disagreement(wanted) from None
+
+    def persistent_load(self, pid: object, /) -> object:
+        """Refuse: the judge admits no persistent id."""
+        raise _Disagreement("persistent id")
+
+    @property
+    def finished(self) -> bool:
+        """Whether every recorded name was asked for."""
+        return self._next == len(self._names)
+
+
+def load_verified(
+    canonical: bytes,
+    names: Sequence[str],
+    objects: Mapping[str, object],
+    *,
+    buffers: Iterable[object] | None = None,
+) -> object:
+    """Build what ``verify`` accepted.
+
+    Args:
+        canonical: ``Verdict.canonical``.
+        names: The names of ``Verdict.names``, in order.
+        objects: ``policy.objects``: the object behind each listed name.
+        buffers: As many out-of-band buffers as the verdict was asked for.
+
+    Returns:
+        The value.
+
+    Raises:
+        Refused: ``LOAD_DISAGREED`` if the loader met anything the verdict did not record (our bug);
+            ``BUILD_FAILED`` if an allowed constructor raised.
+    """
+    loader = RestrictedUnpickler(canonical, tuple(names), objects, buffers)
+    try:
+        value: object = loader.load()
+    except _Disagreement as error:
+        raise Malformed(Reason.LOAD_DISAGREED, None, safe_repr(str(error))) from None
+    except Refused:
+        # A constructor that opens messages of its own may refuse; that is its answer, and typed already.
+        raise
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise Malformed(Reason.LOAD_DISAGREED, None, type(error).__name__) from None
+    except Exception as error:  # noqa: BLE001 - whatever an allowed constructor raises is its failure, not ours
+        # The type alone: the text may hold parts of the message.
+        raise Malformed(Reason.BUILD_FAILED, None, safe_repr(type(error).__name__)) from None
+    if not loader.finished:
+        raise Malformed(Reason.LOAD_DISAGREED, None, "names were recorded that nobody asked for")
+    return value
+
+
+class PickleCodec:
+    """The ``pickle`` format; see :class:`safeserial.formats.base.Codec`."""
+
+    @property
+    def name(self) -> str:
+        """``"pickle"``."""
+        return "pickle"
+
+    def dumps(self, value: object, policy: Policy | None) -> bytes:
+        """Write one value, and refuse to write what a reader under ``policy`` would refuse.
+
+        Args:
+            value: What to write. Pickling runs its ``__reduce__`` and the like: never write what a message built.
+            policy: The readers' policy; ``None`` skips the check.
+
+        Raises:
+            Refused: ``NOT_REPRESENTABLE`` if pickle itself cannot write it; otherwise the judge's own reason.
+        """
+        try:
+            data = pickle.dumps(value, PROTOCOL)
+        except Refused:
+            raise
+        except Exception as error:
+            raise Refused(Reason.NOT_REPRESENTABLE, None, safe_repr(type(error).__name__)) from error
+        if policy is not None:
+            self.judge(data, policy, policy.limits)
+        return data
+
+    def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:
+        """Judge one body; nothing is built or imported."""
+        # The wire's ceiling was charged before decompression; what counts here is the body's.
+        verdict = verify(data, allow=policy.table, limits=replace(limits, max_bytes=limits.max_raw_bytes))
+        return Judged("pickle", verdict.canonical, tuple(name for _, name in verdict.names))
+
+    def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:  # noqa: ARG002 - the judge charged them
+        """Build the value of a judged body."""
+        return load_verified(judged.data, judged.names, policy.objects)

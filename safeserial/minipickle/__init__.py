@@ -1,0 +1,58 @@
+"""MiniPickle: judges a whole pickle by an allow table, before anything in it is imported, built or called.
+
+    >>> import pickle
+    >>> from safeserial.minipickle import verify
+    >>> verify(pickle.dumps([1, None])).names
+    ()
+
+This module picks the build: ``machine`` compiled, where a wheel or a compiler provided it, or the same file in Python.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from safeserial.allow import EMPTY, AllowTable
+from safeserial.limits import Limits
+from safeserial.minipickle.verify import Verdict, judge
+
+if TYPE_CHECKING or os.environ.get("SAFESERIAL_PURE", "0") not in ("", "0"):
+    from safeserial.minipickle import machine as engine
+else:
+    try:
+        import safeserial.minipickle._machine_c as engine
+    except ModuleNotFoundError as error:  # a broken extension is another ImportError, and stays loud
+        if error.name != "safeserial.minipickle._machine_c":
+            raise
+        from safeserial.minipickle import machine as engine
+
+__all__ = ["BUILD", "Disassembly", "Verdict", "disassemble", "render", "verify"]
+
+#: ``"compiled"`` or ``"pure"``.
+BUILD = "compiled" if engine.__name__.endswith("._machine_c") else "pure"
+
+
+def verify(data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = None, buffers: int = 0) -> Verdict:
+    """Judge one pickle without running it, importing from it or allocating for it.
+
+    Args:
+        data: One whole pickle, first opcode to ``STOP``, at most ``limits.max_bytes`` bytes.
+        allow: What each name may be used for; the empty table admits plain data only.
+        limits: Inclusive ceilings.
+        buffers: How many out-of-band buffers come with it; all must be used.
+
+    Returns:
+        The names it would resolve, its counts, and the canonical bytes to load instead of ``data``.
+
+    Raises:
+        Malformed: The bytes break pickle's grammar or pass a ceiling. ``offset`` is the opcode's.
+        Forbidden: It does what ``allow`` does not grant; the detail names the narrowest line that would.
+
+    Time is linear in the input, and in ``limits``; some streams that CPython loads are refused (bytes after
+    ``STOP``, computed names, memo entries written twice, numbers in odd spellings).
+    """
+    return judge(engine.Machine, data, allow, Limits() if limits is None else limits, buffers)
+
+
+from safeserial.minipickle.explain import Disassembly, disassemble, render  # noqa: E402 - explain needs no engine yet

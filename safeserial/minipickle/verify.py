@@ -1,0 +1,65 @@
+"""Judge one pickle as a whole, before anything in it is imported or called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safeserial.errors import Malformed, Reason
+from safeserial.limits import charge
+
+if TYPE_CHECKING:
+    from safeserial.allow import AllowTable
+    from safeserial.limits import Limits
+    from safeserial.minipickle.machine import Machine
+
+__all__ = ["Verdict", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an accepted pickle would do.
+
+    Attributes:
+        names: Each name it resolves, as ``(byte offset of the opcode, "module:qualname")``, in the order of
+            ``canonical``, repeats included.
+        canonical: The same value as one frameless protocol-4 stream (5 if it has buffers or a bytearray) with names
+            in today's spelling; what is loaded instead of the input.
+        opcodes: Opcodes of the input.
+        nodes: Values in it, scalars and containers alike, references through the memo included.
+        depth: Nesting of containers and instances.
+        weight: Values there would be if nothing were shared.
+        protocol: Of the input.
+    """
+
+    names: tuple[tuple[int, str], ...]
+    canonical: bytes
+    opcodes: int
+    nodes: int
+    depth: int
+    weight: int
+    protocol: int
+
+
+def judge(engine: type[Machine], data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Verdict:
+    """``minipickle.verify``, with the machine that was picked."""
+    if type(data) is not bytes:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
+        charge(Reason.TOO_LARGE, data.nbytes if isinstance(data, memoryview) else len(data), limits.max_bytes)
+        data = bytes(data)
+    charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
+    machine = engine(data, allow, limits, buffers)
+    if not machine.run():
+        machine = engine(data, allow, limits, buffers, True)
+        machine.run()
+    root = machine.stack[0]
+    return Verdict(
+        tuple(machine.names),
+        bytes(machine.out),
+        machine.opcodes,
+        machine.values,
+        machine.depth[root] if root >= 0 else 0,
+        machine.weight[root] if root >= 0 else 1,
+        machine.protocol,
+    )
