@@ -10,6 +10,8 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from kombu import compression
@@ -18,15 +20,31 @@ from safeserial.errors import Malformed, Reason
 from safeserial.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["install_bounded", "is_bounded"]
+__all__ = ["expanding", "install_bounded", "is_bounded"]
 
 _MARK = "safeserial_bounded"
 
 
+# Where a body is to be refused for its compression header anyway, it is not expanded: the quarantine keeps what came.
+_expands: ContextVar[bool] = ContextVar("safeserial_expands", default=True)
+
+
+@contextmanager
+def expanding(allowed: bool) -> Iterator[None]:
+    """Say whether kombu may expand bodies inside."""
+    token = _expands.set(allowed)
+    try:
+        yield
+    finally:
+        _expands.reset(token)
+
+
 def _streamed(make: Callable[[], Any], max_raw_bytes: int) -> Callable[[bytes], bytes]:
     def decompress(body: bytes) -> bytes:
+        if not _expands.get():
+            raise Malformed(Reason.COMPRESSION_HEADER)
         if not isinstance(body, (bytes, bytearray, memoryview)):
             raise Malformed(Reason.BAD_COMPRESSED_DATA)
         decoder = make()

@@ -24,7 +24,7 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
 
-from celery_plugin import compression, lanes
+from celery_plugin import compression, lanes, transport
 from celery_plugin.lanes import Delivery
 from celery_plugin.request import sealed_request_class
 from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
@@ -123,10 +123,23 @@ class Guard:
                 tag = task_consumer._add_tag(queue, consumer_tag)  # noqa: SLF001
                 task_consumer._active_queue_no_ack[queue.name] = no_ack  # noqa: SLF001
                 name = str(queue.alias or queue.name) if isinstance(queue, Broadcast) else str(queue.name)
-                queue.consume(tag, _named(name, task_consumer._receive_callback), no_ack=no_ack, nowait=nowait)  # noqa: SLF001
+                queue.consume(tag, self._named(name, task_consumer._receive_callback), no_ack=no_ack, nowait=nowait)  # noqa: SLF001
             return tag
 
         task_consumer._basic_consume = basic_consume  # noqa: SLF001
+
+    def _named(self, queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        expands = self.runtime.settings.trust_of(queue) == "sealed+legacy"
+
+        def receive(message: Any) -> Any:
+            token = _queue.set(queue)
+            try:
+                with compression.expanding(expands):
+                    return callback(message)
+            finally:
+                _queue.reset(token)
+
+        return receive
 
     # -- receiving ----------------------------------------------------------------------------------------------
 
@@ -380,17 +393,6 @@ class Guard:
             logger.critical("safeserial: could not renew %d claims: %s", len(self._leased), error)
 
 
-def _named(queue: str, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def receive(message: Any) -> Any:
-        token = _queue.set(queue)
-        try:
-            return callback(message)
-        finally:
-            _queue.reset(token)
-
-    return receive
-
-
 class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """The bootstep that puts a :class:`Guard` before a consumer, and refuses to start where it would be pointless."""
 
@@ -411,6 +413,7 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """After each connect: learn queues from subscriptions, and keep leases alive."""
         if not compression.is_bounded():
             raise Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
+        transport.protect(consumer.connection)
         self.guard.attach_task_consumer()
         if self._renewal is None:
             self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.renew)

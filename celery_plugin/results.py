@@ -124,7 +124,7 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         gateway = self.safeserial.gateway
         admitted = gateway.admit(data, purpose=PURPOSE)
         claims = admitted.claims
-        value = gateway.build(gateway.judge(admitted.body, admitted.format))
+        value = gateway.load(admitted.body, admitted.format)
         expected, group = _expected.get(), _group.get()
         if claims.type == _RESULT:
             if not isinstance(value, dict) or value.get("task_id") != claims.subject:

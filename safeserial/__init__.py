@@ -8,9 +8,11 @@ from safeserial.envelope import Key, Keyring
 from safeserial.errors import Misconfigured, Reason, Refused, SafeSerialError
 from safeserial.gateway import Gateway, safe_dumps, safe_loads
 from safeserial.limits import Limits
+from safeserial.minipickle import BUILD
 from safeserial.policy import Policy
 
 __all__ = [
+    "BUILD",
     "Gateway",
     "Key",
     "Keyring",

@@ -27,7 +27,7 @@ from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
 from safeserial.envelope import Compression, Format
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
-from safeserial.formats import codec
+from safeserial.formats import codec, load
 from safeserial.formats.compression import compress, decompress
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
@@ -316,8 +316,7 @@ class Gateway:
             Refused: The policy does not admit the format or something in the body, or the body is malformed.
         """
         rules = self.policy if policy is None else policy
-        if format not in rules.formats:
-            raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f'add {safe_repr(format)} to the policy\'s "formats"')
+        _require_format(format, rules)
         return codec(format).judge(data, rules, rules.limits if limits is None else limits)
 
     def build(self, judged: Judged, *, policy: Policy | None = None, limits: Limits | None = None) -> object:
@@ -328,6 +327,15 @@ class Gateway:
         """
         rules = self.policy if policy is None else policy
         return codec(judged.format).build(judged, rules, rules.limits if limits is None else limits)
+
+    def load(self, data: bytes, format: str) -> object:
+        """Judge and build an admitted body in one process, with one parse where the format can.
+
+        Raises:
+            Refused: As :meth:`judge` and :meth:`build`.
+        """
+        _require_format(format, self.policy)
+        return load(format, data, self.policy, self.policy.limits)
 
     def open(self, blob: bytes, *, purpose: str = "data") -> object:
         """Open one envelope into an object.
@@ -346,7 +354,7 @@ class Gateway:
         sender: list[tuple[Claims, Key]] = []
         try:
             admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
-            return self.build(self.judge(admitted.body, admitted.format))
+            return self.load(admitted.body, admitted.format)
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise
@@ -385,6 +393,11 @@ class Gateway:
                 policy_digest=self.policy.digest,
             )
         )
+
+
+def _require_format(format: str, policy: Policy) -> None:
+    if format not in policy.formats:
+        raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f'add {safe_repr(format)} to the policy\'s "formats"')
 
 
 def _as_bytes(value: object) -> bytes:

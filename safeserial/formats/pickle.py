@@ -40,7 +40,7 @@ FORMS: Mapping[str, object] = MappingProxyType(
         **{
             f"builtins:{cls.__name__}": cls
             for cls in (
-                object, int, float, str, bytes, bytearray, complex, tuple, list, dict, set, frozenset,
+                object, int, float, str, bytes, bytearray, complex, tuple, list, dict,
             )
         },
     }

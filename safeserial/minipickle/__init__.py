@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from safeserial.allow import EMPTY, AllowTable
 from safeserial.limits import Limits
+from safeserial.minipickle.explain import Disassembly, explain, render
 from safeserial.minipickle.verify import Verdict, judge
 
 if TYPE_CHECKING or os.environ.get("SAFESERIAL_PURE", "0") not in ("", "0"):
@@ -55,4 +56,19 @@ def verify(data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = No
     return judge(engine.Machine, data, allow, Limits() if limits is None else limits, buffers)
 
 
-from safeserial.minipickle.explain import Disassembly, disassemble, render  # noqa: E402 - explain needs no engine yet
+def disassemble(
+    data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = None, buffers: int = 0, max_rows: int = 2000
+) -> Disassembly:
+    """Show a pickle opcode by opcode, and which one decided. Never raises, whatever the bytes; builds nothing.
+
+    Args:
+        data: The stream.
+        allow: As for :func:`verify`.
+        limits: As for :func:`verify`.
+        buffers: As for :func:`verify`.
+        max_rows: Opcodes to show; the deciding one is shown besides.
+
+    Returns:
+        The lines and the refusal; :func:`render` makes text of them.
+    """
+    return explain(engine.Machine, data, allow, limits, buffers, max_rows)

@@ -43,13 +43,14 @@ COMPILED = __name__.endswith("_machine_c")
 # Node kinds (bits of allow.Kind, and two more), as plain ints: an enum member costs a call at each use.
 K_INT, K_STR = 4, 16
 K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE = 128, 256, 512, 1024, 2048, 4096
+K_CONTAINERS = K_TUPLE | K_LIST | K_DICT | K_SET | K_FROZENSET
 K_GLOBAL, K_SPECIAL = 1 << 14, 1 << 15
 
 # Node flags.
 F_TAINT = 1  # a class or function stands as a value in it
 F_BARE = 2  # one of those may not be referenced: only a call's own arguments may hold it
 F_UNHASHABLE = 4  # a list, dict, set, or something that holds one where hashing would look
-F_INSTANCE = 8  # an instance, or a hashable container with one in it: its hash is not ours to compute
+F_INSTANCE = 8  # an instance, a frozenset, or a container with one in it: its hash is not ours to compute
 F_CALL = 16  # the result of a call, or a container that alone holds one
 F_HELD = 32  # some other value holds it
 F_OPEN = 64  # a fresh instance: items and state may follow
@@ -84,10 +85,8 @@ BASES: dict[str, int] = {
     "builtins:tuple": int(Kind.TUPLE),
     "builtins:list": int(Kind.LIST),
     "builtins:dict": int(Kind.DICT),
-    "builtins:set": int(Kind.SET | Kind.LIST),
-    "builtins:frozenset": int(Kind.FROZENSET | Kind.LIST),
 }
-_BASE_RIGHTS = {"builtins:list": R_LIST, "builtins:dict": R_DICT, "builtins:set": R_SET}
+_BASE_RIGHTS = {"builtins:list": R_LIST, "builtins:dict": R_DICT}
 #: What a call of these makes, beside an instance. Below protocol 4 sets and bytes are calls.
 _RESULT_KINDS = {
     "_codecs:encode": int(Kind.BYTES),
@@ -180,7 +179,7 @@ class Machine:
         self.instances = 0
         self.calls = 0
         self.hash_cost = 0
-        self.hashes: dict[int, set[int]] = {}  # long ints of the stream, by hash
+        self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers and tuples in one container, by hash
         self.opaque: dict[int, int] = {}  # instances in one container
         # The output.
@@ -193,7 +192,6 @@ class Machine:
         self.has_bytearray = False
         self.protocol = 0
         self.used_buffers = 0
-        self.at = 0
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -240,15 +238,11 @@ class Machine:
 
     # -- growing --------------------------------------------------------------------------------------------------
 
-    def grow_stack(self, at: int) -> int:
-        """Double the stack; returns its capacity."""
-        ceiling = self.limits.max_stack_items
-        if self.cap > ceiling:
-            raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {ceiling}")
+    def grow_stack(self) -> None:
+        """Double the stack."""
         _grow(self.stack)
         _grow(self.starts)
         self.cap *= 2
-        return self.cap
 
     def node(self, kind: int, flags: int, depth: int, weight: int, at: int) -> int:
         """A new line in the tables."""
@@ -317,10 +311,12 @@ class Machine:
     def not_a_value(self, slot: int, at: int) -> Refused:
         """The refusal for a class or function that stands where only data may."""
         if self.kind[slot] == K_SPECIAL:
-            name = self.special[slot][1]
-            return Forbidden(
-                Reason.GLOBAL_NOT_ALLOWED, self.where[slot], f'allow = ["{safe_repr(name)}"] would be needed'
-            )
+            special, name = self.special[slot]
+            if special == SP_BASE or special == SP_HOLDER:
+                detail = f'allow = ["{safe_repr(name)} refer"] would be needed'
+            else:
+                detail = f"{safe_repr(name)} is only ever called, and on a listed class"
+            return Forbidden(Reason.GLOBAL_NOT_ALLOWED, self.where[slot], detail)
         if self.kind[slot] == K_GLOBAL:
             name = safe_repr(self.rows[self.entry[slot]].name)
             return Forbidden(Reason.REFERENCE_NOT_ALLOWED, at, f'as a value it needs allow = ["{name} refer"]')
@@ -437,7 +433,7 @@ class Machine:
             if child >= 0 and self.kind[child] == K_TUPLE:
                 frames.append((child, []))
             elif child >= 0:
-                # A global hashes by identity, a frozenset by its members: alike within one key is all we need.
+                # A global hashes by identity; its number stands for it.
                 done.append(value_at(self.data, self.where[child]) if self.kind[child] == K_INT else child)
             elif KEY_CLASS[self.data[~child]] == 2:
                 raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
@@ -527,10 +523,13 @@ class Machine:
             return
         # It may share its hash with others: each *distinct* one pays for those before it, wherever they stand,
         # because a list of them may become a set, and a field of an instance its hash.
-        family = self.hashes.setdefault(hash(value), set())
-        if value not in family and len(family) < 64:
-            family.add(value)
-        if len(family) > 1:
+        family = self.hashes.setdefault(hash(value), value)
+        if isinstance(family, int):
+            if family != value:
+                self.hashes[hash(value)] = {family, value}
+        else:
+            if len(family) < 64:
+                family.add(value)
             self.charge_hash(8 * len(family), at)
         self.stack[sp] = self.node(K_INT, 0, 0, 1 + (bits >> 7), at)
 
@@ -1045,50 +1044,54 @@ class Machine:
 
         Depth first, as whatever walks the value later would go: an edge back into the path being walked ends there.
         """
-        edges, nothing = self.edges, []
-        depth: dict[int, int] = {}
-        weight: dict[int, int] = {}
-        path = [root]
-        turn = [0]
-        depth[root] = 0  # 0: on the path
-        weight[root] = self.own_weight(root)
+        edges = self.edges
+        nothing: list[int] = []
+        depth: dict[int, int] = {root: -1}  # -1: on the path
+        weight: dict[int, int] = {root: self.own_weight(root)}
+        path, turn = [root], [0]
+        steps = 0
         while path:
             node = path[-1]
-            children: list[int] = edges.get(node, nothing)
+            children = edges.get(node, nothing)
             i = turn[-1]
             if i < len(children):
                 turn[-1] = i + 1
                 child = children[i]
                 if child not in depth:
-                    depth[child] = 0
+                    depth[child] = -1
                     weight[child] = self.own_weight(child)
                     path.append(child)
                     turn.append(0)
-                elif depth[child]:
+                elif depth[child] >= 0:
                     weight[node] = min(weight[node] + weight[child], 1 << 62)
                 continue
             path.pop()
             turn.pop()
+            steps += 1 + len(children)
             deepest = 0
             for child in children:
                 deepest = max(deepest, depth[child])
-            depth[node] = deepest + 1 if self.kind[node] & (K_TUPLE | K_LIST | K_DICT | K_SET | K_FROZENSET) else max(
-                deepest, 1
-            )
+            if self.kind[node] & K_INSTANCE:
+                depth[node] = max(deepest, 1)  # its arguments and state are its own level
+            else:
+                depth[node] = deepest + 1 if self.kind[node] & K_CONTAINERS else 0
             if path:
                 weight[path[-1]] = min(weight[path[-1]] + weight[node], 1 << 62)
         if weight[root] > self.limits.max_weight:
             raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.limits.max_weight}")
         if depth[root] > self.limits.max_depth:
             raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.limits.max_depth}")
-        self.charge_hash(len(depth) >> 2, at)
+        # The walk itself is paid for like the hashing it stands for.
+        self.charge_hash(steps, at)
         return depth[root], weight[root]
 
     def own_weight(self, node: int) -> int:
         """Weight of a node without the nodes it holds: itself and its constants."""
-        if self.kind[node] == K_INT:
-            return self.weight[node]
-        return 1 + self.count[node]
+        if self.kind[node] & K_INSTANCE:
+            return 1
+        if self.kind[node] & K_CONTAINERS:
+            return 1 + self.count[node] - len(self.edges.get(node, ()))
+        return self.weight[node]
 
     def finish(self, at: int, sp: int) -> None:
         """STOP: exactly one value, nothing behind, everything used."""
@@ -1130,8 +1133,8 @@ class Machine:
         max_memo = limits.max_memo_entries
         narrow = limits.max_int_bits < 32
         no_nan = not limits.allow_nan
-        cap = min(self.cap, max_stack)
-        pos = floor = sp = 0
+        cap = min(self.cap, max_stack + 1)
+        pos = floor = sp = at = 0
         end = total
         shift = self.shift
         if total >= 2 and data[0] == 0x80:
@@ -1148,19 +1151,17 @@ class Machine:
                 if pos >= total:
                     raise Malformed(Reason.TRUNCATED, pos, "there is no STOP")
                 end = total
-            at = pos
-            op = data[at]
             if sp >= cap:
-                if sp + len(marks) >= max_stack and op != 0x2E:
+                # The opcode before this one pushed too much, or the tables are full.
+                if sp + len(marks) > max_stack:
                     raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {max_stack}")
                 if sp >= self.cap:
-                    self.grow_stack(at)
-                cap = min(self.cap, max(max_stack, 1))
-                if sp >= cap:
-                    cap = self.cap
+                    self.grow_stack()
+                cap = min(self.cap, max_stack + 1 - len(marks))
+            at = pos
+            op = data[at]
             if trace is not None:
                 trace.append((at, sp, tuple(stack[max(0, sp - 4) : sp]), len(marks)))
-            self.at = at
             starts[sp] = at + shift
             pos = at + 1
             if op == 0x8C:  # SHORT_BINUNICODE
@@ -1204,6 +1205,8 @@ class Machine:
                     raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {max_stack}")
                 marks.append(sp)
                 floor = sp
+                if cap > max_stack + 1 - len(marks):
+                    cap = max_stack + 1 - len(marks)
             elif op == 0x7D:  # EMPTY_DICT
                 stack[sp] = self.node(K_DICT, F_UNHASHABLE, 1, 1, at)
                 sp += 1
@@ -1386,7 +1389,7 @@ class Machine:
                     raise self.no_mark(at)
                 k = marks.pop()
                 floor = marks[-1] if marks else 0
-                n = self.node(K_FROZENSET, 0, 1, 1, at)
+                n = self.node(K_FROZENSET, F_INSTANCE, 1, 1, at)
                 self.check_keys(n, k, sp, 1, at)
                 self.absorb(n, k, sp, at)
                 stack[k] = n

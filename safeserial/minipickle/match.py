@@ -28,7 +28,7 @@ _WORDS = {
     int(Kind.LIST): "list", int(Kind.DICT): "dict", int(Kind.SET): "set", int(Kind.FROZENSET): "frozenset",
     int(Kind.INSTANCE): "instance", int(Kind.BUFFER): "buffer",
 }  # fmt: skip
-_INT, _BOOL, _STR = int(Kind.INT), int(Kind.BOOL), int(Kind.STR)
+_INT, _BOOL, _STR, _DICT = int(Kind.INT), int(Kind.BOOL), int(Kind.STR), int(Kind.DICT)
 _RAW = int(Kind.BYTES | Kind.BYTEARRAY)
 _CONTAINERS = int(Kind.TUPLE | Kind.LIST | Kind.DICT | Kind.SET | Kind.FROZENSET)
 _INSTANCE = int(Kind.INSTANCE)
@@ -92,7 +92,7 @@ def _size(view: View, slot: int, kind: int) -> int | None:
             return len(text) if isinstance(text, str) else None
         return None
     if kind & _CONTAINERS:
-        return view.count[slot]
+        return view.count[slot] >> 1 if kind == _DICT else view.count[slot]
     if kind & _RAW:
         start, stop = bytes_span(view.data, ~slot)
         return stop - start

@@ -252,7 +252,7 @@ def test_a_bug_in_a_codec_is_a_refusal_that_says_so(gateway: Gateway, monkeypatc
     def broken(*_args: object, **_kwargs: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(gateway, "judge", broken)
+    monkeypatch.setattr(gateway, "load", broken)
     with pytest.raises(Refused) as caught:
         gateway.open(sealed())
     assert caught.value.reason is Reason.INTERNAL_ERROR

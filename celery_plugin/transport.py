@@ -1,0 +1,102 @@
+"""What arrives below Celery: items of a virtual transport that are not even messages.
+
+On Redis, a queue is a list that anybody with access can push anything to. kombu parses each item in the worker's event
+loop, where an exception ends the worker. Here such an item becomes a message that nobody could mistake for a task, so
+that the guard refuses and keeps it like any other. AMQP brokers hand over typed frames and need none of this.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from celery.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["UNREADABLE", "protect"]
+
+logger = get_logger(__name__)
+
+UNREADABLE = "application/vnd.safeserial.unreadable"
+_MARK = "safeserial_protected"
+# What kombu raises for items of another shape. Errors of the connection are none of these.
+_SHAPE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def protect(connection: Any) -> None:
+    """Put the shields into one broker connection's transport; again after every reconnect.
+
+    Args:
+        connection: The consumer's :class:`kombu.Connection`.
+    """
+    transport = connection.transport
+    deliver = getattr(transport, "_deliver", None)
+    if deliver is None:
+        return
+    module = sys.modules[type(transport).__module__]
+    loads = getattr(module, "loads", None)
+    if loads is not None and not hasattr(loads, _MARK):
+        module.loads = _total_loads(loads)  # type: ignore[attr-defined]
+    if not hasattr(deliver, _MARK):
+        transport._deliver = _total_deliver(deliver)  # noqa: SLF001 - the only place that all deliveries pass
+
+
+def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
+    def total(item: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return loads(item, *args, **kwargs)
+        except _SHAPE_ERRORS:
+            return unreadable(item)
+
+    setattr(total, _MARK, True)
+    return total
+
+
+def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    def total(message: Any, queue: str) -> None:
+        try:
+            deliver(message, queue)
+            return
+        except _SHAPE_ERRORS as error:
+            logger.warning("safeserial: an unreadable item on a queue (%s)", type(error).__name__)
+        try:
+            deliver(unreadable(message), queue)
+        except _SHAPE_ERRORS as error:
+            # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
+            logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
+
+    setattr(total, _MARK, True)
+    return total
+
+
+def unreadable(item: Any) -> dict[str, Any]:
+    """A well-formed transport message around an item that was none; its body is the item as it came."""
+    if isinstance(item, str):
+        body = item.encode("utf-8", "surrogatepass")
+    elif isinstance(item, (bytes, bytearray)):
+        body = bytes(item)
+    else:
+        body = _as_json(item)
+    return {
+        "body": base64.b64encode(body).decode("ascii"),
+        "content-type": UNREADABLE,
+        "content-encoding": "binary",
+        "headers": {},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": ""},
+        },
+    }
+
+
+def _as_json(item: Any) -> bytes:
+    try:
+        return json.dumps(item, default=lambda other: type(other).__name__).encode()
+    except _SHAPE_ERRORS:
+        return type(item).__name__.encode("ascii", "backslashreplace")

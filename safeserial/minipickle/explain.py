@@ -1,0 +1,190 @@
+"""Show a pickle opcode by opcode, and which one decided. For people: total, bounded, and never builds anything."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from safeserial.allow import EMPTY, AllowTable, Kind
+from safeserial.errors import Malformed, Reason, Refused
+from safeserial.limits import Limits
+from safeserial.minipickle.match import GLOBAL, SPECIAL, kind_of
+from safeserial.minipickle.opcodes import BY_CODE, argument_span
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from safeserial.minipickle.machine import Machine
+
+__all__ = ["Disassembly", "Line", "explain", "render"]
+
+_HEX_BYTES = 8
+_WORDS = tuple((kind, kind.name.lower() if kind.name else "") for kind in Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One opcode.
+
+    Attributes:
+        offset: Byte offset.
+        hex: Its first bytes.
+        opcode: Name, or ``"?"`` for a byte that is none.
+        argument: As text that is safe to print.
+        stack: Top of the stack afterwards, rightmost on top; ``""`` where the judge did not get that far.
+        deciding: Whether the judge refused here.
+    """
+
+    offset: int
+    hex: str
+    opcode: str
+    argument: str
+    stack: str
+    deciding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disassembly:
+    """A whole stream, as far as it was shown.
+
+    Attributes:
+        lines: The opcodes, in order.
+        refusal: Why it is refused, or ``None``.
+        omitted: How many opcodes are not shown.
+        length: Bytes of the stream.
+    """
+
+    lines: tuple[Line, ...]
+    refusal: Refused | None
+    omitted: int
+    length: int
+
+
+def explain(engine: type[Machine], data: bytes, allow: AllowTable = EMPTY, limits: Limits | None = None,
+            buffers: int = 0, max_rows: int = 2000) -> Disassembly:  # fmt: skip
+    """``minipickle.disassemble``, with the machine that was picked."""
+    limits = Limits() if limits is None else limits
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        return Disassembly((), Malformed(Reason.NOT_BYTES, None, "a pickle is bytes"), 0, 0)
+    length = data.nbytes if isinstance(data, memoryview) else len(data)
+    refusal: Refused | None = None
+    trace: list[tuple[int, int, tuple[int, ...], int]] = []
+    machine: Machine | None = None
+    if length > limits.max_bytes:
+        refusal = Malformed(Reason.TOO_LARGE, None, f"{length} is more than the limit of {limits.max_bytes}")
+        data = bytes(memoryview(data).cast("B")[: limits.max_bytes]) if limits.max_bytes else b""
+    else:
+        data = bytes(data)
+        machine = engine(data, allow, limits, buffers, False, trace)
+        try:
+            if not machine.run():
+                trace.clear()
+                machine = engine(data, allow, limits, buffers, True, trace)
+                machine.run()
+        except Refused as caught:
+            refusal = caught
+    lines, omitted = _lines(data, machine, trace, refusal, max_rows)
+    return Disassembly(lines, refusal, omitted, length)
+
+
+def _lines(
+    data: bytes,
+    machine: Machine | None,
+    trace: list[tuple[int, int, tuple[int, ...], int]],
+    refusal: Refused | None,
+    max_rows: int,
+) -> tuple[tuple[Line, ...], int]:
+    guilty = refusal.offset if refusal is not None else None
+    lines: list[Line] = []
+    at = omitted = number = 0
+    while at < len(data):
+        row = BY_CODE.get(data[at])
+        span = argument_span(data, at, len(data)) if row is not None else None
+        after = span[2] if span is not None else len(data)
+        deciding = guilty is not None and at <= guilty < after
+        # The deciding opcode is shown however late it comes: it is what the reader is looking for.
+        if number < max_rows or deciding:
+            stack = ""
+            if machine is not None and number + 1 < len(trace) and trace[number][0] == at:
+                stack = _stack(machine, trace[number + 1])
+            argument = _argument(data, at, span) if row is not None else "no opcode"
+            lines.append(
+                Line(at, data[at : min(after, at + _HEX_BYTES)].hex(), row.name if row else "?", argument, stack, deciding)
+            )
+        else:
+            omitted += 1
+        number += 1
+        at = after
+        if row is not None and row.name == "STOP" and at < len(data) and guilty == at:
+            # What follows STOP is no part of the pickle: show that it is there, not what it would do.
+            lines.append(Line(at, data[at : at + _HEX_BYTES].hex(), "?", f"{len(data) - at} bytes after STOP", "", True))
+            break
+    if guilty is not None and guilty >= len(data):
+        lines.append(Line(len(data), "", "?", "the end of the data", "", True))
+    return tuple(lines), omitted
+
+
+def _argument(data: bytes, at: int, span: tuple[int, int, int] | None) -> str:
+    if span is None:
+        return "does not fit"
+    form = BY_CODE[data[at]].argument
+    raw = data[span[0] : min(span[1], span[0] + 400)]
+    whole = len(raw) == span[1] - span[0]
+    if not form:
+        return ""
+    if form == "f8":
+        return safe_repr(struct.unpack(">d", raw)[0])
+    if form[0] in "ui" or BY_CODE[data[at]].name in ("LONG1", "LONG4"):
+        signed = form[0] == "i" or form[0] in "st"
+        return safe_repr(int.from_bytes(raw, "little", signed=signed)) if whole else f"int[{span[1] - span[0]} bytes]"
+    if form in ("line", "lines"):
+        return safe_repr(raw.decode("latin-1").replace("\n", " "), 80)
+    if BY_CODE[data[at]].literal == Kind.STR:
+        return safe_repr(raw.decode("utf-8", "backslashreplace"), 80)
+    return f"bytes[{span[1] - span[0]}]"
+
+
+def _stack(machine: Machine, state: tuple[int, int, tuple[int, ...], int]) -> str:
+    _, height, top, marks = state
+    shown = " ".join(_word(machine, slot) for slot in top)
+    more = f"{height - len(top)} more, " if height > len(top) else ""
+    return f"[{more}{shown}]" + (f" {marks} marks" if marks else "")
+
+
+def _word(machine: Machine, slot: int) -> str:
+    kind = kind_of(machine, slot)
+    if kind == GLOBAL:
+        return safe_repr(machine.rows[machine.entry[slot]].name, 60)
+    if kind == SPECIAL:
+        return safe_repr(machine.special[slot][1], 60)
+    if kind & Kind.INSTANCE:
+        return safe_repr(machine.rows[machine.entry[slot]].name, 60) + "()"
+    return next((word for bit, word in _WORDS if kind & bit), "?")
+
+
+def render(disassembly: Disassembly, width: int = 100) -> str:
+    """A plain-text table, with the deciding opcode marked.
+
+    Args:
+        disassembly: What to show.
+        width: Columns; longer lines are clipped.
+    """
+    width = max(width, 40)
+    out = []
+    for line in disassembly.lines:
+        mark = ">>" if line.deciding else "  "
+        text = f"{mark} {line.offset:>7}  {line.hex:<{2 * _HEX_BYTES}}  {line.opcode:<16} {line.argument}"
+        if line.stack:
+            text = f"{text:<{min(72, width - 24)}}  {line.stack}"
+        out.append(text if len(text) <= width else text[: width - 3] + "...")
+        if line.deciding and disassembly.refusal is not None:
+            out.append(f"   {disassembly.refusal.code} {disassembly.refusal.reason.value}"[:width])
+            detail = disassembly.refusal.detail or disassembly.refusal.reason.info.help
+            out += ["   " + detail[i : i + width - 3] for i in range(0, len(detail), width - 3)]
+    if disassembly.omitted:
+        out.append(f"   ... {disassembly.omitted} more opcodes")
+    if disassembly.refusal is None:
+        out.append("   accepted")
+    elif not any(line.deciding for line in disassembly.lines):
+        out.append(f"   refused: {disassembly.refusal}")
+    return "\n".join(out)
