@@ -1,4 +1,4 @@
-"""``celery -A proj safeserial ...``: the same views as the command ``safeserial``, of the app that is really configured.
+"""``celery -A proj safeserial ...``: the views of the command ``safeserial``, of the app that is really configured.
 
 Celery loads this through its entry point group ``celery.commands``.
 """
@@ -99,10 +99,11 @@ def quarantine() -> None:
 @json_option
 @click.pass_context
 def list_command(
-    ctx: click.Context, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
+    ctx: click.Context, *, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
 ) -> None:
     """List refused messages, newest first."""
-    list_records(_runtime(ctx).quarantine, limit, reason, queue, before, json_out)
+    store = _runtime(ctx).quarantine
+    list_records(store, limit=limit, reason=reason, queue=queue, before=before, json_out=json_out)
 
 
 @quarantine.command("show")

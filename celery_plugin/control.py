@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery.app.control import Control
+from kombu.utils.imports import symbol_by_name
 
 __all__ = ["JsonControl", "adopt"]
 
@@ -27,9 +28,9 @@ def _json_only(control: Control) -> None:
 
 
 def adopt(app: Any) -> None:
-    """Make ``app.control`` speak JSON, also if it exists already."""
+    """Make ``app.control`` speak JSON, also if it exists already or is a class of the user's own."""
     existing = app.__dict__.get("control")
     if existing is not None:
         _json_only(existing)
-    if app.control_cls in {"celery.app.control:Control", Control}:
-        app.control_cls = JsonControl
+    base = symbol_by_name(app.control_cls)
+    app.control_cls = JsonControl if base is Control else type("JsonControl", (JsonControl, base), {})

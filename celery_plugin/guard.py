@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import traceback
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -85,6 +86,7 @@ class Guard:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._leased: dict[str, Delivery] = {}
         self._failures = 0  # of the quarantine, in a row: the delay grows with it
+        self._broadcasts: set[str] = set()
 
     # -- wiring -------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,10 @@ class Guard:
                 no_ack = queue.no_ack if no_ack is None else no_ack
                 tag = task_consumer._add_tag(queue, consumer_tag)  # noqa: SLF001
                 task_consumer._active_queue_no_ack[queue.name] = no_ack  # noqa: SLF001
-                name = str(queue.alias or queue.name) if isinstance(queue, Broadcast) else str(queue.name)
+                name = str(queue.name)
+                if isinstance(queue, Broadcast):
+                    name = str(queue.alias or queue.name)
+                    self._broadcasts.add(name)
                 queue.consume(tag, self._named(name, task_consumer._receive_callback), no_ack=no_ack, nowait=nowait)  # noqa: SLF001
             return tag
 
@@ -154,8 +159,10 @@ class Guard:
         except Refused as refusal:
             self.refuse(delivery, refusal)
             return
-        except Exception as error:
-            logger.exception("safeserial: internal error while judging a message of %d bytes", len(delivery.body))
+        except Exception as error:  # noqa: BLE001 - totality: this is the last place that can keep the message
+            # Frames only: the text of an exception that nobody expected may quote the body.
+            frames = "".join(traceback.format_tb(error.__traceback__, 16))
+            logger.error("safeserial: %s while judging %d bytes\n%s", type(error).__name__, len(delivery.body), frames)
             self.refuse(delivery, internal_error(error))
             return
         self._hand_on(delivery, opened, forward)
@@ -205,6 +212,7 @@ class Guard:
         """
         runtime, message, body = self.runtime, delivery.message, delivery.body
         claims, key = delivery.claims, delivery.key
+        microseconds = (time.perf_counter_ns() - delivery.started_ns) // 1000  # of judging; keeping comes after
         quarantine_id: str | None = None
         failure: QuarantineUnavailable | None = None
         try:
@@ -226,6 +234,8 @@ class Guard:
             self._failures = 0
         except QuarantineUnavailable as error:
             failure = error
+        except Exception as error:  # noqa: BLE001 - a store of the user's; whatever it raises, the message is not lost
+            failure = QuarantineUnavailable(type(error).__name__)
         headers = message.headers if isinstance(message.headers, dict) else {}
         runtime.audit.emit(
             refusal_event(
@@ -242,6 +252,7 @@ class Guard:
                 origin=headers.get("origin"),
                 content_type=message.content_type,
                 quarantine_id=quarantine_id,
+                microseconds=microseconds,
                 disposition="enforce" if failure is None else "put-back",
             )
         )
@@ -313,7 +324,6 @@ class Guard:
             return True
         # Somebody lives and holds it: this copy may be the only record that is left if they die, so never acknowledge.
         task_ready(request)
-        request._safeserial_put_back = True  # noqa: SLF001
         request.acknowledged = True
         self._later(delivery, _COPY_SECONDS)
         return False
@@ -371,6 +381,16 @@ class Guard:
         except ClaimsUnavailable as error:
             # The lease runs out by itself; until the store works again nothing can be claimed, so nothing runs twice.
             logger.critical("safeserial: could not finish a claim: %s", error)
+
+    def bury(self, delivery: Delivery) -> None:
+        """Finish a message that Celery is done with, also if it never asked whether it may run it."""
+        if not delivery.claimed and not delivery.finished:
+            self._claim(delivery)
+        self.finish(delivery)
+
+    def claim_suffix(self, queue: str) -> str:
+        """What is added to the claims of this queue: a broadcast is run once by each worker, not once by one."""
+        return f"@{self.consumer.hostname}" if queue in self._broadcasts else ""
 
     def release(self, delivery: Delivery) -> None:
         """Give the lease back, because the message goes back to the queue to be run again."""

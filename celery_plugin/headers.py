@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from celery.utils.time import maybe_iso8601
+from celery.utils.time import maybe_iso8601, timezone
+from kombu.asynchronous.timer import to_timestamp
 
 from safeserial.envelope import bound_digest
 from safeserial.errors import Forbidden, Malformed, Reason
@@ -36,6 +37,8 @@ _KNOWN = (
 )  # fmt: skip
 
 _MAX_ID_CHARS = 255
+_MAX_TRACING = 32
+_MAX_TRACING_CHARS = 8192
 
 
 def is_transport(name: str) -> bool:
@@ -62,6 +65,9 @@ def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object
     for name, value in headers.items():
         if type(name) is not str:
             raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
+        if name.startswith("@"):
+            # Ours in the digest: the property would stand there in its place, and the header would be bound by nothing.
+            raise Malformed(Reason.BAD_TASK_HEADER, None, f"a header name starts with @: {safe_repr(name, 60)}")
         if not is_transport(name) and not _is_tracing(name):
             view[name] = value
     for name in ("reply_to", "correlation_id"):
@@ -71,7 +77,30 @@ def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object
 
 def deliverable(headers: Mapping[str, object]) -> dict[str, object]:
     """The headers that a worker gets to see of a message whose binding has been verified."""
-    return {name: value for name, value in headers.items() if not is_transport(name)}
+    room = _MAX_TRACING
+    seen: dict[str, object] = {}
+    for name, value in headers.items():
+        if is_transport(name):
+            continue
+        if _is_tracing(name):
+            # Nobody signed these, so what no tracing system writes does not reach the pool.
+            if room <= 0 or len(name) > _MAX_ID_CHARS or not _small(value, 3):
+                continue
+            room -= 1
+        seen[name] = value
+    return seen
+
+
+def _small(value: object, depth: int) -> bool:
+    """Whether a value that nobody signed is a short scalar, or a few of them."""
+    if type(value) is str:
+        return len(value) <= _MAX_TRACING_CHARS
+    if value is None or type(value) in {bool, float} or (type(value) is int and value.bit_length() < 64):
+        return True
+    if depth == 0 or not isinstance(value, (dict, list)) or len(value) > _MAX_TRACING:
+        return False
+    items = [*value.items()] if isinstance(value, dict) else value
+    return all(_small(list(item) if isinstance(item, tuple) else item, depth - 1) for item in items)
 
 
 def known_headers(headers: Mapping[str, object]) -> dict[str, object]:
@@ -80,7 +109,12 @@ def known_headers(headers: Mapping[str, object]) -> dict[str, object]:
 
 
 def _text(value: object) -> bool:
-    return type(value) is str and 0 < len(value) <= _MAX_ID_CHARS
+    # Printable: names and ids stand in log lines, keys and file names. Lone surrogates are not printable either.
+    return type(value) is str and 0 < len(value) <= _MAX_ID_CHARS and value.isprintable()
+
+
+def _optional_name(value: object) -> bool:
+    return value is None or value == "" or _text(value)
 
 
 def _optional_text(value: object) -> bool:
@@ -97,7 +131,8 @@ def _time(value: object) -> bool:
     if type(value) is not str:
         return False
     try:
-        maybe_iso8601(value)
+        # As the worker's timer will: a time at the very ends of the calendar overflows there.
+        to_timestamp(timezone.to_system(maybe_iso8601(value)))
     except Exception:  # noqa: BLE001 - whatever the parser says of hostile text, it is no time
         return False
     return True
@@ -127,18 +162,18 @@ def _flag(value: object) -> bool:
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("task", _text, "a task name"),
     ("id", _text, "a task id"),
-    ("shadow", _optional_text, "text"),
+    ("shadow", _optional_name, "a name"),
     ("eta", _time, "an ISO 8601 time"),
     ("expires", _time, "an ISO 8601 time"),
-    ("group", _optional_text, "text"),
+    ("group", _optional_name, "an id"),
     ("group_index", _optional_count, "a count"),
     ("retries", _optional_count, "a count"),
     ("timelimit", _timelimit, "two numbers of seconds"),
-    ("root_id", _optional_text, "text"),
-    ("parent_id", _optional_text, "text"),
+    ("root_id", _optional_name, "an id"),
+    ("parent_id", _optional_name, "an id"),
     ("argsrepr", _optional_text, "text"),
     ("kwargsrepr", _optional_text, "text"),
-    ("origin", _optional_text, "text"),
+    ("origin", _optional_name, "a name"),
     ("ignore_result", _flag, "true or false"),
     ("replaced_task_nesting", _optional_count, "a count"),
     ("stamped_headers", _names, "a list of names"),

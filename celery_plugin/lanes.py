@@ -143,7 +143,7 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
 
     def authenticated(claims: Claims, key: Key) -> None:
         delivery.claims, delivery.key = claims, key
-        delivery.claim_id = claims.message_id.hex()
+        delivery.claim_id = claims.message_id.hex() + delivery.guard.claim_suffix(queue)
         delivery.expires_at_ms = claims.expires_at_ms
 
     admitted = runtime.gateway.admit(
@@ -162,7 +162,8 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     wishes.authorise(delivery.wishes, admitted.key.grants)
     judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy)
     delivery.headers = heads.deliverable(head)
-    return _deliver(delivery, runtime, properties, SealedBody(runtime.key, queue, judged, wishes_json))
+    body = SealedBody(runtime.key, queue, judged, wishes_json, task=str(head["task"]), kid=admitted.key.kid)
+    return _deliver(delivery, runtime, properties, body)
 
 
 def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
@@ -189,7 +190,7 @@ def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.claim_id = f"legacy:{head['id']}:{head.get('retries') or 0}:{digest[:32]}"
     # Until the lane closes, and a day more for clocks: a copy is as good as the original for exactly that long.
     delivery.expires_at_ms = runtime.gateway.now_ms() if rules.until is None else _day_after_ms(rules.until)
-    body = SealedBody(runtime.key, queue, judged, None, frozenset(rules.legacy_tasks))
+    body = SealedBody(runtime.key, queue, judged, None, frozenset(rules.legacy_tasks), task=task)
     return _deliver(delivery, runtime, message.properties, body)
 
 
@@ -238,12 +239,13 @@ def _data_only(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     fresh = str(uuid4())
     delivery.headers = {
         "lang": "py", "task": task, "id": fresh, "root_id": fresh, "parent_id": None, "group": None, "retries": 0,
-        "eta": None, "expires": None, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "", "origin": "data-only",
-        "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, "shadow": None,
+        "eta": None, "expires": None, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "",
+        "origin": "data-only", "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, "shadow": None,
         "group_index": None,
     }  # fmt: skip
     delivery.claim_id = f"data:{fresh}"
-    delivery.expires_at_ms = runtime.gateway.now_ms() + 1000 * round(runtime.settings.task_ttl_seconds)
+    # The id is fresh, so no copy can meet this claim: a tombstone that stays would let strangers fill the store.
+    delivery.expires_at_ms = runtime.gateway.now_ms()
     empty = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
     return _deliver(delivery, runtime, {}, SealedBody(runtime.key, queue, judged, empty))
 

@@ -6,17 +6,19 @@ run, and headers, properties, exchange and routing key are what the broker will 
 
 from __future__ import annotations
 
-import time
+import re
 from typing import TYPE_CHECKING, Any
 
 from celery.app.amqp import AMQP
-from celery.utils.time import maybe_iso8601
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.common import Broadcast
 from kombu.entity import Exchange
+from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
+from kombu.utils.imports import symbol_by_name
 
+from celery_plugin import headers as heads
 from celery_plugin import wishes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
-from celery_plugin.headers import bound_headers
 from safeserial.envelope import pack_sections
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import codec, codec_names
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 
     from celery_plugin.runtime import Runtime
 
-__all__ = ["SealingAMQP", "adopt", "encode_arguments", "seal_task"]
+__all__ = ["SealingAMQP", "adopt", "check_size", "encode_arguments", "seal_task"]
 
+_DELAY = re.compile(rf"^(?:[01]\.){{{MAX_NUMBER_OF_BITS_TO_USE}}}")
 _COMPRESSIONS = {
     "gzip": "zlib",
     "zlib": "zlib",
@@ -76,35 +79,60 @@ def seal_task(
     if not isinstance(body, tuple) or len(body) != 3:
         raise Malformed(Reason.BAD_TASK_BODY, None, "set task_protocol = 2: protocol 1 cannot be bound")
     args, kwargs, embed = body
+    # What every worker would refuse is told here, where the mistake was made.
+    heads.check(headers)
     wishes_json, parts = wishes.fold(embed)
     arguments = encode_arguments(runtime, format, args, kwargs, parts)
-    return runtime.gateway.seal_body(
-        pack_sections(wishes_json, arguments),
+    sections = pack_sections(wishes_json, arguments)
+    blob = runtime.gateway.seal_body(
+        sections,
         format=format,
         purpose="tasks",
         type=headers["task"],
         subject=headers["id"],
         queue=queue,
-        bound_headers=bound_headers(headers, properties),
-        expires_in=_lifetime(headers, runtime.settings.task_ttl_seconds),
+        bound_headers=heads.bound_headers(headers, properties),
+        expires_in=_lifetime(headers, runtime),
         compression=compression,
     )
+    check_size(len(sections), len(blob), runtime)
+    return blob
 
 
-def _lifetime(headers: Mapping[str, Any], ttl_seconds: float) -> float:
+def check_size(raw_bytes: int, sealed_bytes: int, runtime: Runtime) -> None:
+    """Refuse to send what a reader under the same policy would refuse.
+
+    Raises:
+        Refused: ``too-large``, naming the limit.
+    """
+    limits = runtime.policy.limits
+    for name, size, ceiling in (
+        ("max_raw_bytes", raw_bytes, limits.max_raw_bytes),
+        ("max_bytes", sealed_bytes, limits.max_bytes),
+    ):
+        if size > ceiling:
+            raise Malformed(Reason.TOO_LARGE, None, f"{size} bytes, and limits.{name} is {ceiling}")
+
+
+def _lifetime(headers: Mapping[str, Any], runtime: Runtime) -> float:
     """Seconds from now until the seal expires: a task may wait for its ETA, and then as long as any other."""
+    ttl_seconds = runtime.settings.task_ttl_seconds
     eta = headers.get("eta")
     if eta is None:
         return ttl_seconds
     moment = maybe_iso8601(eta)
-    wait = moment.timestamp() - time.time() if moment.tzinfo else 0.0
+    if moment.tzinfo is None:
+        moment = maybe_make_aware(moment, runtime.app.timezone)  # as the worker will
+    wait: float = moment.timestamp() - runtime.gateway.now_ms() / 1000
     return max(0.0, wait) + ttl_seconds
 
 
 class _SealingProducer:
     """A producer that seals one body and passes everything else on, ``task-sent`` events among it."""
 
-    def __init__(self, producer: Any, runtime: Runtime, body: object, format: str, compression: str | None, queue: Any):
+    def __init__(
+        self, producer: Any, runtime: Runtime, body: object, *, format: str, compression: str | None, queue: Any
+    ) -> None:
         self._producer = producer
         self._runtime = runtime
         self._body = body
@@ -140,14 +168,22 @@ class _SealingProducer:
         if not name:
             # The anonymous exchange delivers to the queue that the routing key names: no declaration can differ.
             return routing_key if isinstance(routing_key, str) else None
-        if isinstance(self._queue, Broadcast):
-            return str(self._queue.alias or self._queue.name)
-        if self._queue is not None:
-            return str(self._queue.name)
-        for queue in self._runtime.app.amqp.queues.values():
-            if queue.exchange.name == name and queue.routing_key == routing_key:
-                return str(queue.name)
-        return None
+        if self._queue is not None and self._queue.exchange.name == name:
+            return _name_of(self._queue)
+        # Celery's router names the default queue beside an exchange of the caller's; where it goes, the exchange says.
+        queues = self._runtime.app.amqp.queues.values()
+        if name.startswith("celery_delayed_"):
+            # Native delayed delivery: levels of exchanges, which strip the delay from the routing key one by one.
+            key = _DELAY.sub("", str(routing_key))
+            found = {_name_of(queue) for queue in queues if queue.routing_key == key}
+        else:
+            found = {_name_of(q) for q in queues if q.exchange.name == name and q.routing_key == routing_key}
+        # Two queues may share a binding; each would refuse a message that names the other.
+        return found.pop() if len(found) == 1 else None
+
+
+def _name_of(queue: Any) -> str:
+    return str((queue.alias if isinstance(queue, Broadcast) else None) or queue.name)
 
 
 class SealingAMQP(AMQP):  # type: ignore[misc]
@@ -159,7 +195,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
         stock = super()._create_task_sender()
         runtime = self.safeserial
 
-        def send_task_message(
+        def send_task_message(  # noqa: PLR0917 - Celery's signature
             producer: Any,
             name: str,
             message: Any,
@@ -178,9 +214,9 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 producer,
                 runtime,
                 message[2],
-                _format(serializer, runtime),
-                _compression(compression or conf.task_compression),
-                target,
+                format=_format(serializer, runtime),
+                compression=_compression(compression or conf.task_compression),
+                queue=target,
             )
             return stock(
                 sealing,
@@ -219,8 +255,8 @@ def _compression(method: str | None) -> str | None:
 def adopt(runtime: Runtime) -> None:
     """Make ``runtime.app`` publish through :class:`SealingAMQP`, also if its AMQP layer exists already."""
     app = runtime.app
-    base = type(app.__dict__["amqp"]) if "amqp" in app.__dict__ else None
-    if base is None or base is AMQP:
+    base = type(app.__dict__["amqp"]) if "amqp" in app.__dict__ else symbol_by_name(app.amqp_cls)
+    if base is AMQP:
         cls: type[SealingAMQP] = type("SealingAMQP", (SealingAMQP,), {"safeserial": runtime})
     else:
         cls = type("SealingAMQP", (SealingAMQP, base), {"safeserial": runtime})

@@ -15,14 +15,15 @@ from kombu.utils.objects import cached_property
 
 from celery_plugin import runtime as runtimes
 from celery_plugin import wishes
-from safeserial.errors import Malformed, Reason, Refused
-from safeserial.formats import Judged
+from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.gateway import internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from celery_plugin.guard import Delivery, Guard
+    from celery_plugin.runtime import Runtime
+    from safeserial.formats import Judged
 
 __all__ = ["OpenedMessage", "SealedBody", "SealedRequestMixin", "sealed_request_class"]
 
@@ -36,9 +37,11 @@ class SealedBody:
         judged: The arguments section, judged.
         wishes_json: The wishes section, or ``None`` where the judged value is the whole stock body (legacy).
         legacy_tasks: For legacy bodies, the tasks its wishes may name.
+        task: Name of the task.
+        kid: For sealed bodies, the key whose grants bound what it may cause.
     """
 
-    __slots__ = ("app_key", "judged", "legacy_tasks", "queue", "wishes_json")
+    __slots__ = ("app_key", "judged", "kid", "legacy_tasks", "queue", "task", "wishes_json")
 
     def __init__(
         self,
@@ -47,15 +50,21 @@ class SealedBody:
         judged: Judged,
         wishes_json: bytes | None,
         legacy_tasks: frozenset[str] = frozenset(),
+        *,
+        task: str = "",
+        kid: str | None = None,
     ) -> None:
         self.app_key = app_key
         self.queue = queue
         self.judged = judged
         self.wishes_json = wishes_json
         self.legacy_tasks = legacy_tasks
+        self.task = task
+        self.kid = kid
 
-    def __reduce__(self) -> tuple[type[SealedBody], tuple[object, ...]]:
-        return SealedBody, (self.app_key, self.queue, self.judged, self.wishes_json, self.legacy_tasks)
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        fixed = (self.app_key, self.queue, self.judged, self.wishes_json, self.legacy_tasks)
+        return _sealed_body, (*fixed, self.task, self.kid)
 
     def __iter__(self) -> Iterator[Any]:
         try:
@@ -87,11 +96,40 @@ class SealedBody:
         if self.wishes_json is None:
             embed = wishes.shaped({**wishes.NOTHING, **last} if isinstance(last, dict) else last)
             wishes.only(embed, self.legacy_tasks)
+            if wishes.is_canvas_task(self.task):
+                wishes.only([*args, *kwargs.values()], self.legacy_tasks)
         else:
             if not isinstance(last, list):
                 raise Malformed(Reason.BAD_TASK_BODY, None, "the parts are not a list")
             embed = wishes.unfold(wishes.parse(self.wishes_json, runtime.wish_limits), last)
+            self._authorise(runtime, args, kwargs, embed)
         return args, kwargs, embed
+
+    def _authorise(self, runtime: Runtime, args: Any, kwargs: dict[str, Any], embed: object) -> None:
+        """Check what only the arguments section shows: wishes that stood in parts, signatures that canvas tasks run."""
+        if self.kid is None:
+            return
+        key = runtime.gateway.keyring.find(self.kid)
+        if key is None:
+            raise Forbidden(Reason.KEY_DISABLED)
+        grants = key.grants
+        if grants.types is None and grants.deny_types is None and grants.embedded is None:
+            return
+        wishes.authorise_caused(embed, grants)
+        if wishes.is_canvas_task(self.task):
+            wishes.authorise_caused([*args, *kwargs.values()], grants)
+
+
+def _sealed_body(  # noqa: PLR0917 - pickle calls it
+    app_key: str,
+    queue: str,
+    judged: Judged,
+    wishes_json: bytes | None,
+    legacy_tasks: frozenset[str],
+    task: str,
+    kid: str | None,
+) -> SealedBody:
+    return SealedBody(app_key, queue, judged, wishes_json, legacy_tasks, task=task, kid=kid)
 
 
 class _RefusedArguments:
@@ -125,7 +163,7 @@ class OpenedMessage:
         self.delivery_info = delivery.delivery_info
         self.body = body
         # The consumer's process sees wishes, never arguments. Unpacked by Request.__init__ and for failures.
-        self.payload = ((), {}, delivery.wishes)
+        self.payload: tuple[object, ...] = ((), {}, delivery.wishes)
         # Without a content type the tracer takes the body as it is, and unpacks it.
         self.content_type = None
         self.content_encoding = None
@@ -141,7 +179,7 @@ class OpenedMessage:
 class SealedRequestMixin(Request):  # type: ignore[misc]
     """A request that may run only with a claim. Mixed in front of each task's own request class."""
 
-    _safeserial_put_back = False
+    _safeserial_settled = False  # refused or put back: whatever Celery asks next, it does not run
 
     @property
     def _delivery(self) -> Delivery:
@@ -153,16 +191,23 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
         return self._delivery.guard
 
     def revoked(self) -> bool:
-        """Asked after ETA and rate limits, right before execution: claim it, or do not run it."""
-        if self._safeserial_put_back or super().revoked():
+        """Asked after ETA and rate limits, right before execution: claim it, or do not run it.
+
+        The claim comes first, because a revoked or expired task has effects too: a state is stored, a chord is counted,
+        the message is acknowledged. A copy must not cause them again.
+        """
+        if self._safeserial_settled or self._already_revoked:
             return True
-        return not self._guard.claim(self, self._delivery)
+        if not self._guard.claim(self, self._delivery):
+            self._safeserial_settled = True
+            return True
+        return bool(super().revoked())
 
     def acknowledge(self) -> None:
         """Finish the claim, then acknowledge."""
         if not self.acknowledged:
             # Before the broker forgets the message: a crash in between must not leave a copy runnable.
-            self._guard.finish(self._delivery)
+            self._guard.bury(self._delivery)
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
@@ -171,7 +216,7 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
             if requeue:
                 self._guard.release(self._delivery)
             else:
-                self._guard.finish(self._delivery)
+                self._guard.bury(self._delivery)
         super().reject(requeue)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -183,7 +228,7 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
             self._guard.record_late(self._delivery, exc)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    @cached_property
+    @cached_property  # type: ignore[untyped-decorator]
     def _payload(self) -> tuple[Any, Any, Any]:
         """The wishes for failures that only this process can report: a lost worker, a hard time limit, a revoke."""
         embed = self._delivery.wishes
@@ -197,7 +242,11 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
 
     def _retry_worker_lost(self, exc: Any, exc_info: Any) -> Any:
         # The retry republishes the arguments, which this process deliberately does not have.
-        args, kwargs, _ = self._body.open()
+        try:
+            args, kwargs, _ = self._body.open()
+        except Refused as refusal:
+            self._guard.record_late(self._delivery, refusal)
+            return False
         self._request_dict["args"], self._request_dict["kwargs"] = args, kwargs
         self.__dict__.pop("_context", None)
         return super()._retry_worker_lost(exc, exc_info)

@@ -19,7 +19,8 @@ from kombu.utils.encoding import bytes_to_str, ensure_bytes
 
 from celery_plugin import codec, wishes
 from celery_plugin import runtime as runtimes
-from safeserial.envelope import bound_digest
+from celery_plugin.publish import check_size
+from safeserial.envelope import bound_digest, peek_kid
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.formats import codec as format_codec
 from safeserial.gateway import internal_error, refusal_event
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from celery_plugin.runtime import Runtime
+    from safeserial.envelope import Claims
 
 __all__ = ["SealedBackendMixin", "make"]
 
@@ -37,6 +39,7 @@ _RESULT, _CHORD_PART, _GROUP, _PROBE = "celery.result", "celery.chord-part", "ce
 
 _group: ContextVar[str | None] = ContextVar("safeserial_chord_group", default=None)
 _expected: ContextVar[str | None] = ContextVar("safeserial_expected_result", default=None)
+_saved_group: ContextVar[str | None] = ContextVar("safeserial_saved_group", default=None)
 
 
 @contextmanager
@@ -61,7 +64,7 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         runtime = self.safeserial
         try:
             body = format_codec(runtime.settings.format).dumps(wishes.plain_signatures(data), runtime.policy)
-            return runtime.gateway.seal_body(
+            blob = runtime.gateway.seal_body(
                 body,
                 format=runtime.settings.format,
                 purpose=PURPOSE,
@@ -70,9 +73,11 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
                 bound_headers=bound,
                 expires_in=runtime.settings.result_ttl_seconds,
             )
+            check_size(len(body), len(blob), runtime)
         except Refused as refusal:
             # Celery's tracer turns this, and only this, into a failure of the task instead of an internal error.
             raise EncodeError(str(refusal)) from refusal
+        return blob
 
     def _kind_of(self, data: Any) -> tuple[str, str | None, bytes | None]:
         if isinstance(data, dict) and "status" in data and "task_id" in data:
@@ -81,7 +86,7 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         if group is not None and isinstance(data, list) and len(data) == 4:
             return _CHORD_PART, str(data[1]), bound_digest({"group": group})
         if isinstance(data, dict) and set(data) == {"result"}:
-            return _GROUP, None, None
+            return _GROUP, _group_id(data["result"]), None
         return _PROBE, None, None
 
     # -- reading
@@ -95,7 +100,6 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         if payload is None:
             return None
         data = ensure_bytes(payload)
-        runtime = self.safeserial
         started = time.perf_counter_ns()
         try:
             if data.startswith(COMPRESSED_PAYLOAD_MAGIC):
@@ -105,46 +109,56 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
             refusal = error
         except Exception as error:  # noqa: BLE001 - totality, as in the gateway
             refusal = internal_error(error)
+        self._tell(refusal, data, started)
+        raise refusal
+
+    def _tell(self, refusal: Refused, data: bytes, started_ns: int) -> None:
+        runtime = self.safeserial
         runtime.audit.emit(
             refusal_event(
                 refusal,
                 data,
                 time_ms=runtime.gateway.now_ms(),
-                started_ns=started,
+                started_ns=started_ns,
                 claims=None,
-                kid=None,
+                kid=peek_kid(data),
                 policy_digest=runtime.policy.digest,
-                message_id=_expected.get(),
+                message_id=_expected.get() or _saved_group.get(),
                 origin="result-backend",
             )
         )
-        raise refusal
 
     def _open(self, data: bytes) -> Any:
         gateway = self.safeserial.gateway
         admitted = gateway.admit(data, purpose=PURPOSE)
         claims = admitted.claims
         value = gateway.load(admitted.body, admitted.format)
-        expected, group = _expected.get(), _group.get()
-        if claims.type == _RESULT:
-            if not isinstance(value, dict) or value.get("task_id") != claims.subject:
-                raise Forbidden(Reason.RESULT_MISMATCH, None, "the stored id is not the signed one")
-            if expected is not None and claims.subject != expected:
-                raise Forbidden(Reason.RESULT_MISMATCH, None, f"sealed for {safe_repr(claims.subject)}")
-        elif claims.type == _CHORD_PART:
-            if group is None or claims.bound_headers != bound_digest({"group": group}) or expected is not None:
-                raise Forbidden(Reason.RESULT_MISMATCH, None, "a chord part of another group")
+        expected, saved, group = _expected.get(), _saved_group.get(), _group.get()
+        if expected is not None or (saved is None and group is None):
+            _check_result(claims, value, expected)
+        elif saved is not None:
+            if claims.type != _GROUP or claims.subject != saved:
+                raise Forbidden(Reason.RESULT_MISMATCH, None, "not this group")
+            if not isinstance(value, dict) or set(value) != {"result"} or _group_id(value["result"]) != saved:
+                raise Malformed(Reason.RESULT_MISMATCH, None, "not a saved group")
+        else:
+            if claims.type != _CHORD_PART or claims.bound_headers != bound_digest({"group": group}):
+                raise Forbidden(Reason.RESULT_MISMATCH, None, "not a part of this chord")
             if not isinstance(value, list) or len(value) != 4 or value[1] != claims.subject:
                 raise Malformed(Reason.RESULT_MISMATCH, None, "not a chord part")
-        elif expected is not None or claims.type != _GROUP:
-            raise Forbidden(Reason.RESULT_MISMATCH, None, f"a {safe_repr(claims.type)} where a result was expected")
         return value
+
+    def _restore_group(self, group_id: Any) -> Any:
+        with _set(_saved_group, bytes_to_str(group_id)):
+            return super()._restore_group(group_id)
 
     def _get_task_meta_for(self, task_id: Any) -> Any:
         with _set(_expected, bytes_to_str(task_id)):
             return super()._get_task_meta_for(task_id)
 
-    def _mget_to_results(self, values: Any, keys: Any, READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES) -> Any:  # noqa: N803
+    def _mget_to_results(
+        self, values: Any, keys: Any, READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES  # noqa: N803
+    ) -> Any:
         # As Celery's, but each value is opened for the id whose key it stood under.
         pairs = (
             ((self._strip_prefix(key), value) for key, value in values.items())
@@ -171,10 +185,37 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
 
     def exception_to_python(self, exc: Any) -> Any:
         """As Celery's, but never a SystemExit or KeyboardInterrupt: those would end the caller."""
-        rebuilt = super().exception_to_python(exc)
-        if isinstance(rebuilt, BaseException) and not isinstance(rebuilt, Exception):
-            raise Forbidden(Reason.FORGED_EXCEPTION, None, safe_repr(type(rebuilt).__name__))
-        return rebuilt
+        started = time.perf_counter_ns()
+        try:
+            rebuilt = super().exception_to_python(exc)
+        except Exception as error:  # noqa: BLE001 - Celery's own refusals quote the payload
+            refusal = Forbidden(Reason.FORGED_EXCEPTION, None, f"no exception: {type(error).__name__}")
+        else:
+            if rebuilt is None or isinstance(rebuilt, Exception):
+                return rebuilt
+            refusal = Forbidden(Reason.FORGED_EXCEPTION, None, safe_repr(type(rebuilt).__name__))
+        self._tell(refusal, b"", started)
+        raise refusal
+
+
+def _check_result(claims: Claims, value: object, expected: str | None) -> None:
+    if claims.type != _RESULT:
+        raise Forbidden(Reason.RESULT_MISMATCH, None, f"a {safe_repr(claims.type)} where a result was expected")
+    if expected is not None and claims.subject != expected:
+        raise Forbidden(Reason.RESULT_MISMATCH, None, f"sealed for {safe_repr(claims.subject)}")
+    if not isinstance(value, dict) or value.get("task_id") != claims.subject:
+        raise Forbidden(Reason.RESULT_MISMATCH, None, "the stored id is not the signed one")
+    if type(value.get("status")) is not str or "result" not in value:
+        raise Malformed(Reason.RESULT_MISMATCH, None, "not a result")
+
+
+def _group_id(result: object) -> str | None:
+    """The id in what Celery stores of a group: ``((id, parent), children)``."""
+    try:
+        found = result[0][0]  # type: ignore[index]
+    except (TypeError, LookupError):
+        return None
+    return found if type(found) is str else None
 
 
 def make(app: Any, url: str | None = None, **options: Any) -> Any:

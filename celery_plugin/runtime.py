@@ -18,9 +18,8 @@ from safeserial.limits import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from safeserial.config import Settings
-
     from safeserial.audit import ClaimStore, Quarantine, Sink
+    from safeserial.config import Settings
     from safeserial.envelope import Keyring
     from safeserial.policy import Policy
 
@@ -30,7 +29,13 @@ _runtimes: dict[str, Runtime] = {}
 
 
 def register(runtime: Runtime) -> None:
-    """Remember an installed runtime under its key; forked pool processes inherit it, spawned ones install again."""
+    """Remember an installed runtime under its key; forked pool processes inherit it, spawned ones install again.
+
+    Raises:
+        Misconfigured: The app has one. Two guards would judge each message twice, the second what the first made of it.
+    """
+    if any(known.app is runtime.app for known in _runtimes.values()):
+        raise Misconfigured("celery_plugin.install() was called on this app before: call it once")
     _runtimes[runtime.key] = runtime
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from safeserial.config import Settings
-
 from celery_plugin.codec import NAME
+from safeserial.config import Settings
 from safeserial.errors import Misconfigured
 
 __all__ = ["apply", "check_app", "load", "result_backend"]
@@ -75,6 +74,13 @@ def check_app(app: Any) -> None:
             f'must be ["{NAME}"]: other formats are admitted per queue, with safeserial_queues',
             "app.conf",
             "accept_content",
+        )
+    backend = conf.result_backend
+    if isinstance(backend, str) and result_backend(backend) != backend:
+        raise Misconfigured(
+            f'must be "{result_backend(backend)}"; install() set it so, and it was changed since',
+            "app.conf",
+            "result_backend",
         )
     if conf.task_protocol != 2:
         raise Misconfigured("must be 2: the headers of protocol 1 cannot be bound", "app.conf", "task_protocol")

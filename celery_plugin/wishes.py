@@ -7,6 +7,7 @@ section, as numbered parts, and the wishes refer to them: ``{"$part": 3}``. Noth
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import orjson
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
     from safeserial.envelope import Grants
     from safeserial.limits import Limits
 
-__all__ = ["NOTHING", "authorise", "embedded_tasks", "fold", "has_parts", "only", "parse", "plain_signatures", "unfold"]
+__all__ = [
+    "NOTHING",
+    "authorise",
+    "authorise_caused",
+    "caused_tasks",
+    "embedded_tasks",
+    "fold",
+    "has_parts",
+    "is_canvas_task",
+    "only",
+    "parse",
+    "plain_signatures",
+    "unfold",
+]
 
 KEYS = ("callbacks", "errbacks", "chain", "chord")
 NOTHING: dict[str, object] = dict.fromkeys(KEYS)
@@ -172,9 +186,55 @@ def authorise(wishes: object, grants: Grants) -> None:
             raise Forbidden(Reason.WISH_NOT_GRANTED, None, safe_repr(name))
 
 
+def is_canvas_task(name: str) -> bool:
+    """Whether a task is one of Celery's own, which run the signatures in their arguments (map, chunks, chord, ...)."""
+    return name.startswith("celery.")
+
+
+def caused_tasks(tree: object) -> Iterator[str]:
+    """Every task that whole wishes, parts included, make a worker run or publish.
+
+    A part may hide a task from the consumer: the options of a callback, or the tasks of a chain, can stand in the
+    arguments section. Arguments of an ordinary signature are data, and a dict in them that looks like a signature is
+    one of the user's; everywhere else a signature acts.
+
+    Raises:
+        Refused: ``bad-wishes`` for a task name that is no text, or a container that cannot be looked into.
+    """
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            items = dict(node)  # a plain copy: looking at a built object must not run its code
+            if "task" in items:
+                name = items["task"]
+                if type(name) is not str:
+                    raise Malformed(Reason.BAD_WISHES, None, "a task name is no text")
+                yield name
+                if not items.get("subtask_type") and not is_canvas_task(name):
+                    items.pop("args", None)
+                    items.pop("kwargs", None)
+            stack.extend(items.values())
+        elif isinstance(node, (list, tuple, set, frozenset, deque)):
+            stack.extend(node)
+        elif hasattr(type(node), "__iter__") and not isinstance(node, (str, bytes, bytearray)):
+            raise Malformed(Reason.BAD_WISHES, None, f"a {safe_repr(type(node).__name__)} where a signature may stand")
+
+
+def authorise_caused(tree: object, grants: Grants) -> None:
+    """As :func:`authorise`, for wishes into which the parts were put back; called where the task runs.
+
+    Raises:
+        Refused: ``wish-not-granted``, naming the task.
+    """
+    for name in caused_tasks(tree):
+        if not grants.admits_embedded(name):
+            raise Forbidden(Reason.WISH_NOT_GRANTED, None, safe_repr(name))
+
+
 def only(wishes: object, tasks: frozenset[str]) -> None:
     """Refuse wishes that name a task outside ``tasks``; for messages that no key grants anything to."""
-    for name in embedded_tasks(wishes):
+    for name in caused_tasks(wishes):
         if name not in tasks:
             raise Forbidden(Reason.WISH_NOT_GRANTED, None, f"{safe_repr(name)} is not in the queue's legacy_tasks")
 

@@ -22,8 +22,8 @@ INTRO = """\
 Every refusal has one of these codes. Codes and slugs are stable: new ones are added, none is reused or renamed.
 `safeserial explain SS201` shows one of them.
 
-Whoever sent a message that could not be authenticated is told `SS100 unauthentic`, whatever failed; the exact cause is in
-the audit event and the quarantine record only.
+Whoever sent a message that could not be authenticated is told `SS100 unauthentic`, whatever failed; the exact cause is
+in the audit event and the quarantine record only.
 
 Severity: a *notice* is something that an honest sender can cause; a *warning* is broken or hostile; nobody causes an
 *alert* by accident.

@@ -254,7 +254,7 @@ class Gateway:
         limits: Limits | None = None,
         type: str | None = None,
         subject: str | None = None,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str | None] | None = None,
         bound_headers: Callable[[], bytes] | None = None,
         on_authenticated: Callable[[Claims, Key], None] | None = None,
     ) -> Admitted:

@@ -1,4 +1,4 @@
-"""The command ``demo``: it prints what :mod:`celery_plugin.demo.scenes` measures. Imports nothing but click at first."""
+"""The command ``demo``: it prints what :mod:`celery_plugin.demo.scenes` measures. Imports little but click at first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from safeserial.cli.output import (
-    Failure, as_json, bad, dim, good, json_option, one_line_errors, read_input, strong, warn,
+    Failure,
+    as_json,
+    bad,
+    dim,
+    good,
+    json_option,
+    one_line_errors,
+    read_input,
+    strong,
+    warn,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -20,8 +29,12 @@ _ROWS_BEFORE, _ROWS_AFTER = 14, 4
 
 
 @click.command()
-@click.option("--payload", type=click.File("rb"), metavar="FILE",
-              help="Use this pickle instead of the built-in one. It is really loaded, by the stock worker of step 1.")  # fmt: skip
+@click.option(
+    "--payload",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Use this pickle instead of the built-in one. The stock worker of step 1 really loads it.",
+)
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, payload: IO[bytes] | None, json_out: bool) -> None:
@@ -80,7 +93,7 @@ def _stock(report: Report) -> None:
         click.echo(f"   {warn('NOT FIRED')}  nothing was seen to run")
     for name in dict.fromkeys(stock.names):
         click.echo(f"   it made the worker look up {name}")
-    for line in dict.fromkeys(_effects(stock)):
+    for line in dict.fromkeys(_effects(stock) if stock.fired else []):
         click.echo(f"   {line}")
     if not stock.fired and stock.ended == "hung":
         click.echo("   the worker did not come back from it and was ended; that is a denial of service")
@@ -138,13 +151,13 @@ def _guarded(report: Report) -> None:
     unsigned, sealed = report.unsigned, report.sealed
     if unsigned is not None:
         click.echo(f"   {_verdict(unsigned)}")
-        click.echo(f"   {unsigned.detail}")
+        click.echo(f"   {unsigned.help}")
         click.echo(dim(f"   kept in quarantine as {unsigned.quarantine_id}"))
     if sealed is not None:
         click.echo("   inside a good seal, as from a producer that was taken over:")
         click.echo(f"   {_verdict(sealed)}")
         if sealed.code is not None:
-            click.echo(f"   {sealed.detail}")
+            click.echo(f"   {sealed.help}")
             click.echo(dim(f"   kept in quarantine as {sealed.quarantine_id}"))
         if sealed.caller is not None:
             click.echo(f"   the caller's get() raised {sealed.caller} after {sealed.caller_ms:.0f} ms: no hang")
@@ -164,23 +177,25 @@ def _guarded(report: Report) -> None:
 def _listing(report: Report) -> None:
     _step(3, "What was in it, read without loading it")
     rows = report.listing
-    decided = next((i for i, row in enumerate(rows) if row["offset"] == report.deciding), None)
-    last = len(rows) if decided is None else decided + 1 + _ROWS_AFTER
+    decided = next((index for index, row in enumerate(rows) if row["deciding"]), None)
     first = 0 if decided is None else max(0, decided - _ROWS_BEFORE)
-    last = min(last, first + _ROWS_BEFORE + _ROWS_AFTER + 1)
+    last = min(len(rows), first + _ROWS_BEFORE + 1 + (0 if decided is None else _ROWS_AFTER))
     if first:
         click.echo(dim(f"   ... {first} opcodes before"))
-    for index in range(first, min(last, len(rows))):
-        row = rows[index]
-        line = f"{row['offset']:>6}  {row['opcode']:<18} {row['argument']}".rstrip()
-        if index == decided:
-            click.echo(bad(f" >{line}") + bad("   <- refused here"))
+    for row in rows[first:last]:
+        line = f"{row['offset']:>6}  {row['opcode']:<16} {row['argument']}".rstrip()
+        stack = dim(f"  {row['stack']}") if row["stack"] else ""
+        if row["deciding"]:
+            click.echo(bad(f" >>{line}   <- refused here"))
         else:
-            click.echo(f"  {line}")
-    if last < len(rows):
-        click.echo(dim(f"   ... {len(rows) - last} opcodes more"))
-    if report.deciding is None:
+            click.echo(f"   {line:<44}{stack}".rstrip())
+    more = len(rows) - last + report.omitted
+    if more:
+        click.echo(dim(f"   ... {more} opcodes more"))
+    if report.judged is None:
         click.echo("   no opcode was refused: this pickle builds only what the demo's policy allows")
+    elif decided is None:
+        click.echo(f"   refused as a whole: {report.judged}")
 
 
 def _attacks(report: Report) -> None:

@@ -19,8 +19,8 @@ from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE
 from celery_plugin.demo import shop
 from celery_plugin.headers import bound_headers
 from safeserial import envelope
-from safeserial.config import Settings
 from safeserial.audit import AuditEvent, MemoryClaims, SQLiteQuarantine
+from safeserial.config import Settings
 from safeserial.envelope import Claims, Compression, Format, Key, Keyring, pack_sections
 from safeserial.formats import codec
 from safeserial.policy import Policy
@@ -148,11 +148,16 @@ class Guarded:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Run the worker inside the block."""
-        ready = threading.Event()
+        ready, stopped = threading.Event(), threading.Event()
 
         class Controller(self.app.WorkController):  # type: ignore[misc, name-defined]
             def on_consumer_ready(self, _consumer: object) -> None:
                 ready.set()
+
+            def on_stopped(self) -> None:
+                # The consumer is gone by now. What follows only waits, up to 2 s, for a timer to wake up.
+                stopped.set()
+                super().on_stopped()
 
         self.app.finalize()
         worker = Controller(
@@ -165,17 +170,17 @@ class Guarded:
             self.app.set_current()
             worker.start()
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
+        threading.Thread(target=run, daemon=True).start()
         if not ready.wait(_WAIT_SECONDS):
             raise RuntimeError("the guarded worker did not start")
         try:
             yield
         finally:
             state.should_terminate = 0
-            # The loop looks at the flag after each message only, so give it one.
-            self.send(Message(b"", {"task": "wake", "id": "wake"}, "application/octet-stream"))
-            thread.join(_WAIT_SECONDS)
+            # The loop sees the flag after one message, and then still waits for another.
+            for _ in range(2):
+                self.send(Message(b"", {"task": "wake", "id": "wake"}, "application/octet-stream"))
+            stopped.wait(_WAIT_SECONDS)
             state.should_terminate = None
             self.quarantine.close()
 

@@ -1,4 +1,4 @@
-"""The bytes that attack: harmless in what they do, real in how they do it. Nothing here is ever loaded by this module."""
+"""The bytes that attack: harmless in what they do, real in how they do it. This module never loads any of them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def nested(payload: bytes) -> bytes:
     return b"\x80\x04" + loads + b"B" + struct.pack("<I", len(payload)) + payload + b"\x85R."
 
 
-def hidden_tail(innocent: bytes, payload: bytes) -> bytes:
-    """An innocent pickle, and after its end a second one that a careless reader would load next."""
-    return innocent + payload
+def hidden_tail(payload: bytes) -> bytes:
+    """Innocent arguments, ``([], {}, [])``, and after their end a second pickle that a careless reader loads next."""
+    return b"\x80\x04]}]\x87." + payload
 
 
 def deep(levels: int) -> bytes:

@@ -24,7 +24,8 @@ class Attack:
         expected: Code that it must be refused with; ``None`` where any refusal will do.
         code: Code that it was refused with, or ``None``.
         slug: Words of that code.
-        detail: What the refusal says beside the code.
+        detail: What the refusal says beside the code, if anything.
+        help: What the code means.
         offset: Byte that decided, where one did.
         microseconds: What judging it cost the worker.
         quarantine_id: Where the message is kept.
@@ -42,6 +43,7 @@ class Attack:
     code: str | None = None
     slug: str | None = None
     detail: str = ""
+    help: str = ""
     offset: int | None = None
     microseconds: int | None = None
     quarantine_id: str | None = None
@@ -91,8 +93,9 @@ class Report:
         unsigned: Step 2: the same bytes, as they are.
         sealed: Step 2: the same bytes inside a good seal.
         honest: Step 2: honest tasks.
-        listing: Step 3: lines of the disassembly.
-        deciding: Step 3: offset of the deciding opcode, or ``None``.
+        listing: Step 3: lines of the disassembly; one of them is marked as deciding.
+        omitted: Step 3: how many opcodes are not in it.
+        judged: Step 3: why the payload is refused, or ``None``.
         attacks: Step 4.
         seconds: How long all of it took.
     """
@@ -105,7 +108,8 @@ class Report:
     sealed: Attack | None = None
     honest: list[Honest] = field(default_factory=list)
     listing: list[dict[str, object]] = field(default_factory=list)
-    deciding: int | None = None
+    omitted: int = 0
+    judged: str | None = None
     attacks: list[Attack] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -151,7 +155,8 @@ def attack_from(event: AuditEvent | None, name: str, length: int, expected: str 
         expected,
         code=info.code,
         slug=info.slug,
-        detail=event.detail or info.help,
+        detail=event.detail,
+        help=info.help,
         offset=event.offset,
         microseconds=event.microseconds,
         quarantine_id=None if event.quarantine_id is None else safe_repr(event.quarantine_id),

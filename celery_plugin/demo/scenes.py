@@ -7,6 +7,7 @@ import platform
 import time
 import zlib
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,8 @@ def perform(payload: bytes | None, tell: Callable[[str, Report], None]) -> Repor
             tell("guarded", report)
             _listing(report, guarded, attack)
             tell("listing", report)
-            _attacks(report, guarded, attack, marker)
+            # Always the built-in payload: what these show is where it hides.
+            _attacks(report, guarded, payloads.marker_payload(marker), marker)
             report.seconds = time.perf_counter() - started
             tell("attacks", report)
     report.seconds = time.perf_counter() - started
@@ -100,7 +102,11 @@ def _try(
     finally:
         guarded.watch.on = False
     attack = attack_from(event, name, len(message.body), expected)
-    attack.touched = list(guarded.watch.names)
+    # Celery itself copies an exception that it is about to store by pickling it; those are ours.
+    attack.touched = [
+        name for name in guarded.watch.names
+        if name not in guarded.policy.table and not name.startswith("safeserial.errors:")
+    ]  # fmt: skip
     attack.ran = len(guarded.ran) > ran or marker.exists()
     attack.note = note
     return attack
@@ -109,13 +115,13 @@ def _try(
 def _same_bytes(report: Report, guarded: Guarded, payload: bytes, marker: Path) -> None:
     """Step 2: as they are; and inside a good seal, as a producer that was taken over would send them."""
     plain = Message(payload, guarded.headers("shop.charge"), _PICKLE, "binary")
-    report.unsigned = _try(guarded, marker, "the same bytes, unsigned", plain, "SS509")
+    # A payload of the user's own may be refused for something else first, for its size for example.
+    own = report.own_payload
+    report.unsigned = _try(guarded, marker, "the same bytes, unsigned", plain, None if own else "SS509")
 
     message = guarded.seal(payload, "pickle")
     started = time.perf_counter()
-    sealed = _try(
-        guarded, marker, "the same bytes under a good seal", message, "SS201" if not report.own_payload else None
-    )
+    sealed = _try(guarded, marker, "the same bytes under a good seal", message, None if own else "SS201")
     sealed.waited = True
     if sealed.code is not None and sealed.authenticated:
         sealed.caller = _caller_gets(guarded.app, message.id)
@@ -153,13 +159,9 @@ def _honest_tasks(report: Report, guarded: Guarded) -> None:
 def _listing(report: Report, guarded: Guarded, payload: bytes) -> None:
     """Step 3: read the payload without loading it."""
     found = disassemble(payload, allow=guarded.policy.table, limits=guarded.policy.limits)
-    report.listing = [row_facts(row) for row in found.rows]
-    report.deciding = None if found.refusal is None else found.refusal.offset
-
-
-def row_facts(row: Any) -> dict[str, object]:
-    """One row of a disassembly, for JSON."""
-    return {"offset": row.offset, "hex": row.hex, "opcode": row.opcode, "argument": row.argument, "stack": row.stack}
+    report.listing = [asdict(line) for line in found.lines]
+    report.omitted = found.omitted
+    report.judged = None if found.refusal is None else str(found.refusal)
 
 
 def _bomb(size: int) -> bytes:
@@ -172,7 +174,6 @@ def _bomb(size: int) -> bytes:
 def _attacks(report: Report, guarded: Guarded, payload: bytes, marker: Path) -> None:
     """Step 4: each with its own code."""
     empty = codec("json").dumps([[], {}, []], guarded.policy)
-    nothing = codec("pickle").dumps([[], {}, []], guarded.policy)
 
     def tried(name: str, message: Message, code: str, note: str = "") -> None:
         report.attacks.append(_try(guarded, marker, name, message, code, note=note))
@@ -188,12 +189,14 @@ def _attacks(report: Report, guarded: Guarded, payload: bytes, marker: Path) -> 
     else:
         report.attacks.append(Attack("replay of a message that ran", len(copied.body), "SS503", note="it never ran"))
     tried("nested pickle: a call of loads", guarded.seal(payloads.nested(payload), "pickle"), "SS201")
-    tried("second pickle hidden after the end", guarded.seal(payloads.hidden_tail(nothing, payload), "pickle"), "SS203")
+    tried("second pickle hidden after the end", guarded.seal(payloads.hidden_tail(payload), "pickle"), "SS203")
     bomb = _bomb(_BOMB_BYTES)
     tried(
         "zlib bomb under a good seal", guarded.seal(empty, "json", compressed_body=bomb), "SS320",
         note=f"would be {_BOMB_BYTES >> 20} MiB",
     )  # fmt: skip
-    unsigned_bomb = Message(bomb, {**guarded.headers("shop.charge"), "compression": "application/x-gzip"}, _PICKLE, "binary")
+    unsigned_bomb = Message(
+        bomb, {**guarded.headers("shop.charge"), "compression": "application/x-gzip"}, _PICKLE, "binary"
+    )
     tried("zlib bomb in a compression header", unsigned_bomb, "SS510", note=f"would be {_BOMB_BYTES >> 20} MiB")
     tried("deep nesting", guarded.seal(payloads.deep(_DEPTH), "pickle"), "SS305", note=f"{_DEPTH} levels")

@@ -127,7 +127,11 @@ def main(folder: Path) -> NoReturn:
     )  # fmt: skip
     write("ready")
     watch(serialization.pickle_loads.__code__, write)
-    worker.start()
+    try:
+        worker.start()
+    finally:
+        # It gave up by itself, on what the message built rather than on what it ran.
+        write("stopped")
     sys.exit(3)
 
 

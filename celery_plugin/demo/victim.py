@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import celery_plugin
@@ -17,6 +18,7 @@ from safeserial.text import safe_repr
 __all__ = ["StockRun", "Victim"]
 
 TIMEOUT_SECONDS = 20.0
+_MODULE = "celery_plugin.demo.stock"
 # Names that a pickle of plain data looks up; the rest is what the message chose to reach.
 _PLAIN = frozenset(
     {"datetime", "decimal", "uuid", "collections", "ipaddress", "pathlib", "zoneinfo", "fractions", "_codecs"}
@@ -33,9 +35,11 @@ class StockRun:
         names: Names that the message looked up.
         marker: Whether the file of the built-in payload was written.
         printed: Bytes that the message made the worker print.
-        ended: ``"survived"``, ``"killed"`` (the message ended the process) or ``"hung"`` (it did not come back).
+        ended: ``"survived"``, ``"stopped"`` (the worker gave up on what it had been sent), ``"killed"`` (the message
+            ended the process) or ``"hung"`` (it did not come back).
         status: Exit status of the process.
         seconds: How long all of it took.
+        error: Why the worker did not even start, or ``""``.
     """
 
     fired: bool
@@ -47,7 +51,6 @@ class StockRun:
     status: int
     seconds: float
     error: str = ""
-    extra: list[str] = field(default_factory=list)
 
 
 class Victim:
@@ -68,8 +71,8 @@ class Victim:
         source = str(Path(celery_plugin.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "celery_plugin.demo.stock", str(folder)],
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
+                [sys.executable, "-m", _MODULE, str(folder)],
                 cwd=work,
                 env={**os.environ, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
@@ -91,10 +94,9 @@ class Victim:
 
     def _end(self) -> int:
         if os.name == "posix":
-            try:
+            # It may be gone already, and have left nobody behind.
+            with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it is gone already, and has left nobody behind
         else:
             self._process.kill()
         return self._process.wait()
@@ -108,7 +110,7 @@ class Victim:
         effects = [(line["event"], safe_repr(line["what"], 80)) for line in lines if line["kind"] == "effect"]
         names = [safe_repr(line["name"]) for line in lines if line["kind"] == "name"]
         printed = (self._folder / "stdout").stat().st_size
-        ended = "hung" if hung else "survived" if "done" in kinds else "killed"
+        ended = "hung" if hung else "survived" if "done" in kinds else "stopped" if "stopped" in kinds else "killed"
         chosen = [name for name in names if name.partition(":")[0].partition(".")[0] not in _PLAIN]
         # A process that dies without another effect (os._exit says nothing to audit hooks) was ended by what the
         # message named; one that hangs may be busy with plain data, and that is no code of the message.

@@ -34,7 +34,7 @@ def find_reason(text: str) -> Reason:
 @click.argument("code", required=False, metavar="[CODE|SLUG]")
 @json_option
 def explain(code: str | None, json_out: bool) -> None:
-    """Say what a reason code means and what to do about it.
+    r"""Say what a reason code means and what to do about it.
 
     \b
     safeserial explain SS201

@@ -11,7 +11,18 @@ import click
 from safeserial import envelope
 from safeserial.cli.options import Ground, ground_options, make_ground
 from safeserial.cli.output import (
-    Failure, as_json, bad, dim, good, json_option, moment, pairs, read_input, refusal_row, strong, warn,
+    Failure,
+    as_json,
+    bad,
+    dim,
+    good,
+    json_option,
+    moment,
+    pairs,
+    read_input,
+    refusal_row,
+    strong,
+    warn,
 )  # fmt: skip
 from safeserial.envelope import Claims, parse_prefix, split_sections
 from safeserial.errors import Forbidden, Reason, Refused
@@ -133,7 +144,7 @@ def _sealed(data: bytes, ground: Ground, purpose: str, report: Report) -> None:
     }
     if ground.keyring is None:
         raise Failure(
-            f"sealed with key {safe_repr(prefix.kid)} (suite {prefix.suite.label}, {len(data)} bytes): nothing more can "
+            f"sealed with key {safe_repr(prefix.kid)} (suite {prefix.suite.label}, {len(data)} bytes): no more can "
             'be said without the key; give --keyring "env:NAME" or "file:PATH"'
         )
     gateway = ground.gateway(ground.keyring)
@@ -180,8 +191,10 @@ def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -
 @ground_options
 @json_option
 @click.pass_context
-def inspect(ctx: click.Context, file: IO[bytes], purpose: str, format: str | None, json_out: bool, **where: str) -> None:
-    """Judge the message in FILE ("-" is standard input): who sealed it, what it claims, which names it would resolve.
+def inspect(
+    ctx: click.Context, /, file: IO[bytes], purpose: str, format: str | None, json_out: bool, **where: str
+) -> None:
+    r"""Judge the message in FILE ("-" is standard input): who sealed it, what it claims, which names it would resolve.
 
     Nothing is loaded, built or imported because of the message.
 

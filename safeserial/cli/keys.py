@@ -39,9 +39,11 @@ def _default_kid() -> str:
     "--format", "form", type=click.Choice(["env", "file"]), default="env", show_default=True,
     help="env: one line for an environment variable. file: a JSON keyring, which can also say dates and grants.",
 )  # fmt: skip
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here (mode 0600, never over a file).")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here (mode 0600, never over a file)."
+)
 def new(kid: str | None, suite: str, form: str, out: Path | None) -> None:
-    """Make one key from the system's random source.
+    r"""Make one key from the system's random source.
 
     \b
     export SAFESERIAL_KEYS="$(safeserial keys new --kid web-1)"      then: keyring = "env:SAFESERIAL_KEYS"
@@ -82,7 +84,7 @@ def check(source: str, json_out: bool) -> None:
     now_ms = int(datetime.now(timezone.utc).timestamp() * 1000)
     sealing = next((key.kid for key in ring if key.may_seal("tasks", now_ms)), None)
     if json_out:
-        as_json({"source": source if source.startswith("env:") else source, "seals_tasks": sealing,
+        as_json({"source": source, "seals_tasks": sealing,
                  "keys": [_facts(key) for key in ring]})  # fmt: skip
         return
     rows = [tuple(dim(title) for title in ("kid", "suite", "state", "may", "dates", "grants"))]

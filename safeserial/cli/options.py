@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from safeserial.config import Settings
 from safeserial.envelope import Keyring
 from safeserial.gateway import Gateway
-from safeserial.policy import Policy
+
+if TYPE_CHECKING:
+    from safeserial.policy import Policy
 
 __all__ = ["Ground", "ground_options", "make_ground"]
 

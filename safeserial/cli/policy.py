@@ -40,7 +40,7 @@ def _rights(rights: int) -> list[str]:
 @json_option
 @click.pass_context
 def check(
-    ctx: click.Context, file: str | None, queue: str | None, everything: bool, strict: bool, json_out: bool
+    ctx: click.Context, *, file: str | None, queue: str | None, everything: bool, strict: bool, json_out: bool
 ) -> None:
     """Load the policy in FILE as a worker would, look up every name, and list what is granted.
 

@@ -11,7 +11,17 @@ import click
 from safeserial.audit import Quarantine, Record, SQLiteQuarantine
 from safeserial.cli.explain import find_reason
 from safeserial.cli.output import (
-    Failure, SafeGroup, as_json, bad, dim, json_option, moment, pairs, reason_row, strong, table,
+    Failure,
+    SafeGroup,
+    as_json,
+    bad,
+    dim,
+    json_option,
+    moment,
+    pairs,
+    reason_row,
+    strong,
+    table,
 )  # fmt: skip
 from safeserial.config import Settings
 from safeserial.text import safe_repr
@@ -38,9 +48,9 @@ def _open(store: str | None) -> Quarantine:
     if path is None:
         said = Settings.load().quarantine
         if not isinstance(said, str) or not said.startswith("sqlite:"):
-            raise Failure("the settings keep the quarantine in memory of each worker; only a SQLite file can be read here")
+            raise Failure("the settings keep the quarantine in each worker's memory; only a SQLite file can be read")
         path = said[len("sqlite:") :]
-    path = path[len("sqlite:") :] if path.startswith("sqlite:") else path
+    path = path.removeprefix("sqlite:")
     if not os.path.isfile(path):
         # Opening would create an empty one, and "no records" would be a lie about another file.
         raise Failure(f"there is no quarantine at {path}: name it with --store PATH")
@@ -55,14 +65,14 @@ def _open(store: str | None) -> Quarantine:
 @click.option("--before", metavar="ID", help="Only those older than this record: the next page.")
 @json_option
 def list_command(
-    store: str | None, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
+    *, store: str | None, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
 ) -> None:
     """List refused messages, newest first."""
-    list_records(_open(store), limit, reason, queue, before, json_out)
+    list_records(_open(store), limit=limit, reason=reason, queue=queue, before=before, json_out=json_out)
 
 
 def list_records(
-    store: Quarantine, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
+    store: Quarantine, *, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
 ) -> None:
     """Print one page of a quarantine as text or JSON."""
     wanted = None if reason is None else find_reason(reason)

@@ -83,7 +83,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: Any) -> No
     help="Say the version, which build of MiniPickle runs, and the Python.",
 )  # fmt: skip
 def safeserial() -> None:
-    """A gateway between bytes and objects: nothing is built before it was judged.
+    r"""A gateway between bytes and objects: nothing is built before it was judged.
 
     \b
     Start here:

@@ -69,7 +69,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         buffers: Iterable[object] | None = None,
     ) -> None:
         # Our bytes are mapped already; mapping them again would change the name after it was judged.
-        super().__init__(io.BytesIO(canonical), fix_imports=False, buffers=buffers)  # type: ignore[arg-type]
+        super().__init__(io.BytesIO(canonical), fix_imports=False, buffers=buffers)
         self._names = names
         self._objects = objects
         self._next = 0
@@ -88,7 +88,7 @@ class RestrictedUnpickler(pickle.Unpickler):
                 return FORMS[wanted]
             raise _Disagreement(wanted) from None
 
-    def persistent_load(self, pid: object, /) -> object:
+    def persistent_load(self, pid: object, /) -> object:  # noqa: ARG002
         """Refuse: the judge admits no persistent id."""
         raise _Disagreement("persistent id")
 

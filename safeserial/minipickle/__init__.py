@@ -71,4 +71,5 @@ def disassemble(
     Returns:
         The lines and the refusal; :func:`render` makes text of them.
     """
-    return explain(engine.Machine, data, allow, limits, buffers, max_rows)
+    limits = Limits() if limits is None else limits
+    return explain(engine.Machine, data, allow=allow, limits=limits, buffers=buffers, max_rows=max_rows)

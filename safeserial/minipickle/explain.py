@@ -6,14 +6,16 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safeserial.allow import EMPTY, AllowTable, Kind
-from safeserial.errors import Malformed, Reason, Refused
-from safeserial.limits import Limits
+from safeserial.allow import Kind
+from safeserial.errors import Refused
 from safeserial.minipickle.match import GLOBAL, SPECIAL, kind_of
 from safeserial.minipickle.opcodes import BY_CODE, argument_span
+from safeserial.minipickle.verify import as_bytes
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
+    from safeserial.allow import AllowTable
+    from safeserial.limits import Limits
     from safeserial.minipickle.machine import Machine
 
 __all__ = ["Disassembly", "Line", "explain", "render"]
@@ -51,7 +53,7 @@ class Disassembly:
         lines: The opcodes, in order.
         refusal: Why it is refused, or ``None``.
         omitted: How many opcodes are not shown.
-        length: Bytes of the stream.
+        length: Bytes of the stream; 0 if it was not read.
     """
 
     lines: tuple[Line, ...]
@@ -60,36 +62,32 @@ class Disassembly:
     length: int
 
 
-def explain(engine: type[Machine], data: bytes, allow: AllowTable = EMPTY, limits: Limits | None = None,
-            buffers: int = 0, max_rows: int = 2000) -> Disassembly:  # fmt: skip
+def explain(
+    engine: type[Machine], data: bytes, *, allow: AllowTable, limits: Limits, buffers: int, max_rows: int
+) -> Disassembly:
     """``minipickle.disassemble``, with the machine that was picked."""
-    limits = Limits() if limits is None else limits
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        return Disassembly((), Malformed(Reason.NOT_BYTES, None, "a pickle is bytes"), 0, 0)
-    length = data.nbytes if isinstance(data, memoryview) else len(data)
     refusal: Refused | None = None
     trace: list[tuple[int, int, tuple[int, ...], int]] = []
     machine: Machine | None = None
-    if length > limits.max_bytes:
-        refusal = Malformed(Reason.TOO_LARGE, None, f"{length} is more than the limit of {limits.max_bytes}")
-        data = bytes(memoryview(data).cast("B")[: limits.max_bytes]) if limits.max_bytes else b""
-    else:
-        data = bytes(data)
+    try:
+        data = as_bytes(data, limits)
         machine = engine(data, allow, limits, buffers, False, trace)
-        try:
-            if not machine.run():
-                trace.clear()
-                machine = engine(data, allow, limits, buffers, True, trace)
-                machine.run()
-        except Refused as caught:
-            refusal = caught
+        if not machine.run():
+            trace.clear()
+            machine = engine(data, allow, limits, buffers, True, trace)
+            machine.run()
+    except Refused as caught:
+        refusal = caught
+    if machine is None:
+        # Not bytes, or too many: what was not read is not shown either.
+        return Disassembly((), refusal, 0, 0)
     lines, omitted = _lines(data, machine, trace, refusal, max_rows)
-    return Disassembly(lines, refusal, omitted, length)
+    return Disassembly(lines, refusal, omitted, len(data))
 
 
 def _lines(
     data: bytes,
-    machine: Machine | None,
+    machine: Machine,
     trace: list[tuple[int, int, tuple[int, ...], int]],
     refusal: Refused | None,
     max_rows: int,
@@ -105,11 +103,18 @@ def _lines(
         # The deciding opcode is shown however late it comes: it is what the reader is looking for.
         if number < max_rows or deciding:
             stack = ""
-            if machine is not None and number + 1 < len(trace) and trace[number][0] == at:
+            if number + 1 < len(trace) and trace[number][0] == at:
                 stack = _stack(machine, trace[number + 1])
             argument = _argument(data, at, span) if row is not None else "no opcode"
             lines.append(
-                Line(at, data[at : min(after, at + _HEX_BYTES)].hex(), row.name if row else "?", argument, stack, deciding)
+                Line(
+                    at,
+                    data[at : min(after, at + _HEX_BYTES)].hex(),
+                    row.name if row else "?",
+                    argument,
+                    stack,
+                    deciding,
+                )
             )
         else:
             omitted += 1
@@ -117,7 +122,9 @@ def _lines(
         at = after
         if row is not None and row.name == "STOP" and at < len(data) and guilty == at:
             # What follows STOP is no part of the pickle: show that it is there, not what it would do.
-            lines.append(Line(at, data[at : at + _HEX_BYTES].hex(), "?", f"{len(data) - at} bytes after STOP", "", True))
+            lines.append(
+                Line(at, data[at : at + _HEX_BYTES].hex(), "?", f"{len(data) - at} bytes after STOP", "", True)
+            )
             break
     if guilty is not None and guilty >= len(data):
         lines.append(Line(len(data), "", "?", "the end of the data", "", True))

@@ -93,17 +93,17 @@ def value_at(data: bytes, at: int) -> object:
     A buffer is shown as ``None``: its content is not in the stream.
     """
     op = data[at]
-    if op == 0x4E or op == 0x97:  # NONE, NEXT_BUFFER
+    if op in (0x4E, 0x97):  # NONE, NEXT_BUFFER
         return None
-    if op == 0x88 or op == 0x89:  # NEWTRUE, NEWFALSE
+    if op in (0x88, 0x89):  # NEWTRUE, NEWFALSE
         return op == 0x88
     start, stop = bytes_span(data, at)
     raw = data[start:stop]
     if op in (0x8C, 0x58, 0x8D, 0x55, 0x54):  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8, the two of Python 2
         return raw.decode("utf-8", "surrogatepass")
-    if op == 0x4B or op == 0x4D:  # BININT1, BININT2
+    if op in (0x4B, 0x4D):  # BININT1, BININT2
         return int.from_bytes(raw, "little")
-    if op == 0x4A or op == 0x8A or op == 0x8B:  # BININT, LONG1, LONG4
+    if op in (0x4A, 0x8A, 0x8B):  # BININT, LONG1, LONG4
         return int.from_bytes(raw, "little", signed=True)
     if op == 0x47:  # BINFLOAT
         return float(struct.unpack(">d", raw)[0])

@@ -2,8 +2,8 @@
 
 A stack slot is one integer. Negative: the constant whose opcode stands at byte ``~slot``, so strings are compared in
 place. Otherwise an index into parallel tables (kind, flags, depth, weight, row), one line for each container, global,
-instance and long integer. The memo holds slots, so a container that grows after it was memoized is seen by every
-later GET.
+instance and long constant (which weighs as much as it is long: a call may copy what it is given). The memo holds
+slots, so a container that grows after it was memoized is seen by every later GET.
 
 While it reads, the machine writes the canonical stream: input that is canonical already is copied by spans, the rest
 is replaced. ``starts`` remembers where in the *output* the code of each stack value begins; folding
@@ -17,23 +17,35 @@ This file is one machine, hence its length. It is plain Python and compiles unch
 allocated from a claimed size. Offsets in refusals are those of the opcode that is refused.
 """
 
+# ruff: noqa: PLR1714, PLR0917 - comparisons with literals become one C switch, and calls stay positional there
 from __future__ import annotations
 
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import MutableSequence
+from typing import TYPE_CHECKING
 
-from safeserial.allow import AllowTable, Kind, Right, Row
+from safeserial.allow import Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
-from safeserial.limits import Limits
 from safeserial.minipickle.literals import (
-    decimal_text, emit_bytes, emit_int, emit_str, float_text, string_text, value_at,
+    decimal_text,
+    emit_bytes,
+    emit_int,
+    emit_str,
+    float_text,
+    string_text,
+    value_at,
 )  # fmt: skip
 from safeserial.minipickle.match import accepts, kind_of, state_fits, wanted
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS
 from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence
+
+    from safeserial.allow import AllowTable, Row
+    from safeserial.limits import Limits
 
 __all__ = ["COMPILED", "Machine"]
 
@@ -41,10 +53,12 @@ __all__ = ["COMPILED", "Machine"]
 COMPILED = __name__.endswith("_machine_c")
 
 # Node kinds (bits of allow.Kind, and two more), as plain ints: an enum member costs a call at each use.
-K_INT, K_STR = 4, 16
+K_INT, K_STR, K_BYTES, K_BYTEARRAY = 4, 16, 32, 64
 K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE = 128, 256, 512, 1024, 2048, 4096
 K_CONTAINERS = K_TUPLE | K_LIST | K_DICT | K_SET | K_FROZENSET
 K_GLOBAL, K_SPECIAL = 1 << 14, 1 << 15
+
+_SIZED_KINDS = (K_STR, K_BYTES, K_BYTEARRAY, K_STR)
 
 # Node flags.
 F_TAINT = 1  # a class or function stands as a value in it
@@ -103,14 +117,14 @@ _SLACK = 16  # zero bytes behind the data, so that fixed-width arguments can be 
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
 
 
-def _table(size: int) -> MutableSequence[int]:
+def _table(size: int, fill: int = 0) -> MutableSequence[int]:
     """A table of integers. Lists are fastest in Python; compiled code wants machine integers."""
-    return array("q", bytes(8 * size)) if COMPILED else [0] * size
+    return array("q", [fill]) * size if COMPILED else [fill] * size
 
 
-def _grow(table: MutableSequence[int]) -> None:
+def _grow(table: MutableSequence[int], fill: int = 0) -> None:
     """Double a table in place."""
-    table.extend([0] * len(table))
+    table.extend([fill] * len(table))
 
 
 class Machine:
@@ -139,6 +153,10 @@ class Machine:
         self.allow = allow
         self.limits = limits
         self.buffers = buffers
+        self.max_nodes = limits.max_nodes
+        self.max_depth = limits.max_depth
+        self.max_weight = limits.max_weight
+        self.max_hash_cost = limits.max_hash_cost
         self.careful = careful
         self.trace = trace
         # The stack, and where in the output each value's code starts.
@@ -153,6 +171,7 @@ class Machine:
         self.memo_used = 0
         self.sparse: dict[int, int] = {}  # key -> order, once a key was not the next number
         self.is_sparse = False
+        self.renumbered = False  # whether any GET may need another number than it has
         self.cut_ends: list[int] = []  # order numbers after which the numbering shifts ...
         self.cut_sums: list[int] = []  # ... by so much
         self.respelled = 0
@@ -161,8 +180,8 @@ class Machine:
         self.nodes = 0
         self.kind = _table(64)
         self.flags = _table(64)
-        self.depth = _table(64)
-        self.weight = _table(64)
+        self.depth = _table(64, 1)  # as an empty container has
+        self.weight = _table(64, 1)
         self.entry = _table(64)
         self.where = _table(64)
         self.first = _table(64)
@@ -171,6 +190,8 @@ class Machine:
         self.keys: dict[int, list[int]] = {}  # keys of each dict that has any
         self.edges: dict[int, list[int]] = {}  # careful runs only
         self.rows: list[Row] = []
+        self.rights: list[int] = []  # of each row, as a plain int
+        self.made: list[int] = []  # kind of what each row makes
         self.row_index: dict[str, int] = {}
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         # Charges.
@@ -178,6 +199,7 @@ class Machine:
         self.opcodes = 0
         self.instances = 0
         self.calls = 0
+        self.call_weight = 0
         self.hash_cost = 0
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers and tuples in one container, by hash
@@ -233,6 +255,7 @@ class Machine:
         if cut:
             places[used - 1] = ~at  # so that this run is passed in one step next time
             # Its first element keeps a negative mark of its own: every cut entry must read as cut.
+            self.renumbered = True
             self.cut_ends.append(used)
             self.cut_sums.append(cut + (self.cut_sums[-1] if self.cut_sums else 0))
 
@@ -244,15 +267,19 @@ class Machine:
         _grow(self.starts)
         self.cap *= 2
 
+    def grow_nodes(self) -> None:
+        """Double the node tables."""
+        for table in (self.kind, self.flags, self.entry, self.where, self.first, self.count):
+            _grow(table)
+        _grow(self.depth, 1)
+        _grow(self.weight, 1)
+        self.node_cap *= 2
+
     def node(self, kind: int, flags: int, depth: int, weight: int, at: int) -> int:
         """A new line in the tables."""
         n = self.nodes
         if n == self.node_cap:
-            for table in (
-                self.kind, self.flags, self.depth, self.weight, self.entry, self.where, self.first, self.count,
-            ):  # fmt: skip
-                _grow(table)
-            self.node_cap *= 2
+            self.grow_nodes()
         self.nodes = n + 1
         self.kind[n] = kind
         self.flags[n] = flags
@@ -261,58 +288,79 @@ class Machine:
         self.where[n] = at
         return n
 
+    def empty(self, kind: int) -> int:
+        """A new list, dict or set: depth and weight are what the tables are filled with."""
+        n = self.nodes
+        if n == self.node_cap:
+            self.grow_nodes()
+        self.nodes = n + 1
+        self.kind[n] = kind
+        self.flags[n] = F_UNHASHABLE
+        return n
+
     # -- what values hold -----------------------------------------------------------------------------------------
 
     def absorb(self, n: int, low: int, high: int, at: int) -> bool:
         """Let node ``n`` hold the stack from ``low`` to ``high``. False: only a careful run can measure this."""
-        stack, flags = self.stack, self.flags
+        flags = self.flags
         k = high - low
         self.values += k
-        if self.values > self.limits.max_nodes:
-            raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.limits.max_nodes}")
+        if self.values > self.max_nodes:
+            raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
         mine = flags[n]
         if mine & F_HELD and k and not self.careful:
             return False
-        is_tuple = self.kind[n] == K_TUPLE
-        depth, weight = self.depth[n], self.weight[n] + k
-        gained = 0
-        for i in range(low, high):
-            slot = stack[i]
+        weight = self.weight[n] + k
+        if weight > self.max_weight:
+            raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+        gained = depth = shared = 0
+        for slot in self.stack[low:high]:
             if slot >= 0:
                 theirs = flags[slot]
-                if theirs & F_BARE and not is_tuple:
-                    raise self.not_a_value(slot, at)
-                gained |= theirs | F_NODES
-                if theirs & F_CALL and theirs & F_HELD:
-                    theirs &= ~F_CALL
-                mine |= theirs & F_CALL
-                flags[slot] |= F_HELD
+                gained |= theirs
+                shared = 1
+                if theirs & F_HELD == 0:
+                    mine |= theirs & F_CALL
+                    flags[slot] = theirs | F_HELD
                 weight += self.weight[slot] - 1
-                if self.depth[slot] >= depth:
-                    depth = self.depth[slot] + 1
-        if gained:
-            if gained & F_TAINT and mine & F_HELD:
-                # Whoever holds it may have been promised plain data.
-                raise Forbidden(Reason.REFERENCE_NOT_ALLOWED, at, "a class put into a container that is in use")
-            mine |= (gained & (INHERITED if is_tuple else _CONTAINER_INHERITS)) | F_NODES
-            if depth > self.limits.max_depth:
-                raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.limits.max_depth}")
+                depth = max(depth, self.depth[slot])
+        if shared:
+            if weight > self.max_weight:
+                raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+            if depth >= self.depth[n]:
+                if depth >= self.max_depth:
+                    raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.max_depth}")
+                self.depth[n] = depth + 1
+            if depth or gained:
+                mine |= F_NODES
+            if self.kind[n] == K_TUPLE:
+                mine |= gained & INHERITED
+            else:
+                if gained & F_TAINT:
+                    self.check_references(low, high, at, mine)
+                mine |= gained & _CONTAINER_INHERITS
             if self.careful:
-                self.edges.setdefault(n, []).extend(slot for slot in stack[low:high] if slot >= 0)
-        if weight > self.limits.max_weight:
-            raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.limits.max_weight}")
-        # A container may have been put into itself just now.
-        flags[n] = mine | (flags[n] & F_HELD)
-        self.depth[n] = depth
+                self.edges.setdefault(n, []).extend(slot for slot in self.stack[low:high] if slot >= 0)
+            mine |= flags[n] & F_HELD  # it may have been put into itself just now
+            flags[n] = mine
         self.weight[n] = weight
         self.count[n] += k
         return True
+
+    def check_references(self, low: int, high: int, at: int, holder: int) -> None:
+        """A list, dict or set gets classes or functions: refuse those that may not be referenced."""
+        for slot in self.stack[low:high]:
+            if slot >= 0 and self.flags[slot] & F_BARE:
+                raise self.not_a_value(slot, at)
+        if holder & F_HELD:
+            # Whoever holds it may have been promised plain data.
+            raise Forbidden(Reason.REFERENCE_NOT_ALLOWED, at, "a class put into a container that is in use")
 
     def not_a_value(self, slot: int, at: int) -> Refused:
         """The refusal for a class or function that stands where only data may."""
         if self.kind[slot] == K_SPECIAL:
             special, name = self.special[slot]
-            if special == SP_BASE or special == SP_HOLDER:
+            if special in (SP_BASE, SP_HOLDER):
                 detail = f'allow = ["{safe_repr(name)} refer"] would be needed'
             else:
                 detail = f"{safe_repr(name)} is only ever called, and on a listed class"
@@ -324,7 +372,8 @@ class Machine:
 
     def make_tuple(self, low: int, high: int, at: int) -> int:
         """A tuple of the stack from ``low`` to ``high``."""
-        n = self.node(K_TUPLE, 0, 1, 1, at)
+        n = self.empty(K_TUPLE)
+        self.flags[n] = 0
         self.first[n] = len(self.items)
         self.items.extend(self.stack[low:high])
         self.absorb(n, low, high, at)
@@ -351,11 +400,13 @@ class Machine:
         elif self.flags[slot] & F_SEALED:
             raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "the dict is an instance's state already")
         self.effect = at + self.shift
+        if plain == K_LIST:
+            return self.absorb(slot, low, high, at)
         if plain == K_DICT:
             if (high - low) & 1:
                 raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
             self.check_keys(slot, low, high, 2, at)
-        elif plain == K_SET:
+        else:
             self.check_keys(slot, low, high, 1, at)
         return self.absorb(slot, low, high, at)
 
@@ -364,15 +415,21 @@ class Machine:
     def charge_hash(self, cost: int, at: int) -> None:
         """Pay for hashing and comparing."""
         self.hash_cost += cost
-        if self.hash_cost > self.limits.max_hash_cost:
-            raise Malformed(Reason.HASH_COST, at, f"the limit is {self.limits.max_hash_cost}")
+        if self.hash_cost > self.max_hash_cost:
+            raise self.too_costly(at)
+
+    def too_costly(self, at: int) -> Malformed:
+        """The refusal for keys that cost too much."""
+        return Malformed(Reason.HASH_COST, at, f"the limit is {self.max_hash_cost}")
 
     def check_keys(self, n: int, low: int, high: int, step: int, at: int) -> None:
         """Every ``step``-th slot from ``low`` to ``high`` becomes a key or member of ``n``."""
-        stack, data = self.stack, self.data
-        self.charge_hash((high - low) // step, at)
-        for i in range(low, high, step):
-            slot = stack[i]
+        data = self.data
+        keys = list(self.stack[low:high:step])
+        self.hash_cost += len(keys)
+        if self.hash_cost > self.max_hash_cost:
+            raise self.too_costly(at)
+        for slot in keys:
             if slot >= 0:
                 self.check_key(n, slot, at)
             elif KEY_CLASS[data[~slot]]:
@@ -384,9 +441,9 @@ class Machine:
         if step == 2:
             known = self.keys.get(n)
             if known is None:
-                self.keys[n] = list(stack[low:high:2])
+                self.keys[n] = keys
             else:
-                known.extend(stack[low:high:2])
+                known.extend(keys)
 
     def collide(self, n: int, value: int, weight: int, at: int) -> None:
         """One more key of this hash in container ``n``: it is compared with all before it."""
@@ -434,7 +491,9 @@ class Machine:
                 frames.append((child, []))
             elif child >= 0:
                 # A global hashes by identity; its number stands for it.
-                done.append(value_at(self.data, self.where[child]) if self.kind[child] == K_INT else child)
+                done.append(
+                    child if self.kind[child] & (K_GLOBAL | K_SPECIAL) else value_at(self.data, self.where[child])
+                )
             elif KEY_CLASS[self.data[~child]] == 2:
                 raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
             else:
@@ -459,8 +518,16 @@ class Machine:
         """The refusal for a string above its ceiling."""
         return Malformed(Reason.STRING_TOO_LONG, at, f"the limit is {self.limits.max_string_bytes} bytes")
 
-    def sized(self, at: int, end: int, width: int, codes: int) -> int:
-        """A string opcode with a 4- or 8-byte length: check and normalise it; returns where it ends.
+    def push_long(self, kind: int, length: int, at: int, sp: int) -> None:
+        """Push a string; one that is not short weighs something."""
+        if length < 256:
+            self.stack[sp] = ~at
+        else:
+            flags = F_UNHASHABLE if kind == K_BYTEARRAY else 0
+            self.stack[sp] = self.node(kind, flags, 0, 1 + (length >> 6), at)
+
+    def sized(self, at: int, end: int, width: int, codes: int, sp: int) -> int:
+        """A string opcode with a 4- or 8-byte length: check, normalise and push it; returns where it ends.
 
         ``codes``: 0 str, 1 bytes, 2 bytearray, 3 Python 2's str.
         """
@@ -486,6 +553,7 @@ class Machine:
                 self.check_text(start, stop, at)
             if length < 256 or width == 8:
                 self.replace(at, stop, emit_bytes(data[start:stop]) if codes else emit_str(data[start:stop]))
+        self.push_long(_SIZED_KINDS[codes], length, at, sp)
         return stop
 
     def python2_text(self, raw: bytes, at: int) -> None:
@@ -531,7 +599,7 @@ class Machine:
             if len(family) < 64:
                 family.add(value)
             self.charge_hash(8 * len(family), at)
-        self.stack[sp] = self.node(K_INT, 0, 0, 1 + (bits >> 7), at)
+        self.stack[sp] = self.node(K_INT, 0, 0, 1 + (bits >> 6), at)
 
     def text_literal(self, at: int, end: int, sp: int) -> int:
         """INT, LONG, FLOAT, STRING, UNICODE: read up to the newline, push, and write the binary form."""
@@ -569,6 +637,7 @@ class Machine:
             if len(text) > self.limits.max_string_bytes:
                 raise self.too_long(at)
             new = emit_str(text)
+            self.push_long(K_STR, len(text), at, sp)
         self.replace(at, stop, new)
         return stop
 
@@ -581,7 +650,7 @@ class Machine:
         if used >= self.limits.max_memo_entries or key > 16 * self.limits.max_memo_entries:
             raise Malformed(Reason.MEMO_TOO_LARGE, at, f"the limit is {self.limits.max_memo_entries}")
         if key != used and not self.is_sparse:
-            self.is_sparse = True
+            self.is_sparse = self.renumbered = True
             self.sparse = {order: order for order in range(used)}
         if self.is_sparse:
             if key in self.sparse:
@@ -594,6 +663,10 @@ class Machine:
         self.memo[used] = slot
         self.places[used] = at + self.shift
         self.memo_used = used + 1
+
+    def memo_room(self) -> int:
+        """How far the memo can be written without :meth:`put`; 0 once its keys are not simply counted."""
+        return 0 if self.is_sparse else min(self.memo_cap, self.limits.max_memo_entries)
 
     def put_line(self, at: int, stop: int, slot: int) -> None:
         """PUT, BINPUT, LONG_BINPUT: all become MEMOIZE."""
@@ -627,10 +700,8 @@ class Machine:
 
     def spell(self, slot: int, at: int) -> bytes:
         """Write once more what a memo entry held whose code was folded away."""
-        if slot < 0 and kind_of(self, slot) == K_STR:
-            text = value_at(self.data, ~slot)
-            assert isinstance(text, str)
-            new = emit_str(text.encode("utf-8", "surrogatepass"))
+        if kind_of(self, slot) == K_STR:
+            new = emit_str(self.text(slot).encode("utf-8", "surrogatepass"))
         elif slot >= 0 and self.kind[slot] == K_SPECIAL and self.special[slot][0] <= SP_HOLDER:
             new = b"N"
         elif slot >= 0 and self.kind[slot] & (K_GLOBAL | K_SPECIAL):
@@ -642,6 +713,12 @@ class Machine:
         if self.respelled > self.total + 65536:
             raise Malformed(Reason.TOO_LARGE, at, "names repeated through the memo")
         return new
+
+    def text(self, slot: int) -> str:
+        """The value of a constant str."""
+        value = value_at(self.data, ~slot if slot < 0 else self.where[slot])
+        assert isinstance(value, str)
+        return value
 
     # -- names ----------------------------------------------------------------------------------------------------
 
@@ -676,6 +753,8 @@ class Machine:
                 if row is not None:
                     index = self.row_index[dotted] = len(self.rows)
                     self.rows.append(row)
+                    self.rights.append(int(row.rights))
+                    self.made.append(K_INSTANCE | _RESULT_KINDS.get(row.name, 0))
             if index >= 0:
                 flags = F_TAINT if self.rows[index].rights & R_REFERENCE else F_TAINT | F_BARE
                 n = self.node(K_GLOBAL, flags, 0, 1, at)
@@ -724,9 +803,7 @@ class Machine:
         start = self.starts[sp - 2]
         if self.effect >= start:
             raise Malformed(Reason.COMPUTED_NAME, at, "something else is done between the operands")
-        module, name = value_at(data, ~module_slot), value_at(data, ~name_slot)
-        assert isinstance(module, str)
-        assert isinstance(name, str)
+        module, name = self.text(module_slot), self.text(name_slot)
         n = self.resolve(module, name, at)
         m, o = ~module_slot, ~name_slot
         inline = data[m] == 0x8C and data[o] == 0x8C and m + 2 + data[m + 1] == o and o + 2 + data[o + 1] == at
@@ -748,20 +825,24 @@ class Machine:
 
     def instance(self, row_index: int, args: int, at: int, flags: int) -> int:
         """A node for what a call or NEWOBJ makes from the tuple ``args``."""
-        row = self.rows[row_index]
-        kind = K_INSTANCE | _RESULT_KINDS.get(row.name, 0)
-        if not row.rights & R_HASHABLE:
+        if not self.rights[row_index] & R_HASHABLE:
             flags |= F_UNHASHABLE
-        n = self.node(kind, flags | F_CALL | F_INSTANCE, self.depth[args], self.weight[args], at)
+        weight = self.weight[args]
+        self.charge_call(weight, at)
+        n = self.node(self.made[row_index], flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
         self.entry[n] = row_index
         self.first[n] = self.first[args]
         self.count[n] = self.count[args]
         self.flags[args] |= F_HELD
         if self.careful:
             self.edges[n] = [args]
-        # A constructor may hash, compare or copy all it gets.
-        self.charge_hash(self.weight[args], at)
         return n
+
+    def charge_call(self, weight: int, at: int) -> None:
+        """A constructor may hash, compare or copy all it gets, however often it is shared."""
+        self.call_weight += weight
+        if self.call_weight > self.max_weight:
+            raise Malformed(Reason.TOO_HEAVY, at, f"what calls are given: the limit is {self.max_weight}")
 
     def count_call(self, at: int) -> None:
         """Charge one call."""
@@ -802,7 +883,7 @@ class Machine:
         args = self.as_tuple(args, at)
         index = self.entry[function]
         row = self.rows[index]
-        if not row.rights & R_CALL:
+        if not self.rights[index] & R_CALL:
             raise Forbidden(
                 Reason.CALL_NOT_ALLOWED, at, f"{safe_repr(row.name)} is listed, but its entry does not let it be called"
             )
@@ -817,7 +898,7 @@ class Machine:
                     if self.depth[slot] > self.limits.max_key_depth + 1:
                         raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.limits.max_key_depth}")
         self.effect = at + self.shift
-        return self.instance(index, args, at, F_OPEN if row.rights & R_FRESH else 0)
+        return self.instance(index, args, at, F_OPEN if self.rights[index] & R_FRESH else 0)
 
     def call_special(self, function: int, args: int, at: int, stop: int, place: int) -> int:
         """REDUCE of getattr, which is folded, or of one of copyreg's reconstructors."""
@@ -835,7 +916,9 @@ class Machine:
             self.effect = at + self.shift
             return self.new_ex(slots[0], slots[1], slots[2], args, at)
         if special in (SP_BASE, SP_HOLDER):
-            raise Forbidden(Reason.GLOBAL_NOT_ALLOWED, self.where[function], f'allow = ["{safe_repr(dotted)}"] is needed')
+            raise Forbidden(
+                Reason.GLOBAL_NOT_ALLOWED, self.where[function], f'allow = ["{safe_repr(dotted)}"] is needed'
+            )
         raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(dotted)} with {len(slots)} arguments")
 
     def fold(self, slots: list[int], at: int, stop: int, place: int) -> int:
@@ -843,14 +926,13 @@ class Machine:
         if len(slots) != 2 or slots[0] < 0 or not self.kind[slots[0]] & (K_GLOBAL | K_SPECIAL):
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of anything but a listed class and a constant")
         owner = slots[0]
-        if self.kind[owner] == K_SPECIAL and self.special[owner][0] != SP_HOLDER:
+        if self.kind[owner] == K_SPECIAL and self.special[owner][0] not in (SP_HOLDER, SP_BASE):
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of what is not listed")
         if kind_of(self, slots[1]) != K_STR:
             raise Malformed(Reason.COMPUTED_NAME, at, "the attribute is not a constant str")
         if self.effect >= place:
             raise Malformed(Reason.COMPUTED_NAME, at, "something else is done between the arguments")
-        name = value_at(self.data, ~slots[1])
-        assert isinstance(name, str)
+        name = self.text(slots[1])
         if not name.isidentifier():
             raise Malformed(Reason.BAD_NAME, at, safe_repr(name))
         base = self.special[owner][1] if self.kind[owner] == K_SPECIAL else self.rows[self.entry[owner]].name
@@ -987,13 +1069,11 @@ class Machine:
                         self.flags[part] |= F_SEALED
             if self.careful:
                 self.edges[target].append(state)
-            if self.depth[state] > self.depth[target]:
-                self.depth[target] = self.depth[state]
+            self.depth[target] = max(self.depth[target], self.depth[state])
             self.weight[target] += self.weight[state]
-            if self.weight[target] > self.limits.max_weight:
-                raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.limits.max_weight}")
-            if row.rights & R_SETSTATE:
-                self.charge_hash(self.weight[state], at)
+            if self.weight[target] > self.max_weight:
+                raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+            self.charge_call(self.weight[state], at)
         return True
 
     # -- taking away ----------------------------------------------------------------------------------------------
@@ -1077,10 +1157,10 @@ class Machine:
                 depth[node] = deepest + 1 if self.kind[node] & K_CONTAINERS else 0
             if path:
                 weight[path[-1]] = min(weight[path[-1]] + weight[node], 1 << 62)
-        if weight[root] > self.limits.max_weight:
-            raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.limits.max_weight}")
-        if depth[root] > self.limits.max_depth:
-            raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.limits.max_depth}")
+        if weight[root] > self.max_weight:
+            raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+        if depth[root] > self.max_depth:
+            raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.max_depth}")
         # The walk itself is paid for like the hashing it stands for.
         self.charge_hash(steps, at)
         return depth[root], weight[root]
@@ -1108,8 +1188,8 @@ class Machine:
             if self.careful:
                 self.depth[root], self.weight[root] = self.survey(root, at)
         self.values += 1
-        if self.values > self.limits.max_nodes:
-            raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.limits.max_nodes}")
+        if self.values > self.max_nodes:
+            raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
         self.out += self.data[self.copied : self.total]
         if self.buffers or self.has_bytearray:
             self.out[1] = 5
@@ -1130,12 +1210,12 @@ class Machine:
         trace = self.trace
         max_string = limits.max_string_bytes
         max_stack = limits.max_stack_items
-        max_memo = limits.max_memo_entries
         narrow = limits.max_int_bits < 32
         no_nan = not limits.allow_nan
         cap = min(self.cap, max_stack + 1)
         pos = floor = sp = at = 0
         end = total
+        framed = False
         shift = self.shift
         if total >= 2 and data[0] == 0x80:
             self.protocol = data[1]
@@ -1145,12 +1225,14 @@ class Machine:
             shift = self.shift = 0
             if trace is not None:
                 trace.append((0, 0, (), 0))
+        room = self.memo_room()
         n = k = 0
         for ops in range(1 if pos == 0 else 2, limits.max_opcodes + 1):
             if pos >= end:
                 if pos >= total:
                     raise Malformed(Reason.TRUNCATED, pos, "there is no STOP")
                 end = total
+                framed = False
             if sp >= cap:
                 # The opcode before this one pushed too much, or the tables are full.
                 if sp + len(marks) > max_stack:
@@ -1179,18 +1261,23 @@ class Machine:
                 if sp <= floor:
                     raise self.underflow(at)
                 k = self.memo_used
-                if self.is_sparse or k >= max_memo or k >= self.memo_cap:
+                if k >= room:
                     self.put(k, stack[sp - 1], at)
+                    room = self.memo_room()
                 else:
                     memo[k] = stack[sp - 1]
                     places[k] = at + shift
                     self.memo_used = k + 1
             elif op == 0x68:  # BINGET
+                k = data[pos]
                 pos = at + 2
                 if pos > end:
                     raise self.cut_off(at, end)
-                stack[sp] = self.get(at, pos)
-                shift = self.shift
+                if k < self.memo_used and not self.renumbered:
+                    stack[sp] = memo[k]
+                else:
+                    stack[sp] = self.get(at, pos)
+                    shift = self.shift
                 sp += 1
             elif op == 0x4B:  # BININT1
                 pos = at + 2
@@ -1205,10 +1292,9 @@ class Machine:
                     raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {max_stack}")
                 marks.append(sp)
                 floor = sp
-                if cap > max_stack + 1 - len(marks):
-                    cap = max_stack + 1 - len(marks)
+                cap = min(cap, max_stack + 1 - len(marks))
             elif op == 0x7D:  # EMPTY_DICT
-                stack[sp] = self.node(K_DICT, F_UNHASHABLE, 1, 1, at)
+                stack[sp] = self.empty(K_DICT)
                 sp += 1
             elif op == 0x75:  # SETITEMS
                 if not marks:
@@ -1227,7 +1313,7 @@ class Machine:
                 stack[k] = self.make_tuple(k, sp, at)
                 sp = k + 1
             elif op == 0x5D:  # EMPTY_LIST
-                stack[sp] = self.node(K_LIST, F_UNHASHABLE, 1, 1, at)
+                stack[sp] = self.empty(K_LIST)
                 sp += 1
             elif op == 0x65:  # APPENDS
                 if not marks:
@@ -1315,9 +1401,8 @@ class Machine:
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x58:  # BINUNICODE
-                pos = self.sized(at, end, 4, 0)
+                pos = self.sized(at, end, 4, 0, sp)
                 shift = self.shift
-                stack[sp] = ~at
                 sp += 1
             elif op == 0x71:  # BINPUT
                 pos = at + 2
@@ -1325,8 +1410,16 @@ class Machine:
                     raise self.cut_off(at, end)
                 if sp <= floor:
                     raise self.underflow(at)
-                self.put_line(at, pos, stack[sp - 1])
-                shift = self.shift
+                k = self.memo_used
+                if k >= room or data[at + 1] != k:
+                    self.put_line(at, pos, stack[sp - 1])
+                    room = self.memo_room()
+                    shift = self.shift
+                else:
+                    memo[k] = stack[sp - 1]
+                    places[k] = at + shift
+                    self.memo_used = k + 1
+                    shift = self.replace(at, pos, b"\x94")
             elif op == 0x74:  # TUPLE
                 if not marks:
                     raise self.no_mark(at)
@@ -1351,7 +1444,7 @@ class Machine:
                 sp -= 2
             elif op == 0x95:  # FRAME
                 pos = at + 9
-                if end != total:
+                if framed:
                     raise Malformed(Reason.BAD_FRAME, at, "a frame within a frame")
                 if pos > total:
                     raise Malformed(Reason.TRUNCATED, at, "a frame without its length")
@@ -1359,6 +1452,7 @@ class Machine:
                 if n > total - pos:
                     raise Malformed(Reason.BAD_FRAME, at, "a frame longer than the data")
                 end = pos + n
+                framed = True
                 shift = self.replace(at, pos, b"")
             elif op == 0x2E:  # STOP
                 if end != total:
@@ -1367,12 +1461,11 @@ class Machine:
                 self.finish(at, sp)
                 return True
             elif op == 0x42:  # BINBYTES
-                pos = self.sized(at, end, 4, 1)
+                pos = self.sized(at, end, 4, 1, sp)
                 shift = self.shift
-                stack[sp] = ~at
                 sp += 1
             elif op == 0x8F:  # EMPTY_SET
-                stack[sp] = self.node(K_SET, F_UNHASHABLE, 1, 1, at)
+                stack[sp] = self.empty(K_SET)
                 sp += 1
             elif op == 0x90:  # ADDITEMS
                 if not marks:
@@ -1405,6 +1498,7 @@ class Machine:
                 if sp <= floor:
                     raise self.underflow(at)
                 self.put_line(at, pos, stack[sp - 1])
+                room = self.memo_room()
                 shift = self.shift
             elif op == 0x92:  # NEWOBJ_EX
                 if sp - 3 < floor:
@@ -1414,23 +1508,19 @@ class Machine:
                 stack[sp - 3] = self.new_ex(stack[sp - 3], stack[sp - 2], stack[sp - 1], k, at)
                 sp -= 2
             elif op == 0x8D:  # BINUNICODE8
-                pos = self.sized(at, end, 8, 0)
+                pos = self.sized(at, end, 8, 0, sp)
                 shift = self.shift
-                stack[sp] = ~at
                 sp += 1
             elif op == 0x8E:  # BINBYTES8
-                pos = self.sized(at, end, 8, 1)
+                pos = self.sized(at, end, 8, 1, sp)
                 shift = self.shift
-                stack[sp] = ~at
                 sp += 1
             elif op == 0x96:  # BYTEARRAY8
-                pos = self.sized(at, end, 8, 2)
-                stack[sp] = ~at
+                pos = self.sized(at, end, 8, 2, sp)
                 sp += 1
             elif op == 0x54:  # BINSTRING
-                pos = self.sized(at, end, 4, 3)
+                pos = self.sized(at, end, 4, 3, sp)
                 shift = self.shift
-                stack[sp] = ~at
                 sp += 1
             elif op == 0x49 or op == 0x4C or op == 0x46 or op == 0x53 or op == 0x56:
                 # INT, LONG, FLOAT, STRING, UNICODE
@@ -1458,13 +1548,14 @@ class Machine:
                 if sp <= floor:
                     raise self.underflow(at)
                 self.put_line(at, pos, stack[sp - 1])
+                room = self.memo_room()
                 shift = self.shift
             elif op == 0x6C or op == 0x64:  # LIST, DICT
                 if not marks:
                     raise self.no_mark(at)
                 k = marks.pop()
                 floor = marks[-1] if marks else 0
-                n = self.node(K_LIST if op == 0x6C else K_DICT, F_UNHASHABLE, 1, 1, at)
+                n = self.empty(K_LIST if op == 0x6C else K_DICT)
                 self.extend(n, k, sp, at, self.kind[n], 0)
                 stack[k] = n
                 sp = k + 1
@@ -1523,6 +1614,8 @@ class Machine:
                     raise Malformed(Reason.BUFFER_MISUSE, at, "the top of the stack is no buffer")
                 self.effect = at + shift
             elif op == 0x80:  # PROTO
+                if pos >= total:
+                    raise self.cut_off(at, end)
                 raise Malformed(Reason.BAD_PROTOCOL, at, "PROTO may only be first")
             elif op == 0x82 or op == 0x83 or op == 0x84:  # EXT1, EXT2, EXT4
                 raise Forbidden(Reason.EXTENSION_CODE, at)

@@ -5,13 +5,15 @@ Recursion here follows the *pattern*, which the operator wrote, never the data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from safeserial.allow import Arg, Kind, Right, Row
 from safeserial.minipickle.literals import bytes_span, value_at
 from safeserial.minipickle.opcodes import LITERAL_KIND
 from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["BARE", "GLOBAL", "SPECIAL", "TAINT", "View", "accepts", "fits", "kind_of", "state_fits", "wanted"]
 
@@ -38,25 +40,54 @@ class View(Protocol):
     """What a pattern may look at: the machine's tables. See ``machine.Machine`` for what they hold."""
 
     @property
-    def data(self) -> bytes: ...
+    def data(self) -> bytes:
+        """The stream."""
+        ...
+
     @property
-    def kind(self) -> Sequence[int]: ...
+    def kind(self) -> Sequence[int]:
+        """Kind bits of each node."""
+        ...
+
     @property
-    def flags(self) -> Sequence[int]: ...
+    def flags(self) -> Sequence[int]:
+        """Flags of each node."""
+        ...
+
     @property
-    def entry(self) -> Sequence[int]: ...
+    def entry(self) -> Sequence[int]:
+        """Index into ``rows`` of each global and instance."""
+        ...
+
     @property
-    def where(self) -> Sequence[int]: ...
+    def where(self) -> Sequence[int]:
+        """Offset of each node's opcode."""
+        ...
+
     @property
-    def first(self) -> Sequence[int]: ...
+    def first(self) -> Sequence[int]:
+        """Index into ``items`` of a tuple's first item."""
+        ...
+
     @property
-    def count(self) -> Sequence[int]: ...
+    def count(self) -> Sequence[int]:
+        """How many items a node holds."""
+        ...
+
     @property
-    def items(self) -> Sequence[int]: ...
+    def items(self) -> Sequence[int]:
+        """What tuples hold, one after the other."""
+        ...
+
     @property
-    def rows(self) -> Sequence[Row]: ...
+    def rows(self) -> Sequence[Row]:
+        """The rows in use."""
+        ...
+
     @property
-    def keys(self) -> dict[int, list[int]]: ...
+    def keys(self) -> dict[int, list[int]]:
+        """Key slots of each dict."""
+        ...
 
 
 def kind_of(view: View, slot: int) -> int:
@@ -65,7 +96,7 @@ def kind_of(view: View, slot: int) -> int:
         return view.kind[slot]
     at = ~slot
     kind = LITERAL_KIND[view.data[at]]
-    if kind == _INT and view.data[at : at + 3] in (b"I00", b"I01") and view.data[at + 3] == 0x0A:
+    if view.data[at] == 0x49 and view.data[at : at + 3] in (b"I00", b"I01") and view.data[at + 3] == 0x0A:
         return _BOOL
     return kind
 
@@ -94,14 +125,12 @@ def _size(view: View, slot: int, kind: int) -> int | None:
     if kind & _CONTAINERS:
         return view.count[slot] >> 1 if kind == _DICT else view.count[slot]
     if kind & _RAW:
-        start, stop = bytes_span(view.data, ~slot)
+        start, stop = bytes_span(view.data, ~slot if slot < 0 else view.where[slot])
         return stop - start
     return None
 
 
 def _bounded(view: View, slot: int, kind: int, arg: Arg) -> bool:
-    if arg.low is None and arg.high is None:
-        return True
     size = _size(view, slot, kind)
     if size is None:
         # A bound on an int says nothing about the other kinds that the pattern admits beside it, but a byte
@@ -113,14 +142,16 @@ def _bounded(view: View, slot: int, kind: int, arg: Arg) -> bool:
 def fits(view: View, slot: int, arg: Arg) -> bool:
     """Whether the value in ``slot`` is one that ``arg`` describes."""
     op = arg.op
-    kind = kind_of(view, slot)
     flags = view.flags[slot] if slot >= 0 else 0
     if op == "data":
         return not flags & TAINT
     if op == "any":
         return not flags & BARE
+    kind = kind_of(view, slot)
     if op == "kind":
-        return bool(kind & arg.kinds) and not flags & TAINT and _bounded(view, slot, kind, arg)
+        if not kind & arg.kinds or flags & TAINT:
+            return False
+        return (arg.low is None and arg.high is None) or _bounded(view, slot, kind, arg)
     if op == "const":
         if kind >= int(Kind.TUPLE):
             return False
@@ -151,9 +182,13 @@ def accepts(view: View, row: Row, slots: Sequence[int]) -> bool:
         return not any(slot >= 0 and view.flags[slot] & TAINT for slot in slots)
     given = len(slots)
     for args, rest, optional in row.signatures:
-        if given < len(args) - optional or (given > len(args) and rest is None):
+        if given < len(args) - optional or (rest is None and given > len(args)):
             continue
-        if all(fits(view, slot, args[i] if i < len(args) else rest) for i, slot in enumerate(slots)):  # type: ignore[arg-type]
+        for i, slot in enumerate(slots):
+            arg = args[i] if i < len(args) else rest
+            if arg is None or not fits(view, slot, arg):
+                break
+        else:
             return True
     return False
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from safeserial.limits import Limits
     from safeserial.minipickle.machine import Machine
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "as_bytes", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,20 @@ class Verdict:
     protocol: int
 
 
+def as_bytes(data: object, limits: Limits) -> bytes:
+    """The input as bytes, if it is some and not too long."""
+    if isinstance(data, memoryview):
+        charge(Reason.TOO_LARGE, data.nbytes, limits.max_bytes)
+    elif isinstance(data, (bytes, bytearray)):
+        charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
+    else:
+        raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
+    return data if type(data) is bytes else bytes(data)
+
+
 def judge(engine: type[Machine], data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Verdict:
     """``minipickle.verify``, with the machine that was picked."""
-    if type(data) is not bytes:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
-        charge(Reason.TOO_LARGE, data.nbytes if isinstance(data, memoryview) else len(data), limits.max_bytes)
-        data = bytes(data)
-    charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
+    data = as_bytes(data, limits)
     machine = engine(data, allow, limits, buffers)
     if not machine.run():
         machine = engine(data, allow, limits, buffers, True)

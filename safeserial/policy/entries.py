@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import types
 from dataclasses import replace
+from enum import Enum
 from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -137,12 +138,20 @@ def _resolve(entry: Entry, elsewhere: str = "") -> object:
 
 
 def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tuple[Row, tuple[Finding, ...]]:
+    if isinstance(target, type) and issubclass(target, Enum) and entry.words - {"refer", "only=refer"}:
+        raise Misconfigured(
+            f"{shown(entry.text)}: a member of an Enum is shared and takes no state: leave the words out", key="allow"
+        )
     if isinstance(target, type):
         shapes = {} if entry.name in _shape_names() else _shapes()
         return class_row(entry.name, target, words=entry.words, signatures=signatures, shapes=shapes)
     if "only=refer" in entry.words:
         return Row(entry.name, int(Right.REFERENCE)), ()
     words = entry.words | _KNOWN_WORDS.get(entry.name, frozenset())
+    if "state=setstate" in words and "returns=fresh" not in words:
+        raise Misconfigured(
+            f"{shown(entry.text)}: what a function returns takes state only with returns=fresh too", key="allow"
+        )
     rights = Right.CALL | Right.HASHABLE
     if "refer" in words:
         rights |= Right.REFERENCE
@@ -157,6 +166,10 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
 
 def _widened(row: Row, entry: Entry, signatures: tuple[Signature, ...]) -> Row:
     rights = row.rights
+    if "state=setstate" in entry.words and not rights & Right.SETSTATE:
+        raise Misconfigured(
+            f"{shown(entry.text)}: this library type takes no state of that kind: leave state=setstate out", key="allow"
+        )
     if entry.words & {"refer", "only=refer"}:
         rights |= Right.REFERENCE
     if "returns=fresh" in entry.words:

@@ -67,8 +67,8 @@ _BUILTIN_SHAPES: Mapping[type, tuple[Signature, ...]] = {
     int: (Signature(), *_one(Kind.INT | Kind.BOOL)),
     float: (Signature(), *_one(Kind.FLOAT | Kind.INT)),
     str: (Signature(), *_one(Kind.STR)),
-    bytes: (Signature(), *_one(Kind.BYTES | Kind.INSTANCE)),
-    bytearray: (Signature(), *_one(Kind.BYTES | Kind.BYTEARRAY | Kind.INSTANCE)),
+    bytes: (Signature(), *_one(Kind.BYTES)),
+    bytearray: (Signature(), *_one(Kind.BYTES | Kind.BYTEARRAY)),
 }
 
 

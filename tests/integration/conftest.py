@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 
 STOCK = os.environ.get("SAFESERIAL_TEST_STOCK", "0") not in ("", "0")
 RAN = pytest.StashKey[bool]()
-BROKERS = (
-    pytest.param("redis", marks=pytest.mark.redis),
+BROKERS = {
+    "redis": pytest.param("redis", marks=pytest.mark.redis),
     # RabbitMQ keeps its results in Redis, so it needs both.
-    pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
-)
+    "rabbitmq": pytest.param("rabbitmq", marks=[pytest.mark.rabbitmq, pytest.mark.redis]),
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test that asks for a broker runs on both."""
+    """Each test that asks for a broker runs on both, unless its module names some as ``BROKERS``."""
     if "broker_name" in metafunc.fixturenames:
-        metafunc.parametrize("broker_name", BROKERS, scope="module", indirect=True)
+        names = getattr(metafunc.module, "BROKERS", BROKERS)
+        metafunc.parametrize("broker_name", [BROKERS[name] for name in names], scope="module", indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from support.attacks import AFTER_THE_TAG, ATTACKS, Attack, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.broker import Raw
     from support.worker import Worker
@@ -124,7 +124,7 @@ def test_attack(arena: Arena, attack: Attack, tmp_path: Path) -> None:
     arena.known.update(record.id for record in new)
     assert len(new) == 1, arena.worker.died(f"{len(new)} records instead of one")
     (record,) = new
-    assert record.reason in attack.reasons, record
+    assert record.reason is attack.reason, record
     assert (record.body, record.queue) == (hostile.body, queue)
     assert record.authenticated == (record.reason in AFTER_THE_TAG)
     assert not scene.marker.exists()
@@ -142,6 +142,7 @@ def test_attack(arena: Arena, attack: Attack, tmp_path: Path) -> None:
     assert arena.worker.alive()
     assert frozenset(arena.worker.children()) == arena.children
     assert arena.canary not in arena.worker.log()
+    assert arena.canary not in Path(arena.worker.setup.audit).read_text(encoding="utf-8")
 
 
 def assert_fails_with(result: Any, code: str) -> None:

@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from safeserial.envelope.wire import Compression
 from safeserial.errors import Reason
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Attack:
     Attributes:
         id: Its name in the test report.
         make: What is published.
-        reasons: The causes that the quarantine may name, the expected one first.
+        reason: The cause that the quarantine names.
         elsewhere: Publish to the worker's other queue than the one the message was captured for.
         after: The honest message runs first; otherwise it is pending while the attack happens, and runs afterwards.
         acknowledged: It is found out where it is opened, in the pool: Celery has acknowledged it by then, so it is in
@@ -70,7 +71,7 @@ class Attack:
 
     id: str
     make: Callable[[Scene], Raw]
-    reasons: tuple[Reason, ...]
+    reason: Reason
     elsewhere: bool = False
     after: bool = False
     acknowledged: bool = False
@@ -160,8 +161,8 @@ def bomb(method: str, label: str) -> Callable[[Scene], Raw]:
     return lambda scene: unsigned(scene.honest, JSON, zeros(method), headers={"compression": label})
 
 
-def tampered_with(name: str, reason: Reason, *more: Reason, **values: Any) -> Attack:
-    return Attack(f"header-{name}", headers(lambda _: values), (reason, *more))
+def tampered_with(name: str, reason: Reason, **values: Any) -> Attack:
+    return Attack(f"header-{name}", headers(lambda _: values), reason)
 
 
 ALTERED = Reason.HEADERS_ALTERED
@@ -173,7 +174,7 @@ AFTER_THE_TAG = frozenset(
     {
         ALTERED, Reason.TASK_MISMATCH, Reason.SUBJECT_MISMATCH, Reason.QUEUE_MISMATCH, Reason.REPLAYED, Reason.EXPIRED,
         Reason.ISSUED_IN_FUTURE, Reason.EXPIRY_MISSING, Reason.TYPE_NOT_GRANTED, Reason.BAD_SECTIONS, Reason.BAD_WISHES,
-        Reason.WISH_NOT_GRANTED, Reason.GLOBAL_NOT_ALLOWED, Reason.BAD_TASK_BODY,
+        Reason.WISH_NOT_GRANTED, Reason.GLOBAL_NOT_ALLOWED, Reason.BAD_TASK_BODY, Reason.DECOMPRESSED_TOO_LARGE,
     }
 )  # fmt: skip
 
@@ -182,17 +183,15 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(
         "unsigned-pickle",
         lambda s: unsigned(s.honest, PICKLE, pickle.dumps(((Payload(s.marker), s.canary), {}, WISHES))),
-        (FOREIGN, Reason.UNSIGNED_PICKLE),
+        FOREIGN,
     ),
-    Attack("unsigned-json", unsigned_json, (FOREIGN,)),
+    Attack("unsigned-json", unsigned_json, FOREIGN),
     Attack(
         "unsigned-json-unknown-task",
         lambda s: unsigned_json(s, headers={"task": "no.such.task"}),
-        (FOREIGN, Reason.UNKNOWN_TASK),
+        FOREIGN,
     ),
-    Attack(
-        "unsigned-json-no-headers", lambda s: unsigned_json(s, without=tuple(s.honest.headers)), (FOREIGN, BAD_HEADER)
-    ),
+    Attack("unsigned-json-no-headers", lambda s: unsigned_json(s, without=tuple(s.honest.headers)), FOREIGN),
     Attack(
         "unsigned-protocol-1",
         lambda s: unsigned(
@@ -201,54 +200,54 @@ ATTACKS: tuple[Attack, ...] = (
             json.dumps({"task": "shop.mark", "id": "protocol-1", "args": [s.canary], "kwargs": {}}).encode(),
             without=tuple(s.honest.headers),
         ),
-        (FOREIGN, BAD_HEADER),
+        FOREIGN,
     ),
-    Attack("application-data", lambda s: unsigned(s.honest, DATA, b"\x00anything " + s.canary.encode()), (FOREIGN,)),
-    Attack("no-content-type", lambda s: s.honest.but(content_type=None, content_encoding=None), (FOREIGN,)),
-    Attack("unknown-content-type", relabelled("application/x-nobody-knows"), (FOREIGN,)),
-    Attack("sealed-label-garbage", lambda s: s.honest.but(body=b"garbage " + s.canary.encode()), (Reason.NOT_SEALED,)),
-    Attack("sealed-label-empty", lambda s: s.honest.but(body=b""), (Reason.NOT_SEALED, Reason.TRUNCATED)),
+    Attack("application-data", lambda s: unsigned(s.honest, DATA, b"\x00anything " + s.canary.encode()), FOREIGN),
+    Attack("no-content-type", lambda s: s.honest.but(content_type=None, content_encoding=None), FOREIGN),
+    Attack("unknown-content-type", relabelled("application/x-nobody-knows"), FOREIGN),
+    Attack("sealed-label-garbage", lambda s: s.honest.but(body=b"garbage " + s.canary.encode()), Reason.NOT_SEALED),
+    Attack("sealed-label-empty", lambda s: s.honest.but(body=b""), Reason.NOT_SEALED),
     Attack(
         "sealed-label-pickle",
         lambda s: s.honest.but(body=pickle.dumps(((Payload(s.marker), s.canary), {}, WISHES))),
-        (Reason.NOT_SEALED,),
+        Reason.NOT_SEALED,
     ),
     # JSON that stock workers do not survive
     *(
-        Attack(f"json-{name}", poison(text), (FOREIGN,))
+        Attack(f"json-{name}", poison(text), FOREIGN)
         for name, text in (("5", "5"), ("null", "null"), ("object", "{}"), ("empty-pair", "[[],{}]"), ("broken", "{["))
     ),
     # The bytes of a sealed message altered
-    Attack("flipped-bit-in-body", lambda s: flipped(s, len(s.honest.body) // 2), (Reason.BAD_TAG,)),
-    Attack("flipped-bit-in-tag", lambda s: flipped(s, -1), (Reason.BAD_TAG,)),
-    Attack("flipped-bit-in-suite", lambda s: flipped(s, 4), (Reason.UNKNOWN_SUITE, Reason.SUITE_MISMATCH)),
-    Attack("truncated", lambda s: s.honest.but(body=s.honest.body[:-7]), (Reason.BAD_TAG,)),
+    Attack("flipped-bit-in-body", lambda s: flipped(s, len(s.honest.body) // 2), Reason.BAD_TAG),
+    Attack("flipped-bit-in-tag", lambda s: flipped(s, -1), Reason.BAD_TAG),
+    Attack("flipped-bit-in-suite", lambda s: flipped(s, 4), Reason.UNKNOWN_SUITE),
+    Attack("truncated", lambda s: s.honest.but(body=s.honest.body[:-7]), Reason.BAD_TAG),
     Attack(
         "truncated-to-prefix",
         lambda s: s.honest.but(body=s.honest.body[:12]),
-        (Reason.TRUNCATED, Reason.BAD_HEADER_LENGTH),
+        Reason.TRUNCATED,
     ),
-    Attack("trailing-byte", lambda s: s.honest.but(body=s.honest.body + b"\x00"), (Reason.BAD_TAG,)),
-    Attack("body-of-another", lambda s: s.spare.but(body=s.honest.body), (ALTERED, Reason.SUBJECT_MISMATCH)),
-    Attack("content-type-json", relabelled(JSON, "utf-8"), (FOREIGN,)),
-    Attack("content-type-pickle", relabelled(PICKLE), (FOREIGN, Reason.UNSIGNED_PICKLE)),
-    Attack("content-type-data", relabelled(DATA), (FOREIGN,)),
+    Attack("trailing-byte", lambda s: s.honest.but(body=s.honest.body + b"\x00"), Reason.BAD_TAG),
+    Attack("body-of-another", lambda s: s.spare.but(body=s.honest.body), Reason.SUBJECT_MISMATCH),
+    Attack("content-type-json", relabelled(JSON, "utf-8"), FOREIGN),
+    Attack("content-type-pickle", relabelled(PICKLE), FOREIGN),
+    Attack("content-type-data", relabelled(DATA), FOREIGN),
     # Keys and time
-    Attack("unknown-kid", unknown_kid, (Reason.UNKNOWN_KEY,)),
-    Attack("stolen-kid", stolen_kid, (Reason.BAD_TAG,)),
-    Attack("expired", expired, (Reason.EXPIRED,)),
-    Attack("from-the-future", from_the_future, (Reason.ISSUED_IN_FUTURE,)),
-    Attack("replayed", lambda s: s.honest, (Reason.REPLAYED,), after=True),
+    Attack("unknown-kid", unknown_kid, Reason.UNKNOWN_KEY),
+    Attack("stolen-kid", stolen_kid, Reason.BAD_TAG),
+    Attack("expired", expired, Reason.EXPIRED),
+    Attack("from-the-future", from_the_future, Reason.ISSUED_IN_FUTURE),
+    Attack("replayed", lambda s: s.honest, Reason.REPLAYED, after=True),
     # A sealed message somewhere it was not sealed for
-    Attack("moved-to-another-queue", lambda s: s.honest, (Reason.QUEUE_MISMATCH,), elsewhere=True),
+    Attack("moved-to-another-queue", lambda s: s.honest, Reason.QUEUE_MISMATCH, elsewhere=True),
     Attack(
         "signed-result-as-task",
         lambda s: s.honest.but(body=s.signed_result()),
-        (Reason.BAD_TAG, Reason.PURPOSE_MISMATCH),
+        Reason.BAD_TAG,
     ),
     # Headers and properties of a sealed message edited
-    tampered_with("task", Reason.TASK_MISMATCH, ALTERED, task="shop.mark_too"),
-    tampered_with("id", Reason.SUBJECT_MISMATCH, ALTERED, id="00000000-0000-4000-8000-000000000000"),
+    tampered_with("task", Reason.TASK_MISMATCH, task="shop.mark_too"),
+    tampered_with("id", Reason.SUBJECT_MISMATCH, id="00000000-0000-4000-8000-000000000000"),
     tampered_with("callbacks-added", ALTERED, callbacks=[signature("shop.mark_too")]),
     tampered_with("errbacks-added", ALTERED, errbacks=[signature("shop.mark_too")]),
     tampered_with("stamps", ALTERED, stamps={"shelf": "top"}, stamped_headers=["shelf"]),
@@ -260,75 +259,83 @@ ATTACKS: tuple[Attack, ...] = (
     tampered_with("root_id", ALTERED, root_id="11111111-2222-4333-8444-555555555555"),
     tampered_with("ignore_result", ALTERED, ignore_result=True),
     tampered_with("null-added", ALTERED, unheard_of=None),
-    Attack("header-removed", lambda s: s.honest.but(without=("shadow",)), (ALTERED, BAD_HEADER)),
-    Attack(
-        "header-id-removed", lambda s: s.honest.but(without=("id",)), (BAD_HEADER, ALTERED, Reason.SUBJECT_MISMATCH)
-    ),
-    Attack("reply_to", properties(reply_to="somebody-else"), (ALTERED,)),
-    Attack("correlation_id", properties(correlation_id="22222222-2222-4333-8444-555555555555"), (ALTERED,)),
+    Attack("header-removed", lambda s: s.honest.but(without=("shadow",)), ALTERED),
+    Attack("header-id-removed", lambda s: s.honest.but(without=("id",)), BAD_HEADER),
+    Attack("reply_to", properties(reply_to="somebody-else"), ALTERED),
+    Attack("correlation_id", properties(correlation_id="22222222-2222-4333-8444-555555555555"), ALTERED),
     # Headers of a type that stock workers do not survive
-    tampered_with("timelimit-5", BAD_HEADER, ALTERED, timelimit=5),
-    tampered_with("stamped_headers-5", BAD_HEADER, ALTERED, stamped_headers=5),
-    tampered_with("task-list", BAD_HEADER, Reason.TASK_MISMATCH, ALTERED, task=["a"]),
-    tampered_with("task-null", BAD_HEADER, Reason.TASK_MISMATCH, ALTERED, task=None),
-    tampered_with("id-dict", BAD_HEADER, Reason.SUBJECT_MISMATCH, ALTERED, id={"a": 1}),
-    tampered_with("eta-garbage", BAD_HEADER, ALTERED, eta="no date"),
-    Attack("json-timelimit-5", lambda s: unsigned_json(s, headers={"timelimit": 5}), (FOREIGN, BAD_HEADER)),
-    Attack("json-stamped_headers-5", lambda s: unsigned_json(s, headers={"stamped_headers": 5}), (FOREIGN, BAD_HEADER)),
-    Attack("json-task-list", lambda s: unsigned_json(s, headers={"task": ["a"]}), (FOREIGN, BAD_HEADER)),
+    tampered_with("timelimit-5", BAD_HEADER, timelimit=5),
+    tampered_with("stamped_headers-5", BAD_HEADER, stamped_headers=5),
+    tampered_with("task-list", BAD_HEADER, task=["a"]),
+    tampered_with("task-null", BAD_HEADER, task=None),
+    tampered_with("id-dict", BAD_HEADER, id={"a": 1}),
+    tampered_with("eta-garbage", BAD_HEADER, eta="no date"),
+    Attack("json-timelimit-5", lambda s: unsigned_json(s, headers={"timelimit": 5}), FOREIGN),
+    Attack("json-stamped_headers-5", lambda s: unsigned_json(s, headers={"stamped_headers": 5}), FOREIGN),
+    Attack("json-task-list", lambda s: unsigned_json(s, headers={"task": ["a"]}), FOREIGN),
     # Expanding before anything is authenticated
-    Attack("bomb-bz2", bomb("bz2", "application/x-bz2"), (Reason.COMPRESSION_HEADER,)),
-    Attack("bomb-zlib", bomb("zlib", "application/x-gzip"), (Reason.COMPRESSION_HEADER,)),
+    Attack("bomb-bz2", bomb("bz2", "application/x-bz2"), Reason.COMPRESSION_HEADER),
+    Attack("bomb-zlib", bomb("zlib", "application/x-gzip"), Reason.COMPRESSION_HEADER),
     Attack(
         "compressed-envelope",
         lambda s: s.honest.but(body=zlib.compress(s.honest.body), headers={"compression": "application/x-gzip"}),
-        (Reason.COMPRESSION_HEADER,),
+        Reason.COMPRESSION_HEADER,
     ),
     Attack(
         "unknown-compression",
         lambda s: s.honest.but(headers={"compression": "application/x-nobody-knows"}),
-        (Reason.COMPRESSION_HEADER,),
+        Reason.COMPRESSION_HEADER,
     ),
     # Sealed with a real key: a producer turned hostile, or beyond its grants. These name their own task, the spare.
     Attack(
         "wishes-with-extra-key",
         lambda s: s.forge.with_wishes(s.spare, {"id": "33333333-2222-4333-8444-555555555555"}),
-        (Reason.BAD_WISHES,),
+        Reason.BAD_WISHES,
     ),
     Attack(
         "wishes-not-a-dict",
-        lambda s: s.forge.reseal(s.spare, body=b"\x00\x00\x00\x01[]"),
-        (Reason.BAD_WISHES, Reason.BAD_SECTIONS),
+        lambda s: s.forge.reseal(s.spare, body=b"\x00\x00\x00\x02[]"),
+        Reason.BAD_WISHES,
     ),
     Attack(
         "body-without-sections",
         lambda s: s.forge.reseal(s.spare, body=b"\xff\xff\xff\xff"),
-        (Reason.BAD_SECTIONS,),
+        Reason.BAD_SECTIONS,
     ),
     Attack(
         "arguments-not-a-pair",
         lambda s: s.forge.with_arguments(s.spare, pickle.dumps(5, 4)),
-        (Reason.BAD_TASK_BODY,),
+        Reason.BAD_TASK_BODY,
         acknowledged=True,
     ),
     Attack(
         "sealed-hostile-pickle",
         lambda s: s.forge.with_arguments(s.spare, pickle.dumps(((Payload(s.marker), s.canary), {}), 4)),
-        (Reason.GLOBAL_NOT_ALLOWED,),
+        Reason.GLOBAL_NOT_ALLOWED,
         fails_fast=True,
     ),
     Attack(
         "task-not-granted",
         lambda s: s.forge.reseal(s.spare, key=s.keys["echo-only"]),
-        (Reason.TYPE_NOT_GRANTED,),
+        Reason.TYPE_NOT_GRANTED,
     ),
     Attack(
         "wish-not-granted",
         lambda s: s.forge.with_wishes(s.spare, {"callbacks": [signature("shop.mark_too")]}, key=s.keys["mark-only"]),
-        (Reason.WISH_NOT_GRANTED,),
+        Reason.WISH_NOT_GRANTED,
         fails_fast=True,
     ),
-    Attack("no-expiry", lambda s: s.forge.reseal(s.spare, expires_at_ms=0), (Reason.EXPIRY_MISSING,)),
+    Attack(
+        "bomb-inside-the-envelope",
+        lambda s: s.forge.reseal(s.spare, body=zeros("zlib"), compression=Compression.ZLIB, raw_len=1000),
+        Reason.DECOMPRESSED_TOO_LARGE,
+    ),
+    Attack(
+        "raw-length-beyond-the-limit",
+        lambda s: s.forge.reseal(s.spare, body=zeros("zlib"), compression=Compression.ZLIB, raw_len=BOMB_BYTES),
+        Reason.DECOMPRESSED_TOO_LARGE,
+    ),
+    Attack("no-expiry", lambda s: s.forge.reseal(s.spare, expires_at_ms=0), Reason.EXPIRY_MISSING),
 )
 
 assert len({attack.id for attack in ATTACKS}) == len(ATTACKS)

@@ -78,6 +78,8 @@ class Bench:
         self.handler = self.consumer.create_task_handler()
         self.connection = self.app.connection_for_read()
         self.channel = self.connection.default_channel
+        # The memory transport keeps its queues in the class: what another test left there is not ours.
+        self.channel.queues.clear()
 
     def publish(self, *args: Any, **options: Any) -> None:
         self.add.apply_async(args, **options)

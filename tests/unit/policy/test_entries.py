@@ -159,6 +159,22 @@ def test_words_on_a_preset_name_add_their_rights() -> None:
     assert policy.objects["celery.exceptions:Ignore"] is not None
 
 
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("builtins:ValueError state=setstate", "leave state=setstate out"),
+        ("shop:rebuild state=setstate", "only with returns=fresh"),
+        ("shop:Color returns=fresh", "a member of an Enum is shared"),
+        ("shop:Color state=references", "a member of an Enum is shared"),
+    ],
+)
+def test_a_word_that_would_do_nothing_is_refused(shop: Shop, entry: str, says: str) -> None:
+    shop("import enum\nclass Color(enum.Enum):\n    RED = 1\ndef rebuild(data): pass\n")
+
+    with pytest.raises(Misconfigured, match=says):
+        Policy(allow=[entry]).resolve()
+
+
 def test_a_pattern_adds_nothing_where_any_data_fits_already() -> None:
     policy = Policy(allow=["builtins:ValueError(int)"], presets=["stdlib@1"])
 

@@ -75,9 +75,7 @@ def test_nothing_that_allocates_by_a_number_or_walks_an_iterator_is_given_one(na
         for position, arg in enumerate(signature.args):
             assert arg.op in ("kind", "const")
             if position == 0 and arg.op == "kind":
-                # bytearray(instance) is what protocols below 3 make of bytes; an instance is never a size.
-                allowed = iterables | (Kind.INSTANCE if name == "builtins:bytearray" else 0)
-                assert arg.kinds & ~allowed == 0
+                assert arg.kinds & ~iterables == 0
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,10 @@ from typing import NamedTuple
 import pytest
 
 from safeserial.errors import Reason, Refused
+from safeserial.formats.pickle import load_verified
 from safeserial.limits import Limits
+from safeserial.minipickle import verify
 from safeserial.policy import Policy
-
-minipickle = pytest.importorskip("safeserial.minipickle")
-formats_pickle = pytest.importorskip("safeserial.formats.pickle")
 
 HERE = __name__
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -60,6 +59,29 @@ class Invoice:
     number: int
     lines: list[str]
     due: datetime.date | None = None
+
+
+class Outer:
+    @dataclasses.dataclass
+    class Inner:
+        number: int
+
+
+class Price:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+    @classmethod
+    def restore(cls, cents: int) -> Price:
+        return cls(cents)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Price.restore, (self.cents,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Price) and other.cents == self.cents
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +180,12 @@ OWN = (
 )  # fmt: skip
 POLICY = Policy(
     presets=["stdlib@1", "regex@1"],
-    allow=[*(f"{HERE}:{name}" for name in OWN), f"{HERE}:Stateful state=setstate"],
+    allow=[
+        *(f"{HERE}:{name}" for name in OWN),
+        f"{HERE}:Stateful state=setstate",
+        f"{HERE}:Outer.Inner",
+        f'builtins:getattr({HERE}:Price, "restore")(int)',
+    ],
 )
 
 
@@ -234,6 +261,8 @@ MORE = {
     "namespace": types.SimpleNamespace(a=1, b=[2]),
     "pattern": re.compile(r"^\d+-[a-z]*$", re.IGNORECASE),
     "enums": [Color.BLUE, Level.LOW, Access.READ | Access.WRITE, Mode.A | Mode.B],
+    "nested": [Outer.Inner(1), Outer.Inner(2)],
+    "class method": Price(5),
     "frozen": Frozen(1),
     "slotted": FrozenSlotted(1, "a"),
     "namedtuples": [Point(1, 2), Pair([1], "b")],
@@ -264,8 +293,8 @@ if sys.version_info >= (3, 11):
 
 
 def roundtrip(value: object, protocol: int, policy: Policy = POLICY) -> object:
-    verdict = minipickle.verify(pickle.dumps(value, protocol), allow=policy.table, limits=policy.limits)
-    return formats_pickle.load_verified(verdict.canonical, [name for _, name in verdict.names], policy.objects)
+    verdict = verify(pickle.dumps(value, protocol), allow=policy.table, limits=policy.limits)
+    return load_verified(verdict.canonical, [name for _, name in verdict.names], policy.objects)
 
 
 def same(one: object, other: object) -> bool:
@@ -363,6 +392,24 @@ def test_an_allowed_constructor_is_no_bomb(bomb: str, protocol: int) -> None:
     assert caught.value.reason is Reason.BAD_ARGUMENTS
 
 
+@pytest.mark.parametrize(
+    ("function", "rest"),
+    [("cbuiltins\nbytearray\n", ""), ("c_codecs\nencode\n", "X\x06\x00\x00\x00latin1"), ("cdecimal\nDecimal\n", "")],
+    ids=["bytearray", "encode", "decimal"],
+)
+def test_one_literal_is_not_copied_by_thousands_of_calls(function: str, rest: str) -> None:
+    # 300 kB that 20 000 calls of eight bytes each would turn into 6 GB.
+    size = 8_000 if "decimal" in function else 300_000
+    literal = (b"B" if "bytearray" in function else b"X") + size.to_bytes(4, "little") + b"1" * size
+    call = b"h\x01h\x00" + rest.encode() + (b"\x86R" if rest else b"\x85R")
+    data = b"\x80\x03" + literal + b"q\x000" + function.encode() + b"q\x010](" + call * 20_000 + b"e."
+
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=POLICY.table)
+
+    assert caught.value.reason in (Reason.TOO_HEAVY, Reason.TOO_LARGE)
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize(
     "target",
@@ -394,13 +441,11 @@ def test_state_is_not_set_on_what_was_found_or_checked(target: Call, protocol: i
     ],
 )
 def test_state_of_another_shape_is_refused(state: object, target: type) -> None:
-    made = pickle.dumps(target, 4)[:-1] + pickle.EMPTY_TUPLE + pickle.NEWOBJ
-    data = made + pickle.dumps(state, 2)[2:-1] + pickle.BUILD + pickle.STOP
-    # Frames would be cut in two, so write none.
-    data = data.replace(data[2:11], b"", 1) if data[2:3] == pickle.FRAME else data
+    name = f"c{HERE}\n{target.__qualname__}\n".encode()
+    data = b"\x80\x02" + name + pickle.EMPTY_TUPLE + pickle.NEWOBJ + pickle.dumps(state, 2)[2:-1] + b"b."
 
     with pytest.raises(Refused) as caught:
-        minipickle.verify(data, allow=POLICY.table)
+        verify(data, allow=POLICY.table)
 
     assert caught.value.reason is Reason.BAD_STATE
 

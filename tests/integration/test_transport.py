@@ -1,0 +1,145 @@
+"""What is no message at all: items that anybody can push onto a Redis list, where kombu expects JSON of its own.
+
+A stock worker ends, or silently loses the item. Here each becomes a refused message like any other: in quarantine,
+with what lay on the list as its body, while the worker serves on.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import shop
+
+from safeserial.errors import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.worker import Worker
+
+BROKERS = ("redis",)  # AMQP delivers typed frames
+
+
+def item(*without: str, **changes: Any) -> dict[str, Any]:
+    """A well-formed transport message with an unsigned body, changed; ``properties__x`` is ``x`` of ``properties``."""
+    properties: dict[str, Any] = {
+        "body_encoding": "base64",
+        "delivery_tag": str(uuid.uuid4()),
+        "delivery_info": {"exchange": "", "routing_key": "anywhere"},
+    }
+    message: dict[str, Any] = {
+        "body": "WzFd",
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": "shop.mark", "id": "i"},
+        "properties": properties,
+    }
+    for name, value in changes.items():
+        section, _, inner = name.rpartition("__")
+        (message[section] if section else message)[inner.replace("_", "-") if not section else inner] = value
+    for name in without:
+        section, _, inner = name.rpartition("__")
+        del (message[section] if section else message)[inner]
+    return message
+
+
+DEEP = 100_000
+ITEMS: dict[str, Any] = {
+    "garbage": b"garbage",
+    "empty": b"",
+    "not-utf-8": b"\xff\xfe\x00",
+    "deep": b"[" * DEEP,
+    "list": b"[]",
+    "number": b"5",
+    "null": b"null",
+    "text": b'"text"',
+    "empty-object": b"{}",
+    "no-properties": item("properties"),
+    "properties-5": item(properties=5),
+    "properties-list": item(properties=[]),
+    "no-delivery-tag": item("properties__delivery_tag"),
+    "delivery-tag-list": item(properties__delivery_tag=["t"]),
+    "delivery-tag-object": item(properties__delivery_tag={"t": 1}),
+    "delivery-tag-null": item(properties__delivery_tag=None),
+    "delivery-tag-true": item(properties__delivery_tag=True),
+    "delivery-tag-surrogate": item(properties__delivery_tag="\ud800"),
+    "no-delivery-info": item("properties__delivery_info"),
+    "delivery-info-5": item(properties__delivery_info=5),
+    "delivery-info-list": item(properties__delivery_info=[]),
+    "no-exchange": item(properties__delivery_info={"routing_key": "anywhere"}),
+    "no-routing-key": item(properties__delivery_info={"exchange": ""}),
+    "exchange-object": item(properties__delivery_info={"exchange": {}, "routing_key": []}),
+    "body-encoding-rot13": item(properties__body_encoding="rot13"),
+    "body-encoding-list": item(properties__body_encoding=["base64"]),
+    "body-5": item(body=5),
+    "body-list": item(body=["WzFd"]),
+    "body-no-base64": item(body="@@@"),
+    "body-surrogate": item(body="\ud800"),
+    "no-body": item("body"),
+    "headers-5": item(headers=5),
+    "headers-list": item(headers=["task"]),
+    "headers-text": item(headers="task"),
+    "no-headers": item("headers"),
+    "header-compression-list": item(headers={"task": "shop.mark", "id": "i", "compression": ["gzip"]}),
+    "header-compression-5": item(headers={"task": "shop.mark", "id": "i", "compression": 5}),
+    "header-surrogate": item(headers={"task": "\ud800", "id": "\ud800", "\ud800": 1}),
+    "content-type-5": item(content_type=5, content_encoding=7),
+    "content-type-list": item(content_type=["application/json"]),
+    "content-type-surrogate": item(content_type="\ud800"),
+    "no-content-type": item("content-type", "content-encoding"),
+    "priority-object": item(properties__priority={}),
+    "reply-to-list": item(properties__reply_to=[1], properties__correlation_id={}),
+}
+
+
+@dataclass
+class Bench:
+    """One worker, and the list that it reads."""
+
+    shop_at: Any
+    app: Any
+    worker: Worker
+    queue: str
+    known: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def bench(shop_at: Any) -> Iterator[Bench]:
+    queue = shop_at.queue("items")
+    setup = shop_at.setup(queue)
+    app = shop_at.app(setup)
+    with shop_at.worker(setup, app) as worker:
+        yield Bench(shop_at, app, worker, queue)
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_an_item_that_is_no_message_is_kept_and_the_worker_serves_on(bench: Bench, name: str) -> None:
+    from support.records import await_new
+
+    raw = ITEMS[name] if isinstance(ITEMS[name], bytes) else json.dumps(ITEMS[name]).encode()
+    runs = len(shop.rows(bench.worker.setup.runs))
+
+    bench.shop_at.broker.client.lpush(bench.queue, raw)
+    new = await_new(bench.worker.setup.quarantine, bench.known, 1)
+
+    bench.known.update(record.id for record in new)
+    assert len(new) == 1, bench.worker.died(f"{len(new)} records instead of one")
+    (record,) = new
+    assert record.reason in (Reason.FOREIGN_CONTENT_TYPE, Reason.COMPRESSION_HEADER)
+    assert record.queue == bench.queue
+    assert not record.authenticated
+    assert len(shop.rows(bench.worker.setup.runs)) == runs
+    assert bench.app.tasks["shop.mark"].delay(name).get(timeout=20) == "marked"
+    assert bench.worker.alive()
+
+
+@pytest.mark.last
+def test_nothing_is_left_behind_and_no_pool_process_was_lost(bench: Bench) -> None:
+    assert bench.shop_at.broker.drain(bench.queue) == []
+    assert bench.shop_at.broker.unacknowledged() == 0
+    assert "WorkerLostError" not in bench.worker.log()
+    assert "Connection to broker lost" not in bench.worker.log()

@@ -1,0 +1,167 @@
+"""Bytes are judged and shown; nothing in them is loaded, and nothing in them reaches the terminal unescaped."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from safeserial import Gateway, Key, Keyring, Policy, safe_dumps
+from safeserial.envelope import pack_sections
+from safeserial.envelope.sources import key_to_text
+from safeserial.formats import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch, here: Path) -> Keyring:
+    key = Key.generate("web-1")
+    monkeypatch.setenv("SAFESERIAL_KEYS", key_to_text(key))
+    return Keyring([key])
+
+
+class Trap:
+    def __reduce__(self) -> tuple[object, ...]:
+        return exec, ("raise SystemExit('loaded')",)
+
+
+def test_a_good_seal_is_accepted_and_its_claims_are_shown(
+    cli: Callable[..., Result], ring: Keyring, here: Path
+) -> None:
+    blob = Gateway(keyring=ring).seal({"a": 1}, type="billing.charge", subject="7")
+    (here / "m").write_bytes(blob)
+    result = cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS")
+    assert result.exit_code == 0
+    for part in ("accepted", "billing.charge", "web-1", "hs256"):
+        assert part in result.output
+    shown = json.loads(cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--json").output)
+    assert (shown["verdict"], shown["claims"]["subject"], shown["envelope"]["kid"]) == ("accepted", "7", "web-1")
+
+
+def test_the_keyring_may_come_from_the_settings(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    (here / "m").write_bytes(safe_dumps([1], keyring=ring))
+    (here / "safeserial.toml").write_text('keyring = "env:SAFESERIAL_KEYS"\n', "utf-8")
+    assert cli("inspect", "m").exit_code == 0
+
+
+def test_a_sealed_message_without_a_key_is_not_judged(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    (here / "m").write_bytes(safe_dumps([1], keyring=ring))
+    result = cli("inspect", "m")
+    assert result.exit_code == 2
+    assert "web-1" in result.output
+    assert "--keyring" in result.output
+
+
+def test_the_exact_cause_is_told_to_who_holds_the_key(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    blob = bytearray(safe_dumps([1], keyring=ring))
+    blob[-1] ^= 1
+    (here / "m").write_bytes(blob)
+    shown = json.loads(cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--json").output)
+    assert (shown["refusal"]["code"], shown["refusal"]["slug"], shown["claims"]) == ("SS115", "bad-tag", None)
+
+
+def test_another_purpose_is_refused(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    (here / "m").write_bytes(safe_dumps([1], keyring=ring))
+    result = cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--purpose", "results")
+    assert result.exit_code == 1
+
+
+def test_a_task_body_is_judged_by_its_arguments(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    arguments = codec("pickle").dumps([[Decimal(1)], {}, []], Policy(allow=["decimal:Decimal"]))
+    body = pack_sections(b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}', arguments)
+    blob = Gateway(keyring=ring).seal_body(body, format="pickle", purpose="tasks", type="t", subject="i")
+    (here / "m").write_bytes(blob)
+    where = ("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--purpose", "tasks", "--json")
+    refused = json.loads(cli(*where).output)
+    assert refused["refusal"]["code"] == "SS201"
+    accepted = json.loads(cli(*where, "--allow", "decimal:Decimal").output)
+    assert (accepted["verdict"], accepted["names"][0]["name"]) == ("accepted", "decimal:Decimal")
+
+
+def test_an_unsigned_pickle_is_refused_and_its_body_judged_besides(cli: Callable[..., Result], here: Path) -> None:
+    (here / "p").write_bytes(pickle.dumps([Trap()], 4))
+    shown = json.loads(cli("inspect", "p", "--json").output)
+    assert (shown["refusal"]["code"], shown["body_refusal"]["code"]) == ("SS401", "SS201")
+    result = cli("inspect", "p")
+    assert result.exit_code == 1
+    assert "SS401" in result.output
+
+
+def test_an_unsigned_pickle_is_judged_alone_where_the_settings_accept_it(
+    cli: Callable[..., Result], here: Path
+) -> None:
+    (here / "safeserial.toml").write_text("unsafe_accept_unsigned_pickle = true\n", "utf-8")
+    (here / "good").write_bytes(pickle.dumps([1, 2]))
+    (here / "bad").write_bytes(pickle.dumps(Trap(), 0))
+    assert cli("inspect", "good").exit_code == 0
+    assert json.loads(cli("inspect", "bad", "--format", "pickle", "--json").output)["refusal"]["code"] == "SS201"
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "status"),
+    [
+        (b'{"a": [1]}', None, 0),
+        (b"\x81\xa1a\x01", None, 0),
+        (b'{"a":', "SS301", 1),
+        (b'{"a":1,"a":2}', "SS302", 1),
+        (b"", "SS402", 1),
+        (b"[" * 100, "SS305", 1),
+        (b"\xc1SS", "SS107", 1),
+        (b"\xc1SS\x02" + b"\0" * 40, "SS102", 1),
+    ],
+)
+def test_any_bytes_get_a_verdict(cli: Callable[..., Result], data: bytes, code: str | None, status: int) -> None:
+    result = cli("inspect", "-", "--json", input=data)
+    shown = json.loads(result.output)
+    assert (result.exit_code, shown["refusal"] and shown["refusal"]["code"]) == (status, code)
+    assert cli("inspect", "-", input=data).exit_code == status
+
+
+def test_hostile_names_do_not_reach_the_terminal(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    evil = "\x1b]0;pwned\x07"
+    (here / "m").write_bytes(Gateway(keyring=ring).seal([1], type=evil, subject=evil))
+    for extra in ((), ("--json",)):
+        output = cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", *extra).output
+        assert "\x1b" not in output
+        assert "\x07" not in output
+
+
+def test_disasm_marks_the_opcode_that_decides(cli: Callable[..., Result], here: Path) -> None:
+    (here / "p").write_bytes(pickle.dumps([Trap()], 4))
+    result = cli("disasm", "p")
+    assert result.exit_code == 1
+    marked = [line for line in result.output.splitlines() if line.startswith(">>")]
+    assert len(marked) == 1
+    assert "STACK_GLOBAL" in marked[0]
+    shown = json.loads(cli("disasm", "p", "--json").output)
+    assert [line["opcode"] for line in shown["lines"] if line["deciding"]] == ["STACK_GLOBAL"]
+    assert shown["refusal"]["code"] == "SS201"
+
+
+def test_disasm_accepts_what_the_policy_lists(cli: Callable[..., Result], here: Path) -> None:
+    (here / "p").write_bytes(pickle.dumps(Decimal("1.5")))
+    assert cli("disasm", "p").exit_code == 1
+    assert cli("disasm", "p", "--allow", "decimal:Decimal").exit_code == 0
+    assert cli("disasm", "p", "--preset", "stdlib@1").exit_code == 0
+
+
+def test_disasm_opens_a_seal_first(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    (here / "m").write_bytes(safe_dumps([1], keyring=ring, format="pickle"))
+    (here / "j").write_bytes(safe_dumps([1], keyring=ring, format="json"))
+    assert cli("disasm", "m").exit_code == 2
+    assert cli("disasm", "m", "--keyring", "env:SAFESERIAL_KEYS").exit_code == 0
+    assert cli("disasm", "m", "--keyring", "env:SAFESERIAL_KEYS", "--purpose", "results").exit_code == 2
+    assert "json" in cli("disasm", "j", "--keyring", "env:SAFESERIAL_KEYS").output
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xff", b"not a pickle at all", b"\x80\x04" + b"(" * 100])
+def test_disasm_shows_anything(cli: Callable[..., Result], data: bytes) -> None:
+    assert cli("disasm", "-", input=data).exit_code == 1
