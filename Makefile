@@ -22,7 +22,7 @@ help:
 
 # Rewritten only when PYTHON changes, so that another interpreter makes another environment.
 .venv.python: FORCE
-	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo "make: no interpreter '$(PYTHON)': set PYTHON=python3.x" >&2; exit 1; }
+	@"$(PYTHON)" -c '' >/dev/null 2>&1 || { echo "make: '$(PYTHON)' is no interpreter that runs: set PYTHON=python3.x" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo "make: safeserial needs Python 3.10 or later; set PYTHON=python3.x" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null \

@@ -84,11 +84,20 @@ class Delivery:
         if isinstance(raw, dict) and isinstance(raw.get("headers"), dict) and raw["headers"].get("compression"):
             # A virtual transport builds the message, and so expands it, before our callback is asked.
             body = _unexpanded(self.message, raw)
-        if isinstance(body, bytes):
-            return body
-        if isinstance(body, (bytearray, memoryview)):
-            return bytes(body)
-        return str(body).encode("utf-8", "surrogatepass") if isinstance(body, str) else b""
+        return _as_bytes(body)
+
+    @property
+    def expanded(self) -> bytes:
+        """The body as kombu made it where a compression header is honoured, which is on ``sealed+legacy`` queues only."""
+        return _as_bytes(self.message.body)
+
+
+def _as_bytes(body: object) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, (bytearray, memoryview)):
+        return bytes(body)
+    return body.encode("utf-8", "surrogatepass") if isinstance(body, str) else b""
 
 
 def _unexpanded(message: Any, raw: dict[str, Any]) -> Any:
@@ -182,7 +191,7 @@ def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     if content_type in _JSON_TYPES:
         judged = _legacy_json(delivery, runtime, frozenset(rules.legacy_tasks))
     elif content_type in _PICKLE_TYPES:
-        judged = runtime.gateway.judge(delivery.body, "pickle", policy=policy)
+        judged = runtime.gateway.judge(delivery.expanded, "pickle", policy=policy)
     else:
         raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(content_type, 60)}")
     delivery.headers = heads.known_headers(head)
@@ -196,7 +205,7 @@ def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
 
 def _legacy_json(delivery: Delivery, runtime: Runtime, legacy_tasks: frozenset[str]) -> Judged:
     """Read stock JSON: plain data, and kombu's own tags from a closed table."""
-    value = from_kombu_json(load_untrusted_json(delivery.body, runtime.legacy_limits))
+    value = from_kombu_json(load_untrusted_json(delivery.expanded, runtime.legacy_limits))
     if type(value) is not list or len(value) != 3:
         raise Malformed(Reason.BAD_TASK_BODY, None, "not [args, kwargs, embed]")
     delivery.wishes = wishes.shaped({**wishes.NOTHING, **value[2]} if type(value[2]) is dict else value[2])

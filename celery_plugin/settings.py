@@ -21,9 +21,12 @@ _BACKENDS = {"redis", "rediss", "cache+memory"}
 def load(app: Any, options: dict[str, object]) -> Settings:
     """Merge file, ``app.conf``, arguments and environment."""
     conf = {}
-    for name in list(app.conf):
-        if isinstance(name, str) and name.lower().startswith(_PREFIX):
-            conf[name.lower()[len(_PREFIX) :]] = app.conf[name]
+    # Under a namespace, app.conf lists the keys as the user wrote them: CELERY_SAFESERIAL_FORMAT.
+    prefixes = (_PREFIX, f"{app.namespace}_{_PREFIX}".lower()) if app.namespace else (_PREFIX,)
+    for prefix in prefixes:
+        for name in list(app.conf):
+            if isinstance(name, str) and name.lower().startswith(prefix):
+                conf[name.lower()[len(prefix) :]] = app.conf[name]
     return Settings.load(conf=conf, arguments=options)
 
 
@@ -38,7 +41,12 @@ def apply(app: Any) -> None:
     app.loader.override_backends = {**app.loader.override_backends, NAME: "celery_plugin.results:make"}
     backend = conf.result_backend
     if isinstance(backend, str):
-        conf.result_backend = result_backend(backend)
+        try:
+            conf.result_backend = result_backend(backend)
+        except Misconfigured:
+            # Celery would swallow it here. So it is said by the worker's start-up, and by the first use elsewhere.
+            inner = backend if "://" in backend else f"{backend}://"
+            conf.result_backend = f"{NAME}+{inner}"
 
 
 def result_backend(url: str) -> str:
@@ -47,11 +55,12 @@ def result_backend(url: str) -> str:
     Raises:
         Misconfigured: Results in this backend cannot be sealed yet.
     """
-    if url in {"", "disabled", "disabled://"} or url.startswith(f"{NAME}+"):
+    if url in {"", "disabled", "disabled://"}:
         return url
-    scheme = url.partition("://")[0]
+    inner = url.removeprefix(f"{NAME}+")
+    scheme = inner.partition("://")[0]
     if scheme in _BACKENDS:
-        return f"{NAME}+{url}"
+        return f"{NAME}+{inner}"
     raise Misconfigured(
         f"results of {scheme!r} cannot be sealed in this release; use redis://, rediss:// or none",
         file="app.conf",

@@ -59,13 +59,20 @@ def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
 
 def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
     def total(message: Any, queue: str) -> None:
+        if type(message) is _Unreadable:
+            # Where it goes if it has to be put back.
+            message["properties"]["delivery_info"]["routing_key"] = queue
+        if _has_an_address(message):
+            try:
+                deliver(message, queue)
+            except _SHAPE_ERRORS as error:
+                logger.warning("safeserial: an unreadable item on a queue (%s)", type(error).__name__)
+            else:
+                return
+        else:
+            logger.warning("safeserial: an unreadable item on a queue")
         try:
-            deliver(message, queue)
-            return
-        except _SHAPE_ERRORS as error:
-            logger.warning("safeserial: an unreadable item on a queue (%s)", type(error).__name__)
-        try:
-            deliver(unreadable(message), queue)
+            deliver(unreadable(message, queue), queue)
         except _SHAPE_ERRORS as error:
             # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
             logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
@@ -74,7 +81,29 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
     return total
 
 
-def unreadable(item: Any) -> dict[str, Any]:
+def _has_an_address(message: Any) -> bool:
+    """Whether a message has what the transport needs to hold it, and to put it back on the queue it came from.
+
+    Asked first, because a client library has errors of its own for a tag that it cannot send.
+    """
+    if not isinstance(message, dict):
+        return True  # not parsed from JSON: other virtual transports make their messages themselves
+    properties = message.get("properties")
+    info = properties.get("delivery_info") if isinstance(properties, dict) else None
+    tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+    return (
+        isinstance(tag, (str, int))
+        and not isinstance(tag, bool)
+        and isinstance(info, dict)
+        and all(name in info and isinstance(info[name], (str, type(None))) for name in ("exchange", "routing_key"))
+    )
+
+
+class _Unreadable(dict):  # type: ignore[type-arg]
+    """Made by :func:`unreadable`, so that the queue, known later, can be put in."""
+
+
+def unreadable(item: Any, queue: str = "") -> dict[str, Any]:
     """A well-formed transport message around an item that was none; its body is the item as it came."""
     if isinstance(item, str):
         body = item.encode("utf-8", "surrogatepass")
@@ -82,7 +111,7 @@ def unreadable(item: Any) -> dict[str, Any]:
         body = bytes(item)
     else:
         body = _as_json(item)
-    return {
+    message = {
         "body": base64.b64encode(body).decode("ascii"),
         "content-type": UNREADABLE,
         "content-encoding": "binary",
@@ -90,9 +119,10 @@ def unreadable(item: Any) -> dict[str, Any]:
         "properties": {
             "body_encoding": "base64",
             "delivery_tag": str(uuid4()),
-            "delivery_info": {"exchange": "", "routing_key": ""},
+            "delivery_info": {"exchange": "", "routing_key": queue},
         },
     }
+    return _Unreadable(message)
 
 
 def _as_json(item: Any) -> bytes:

@@ -34,4 +34,4 @@ def print_settings(settings: Settings, origin: bool, json_out: bool) -> None:
     if json_out:
         as_json([{"key": key, "value": value, "origin": str(said)} for key, value, said in rows])
     else:
-        table([(key, value, dim(str(said))) if origin else (key, value) for key, value, said in rows])
+        table([(key, dim(str(said)), value) if origin else (key, value) for key, value, said in rows])

@@ -193,6 +193,7 @@ class Machine:
         self.rights: list[int] = []  # of each row, as a plain int
         self.made: list[int] = []  # kind of what each row makes
         self.row_index: dict[str, int] = {}
+        self.holders: dict[str, bool] = {}
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         # Charges.
         self.values = 0
@@ -735,11 +736,7 @@ class Machine:
         module, name = modern_name(module, name, self.protocol)
         if not (is_dotted_name(module) and is_dotted_name(name)):
             raise Malformed(Reason.BAD_NAME, at, safe_repr(f"{module}:{name}"))
-        try:
-            too_long = max(len(module.encode()), len(name.encode())) > _MAX_NAME_BYTES
-        except UnicodeEncodeError:  # pragma: no cover - a surrogate is no identifier
-            too_long = True
-        if too_long:
+        if max(len(module.encode()), len(name.encode())) > _MAX_NAME_BYTES:
             raise Malformed(Reason.BAD_NAME, at, f"longer than {_MAX_NAME_BYTES} bytes")
         return self.global_node(f"{module}:{name}", at)
 
@@ -762,7 +759,7 @@ class Machine:
                 return n
             if dotted in BASES:
                 special = SP_BASE
-            elif any(name.startswith(dotted + ".") for name in self.allow):
+            elif self.is_holder(dotted):
                 # Not listed itself, but a listed name goes through it: getattr may fold it into that name.
                 special = SP_HOLDER
             else:
@@ -770,6 +767,14 @@ class Machine:
         n = self.node(K_SPECIAL, F_TAINT | F_BARE, 0, 1, at)
         self.special[n] = (special, dotted)
         return n
+
+    def is_holder(self, dotted: str) -> bool:
+        """Whether a listed name goes through this one. Looked up once for each: the table may be long."""
+        known = self.holders.get(dotted)
+        if known is None:
+            prefix = dotted + "."
+            known = self.holders[dotted] = any(name.startswith(prefix) for name in self.allow)
+        return known
 
     def write_global(self, n: int, at: int, stop: int) -> None:
         """Write global ``n`` instead of the input from ``at`` to ``stop``."""

@@ -124,6 +124,8 @@ def _size(view: View, slot: int, kind: int) -> int | None:
         return None
     if kind & _CONTAINERS:
         return view.count[slot] >> 1 if kind == _DICT else view.count[slot]
+    if kind & _RAW and slot < 0 and view.data[~slot] == 0x43:  # SHORT_BINBYTES, the common one
+        return view.data[~slot + 1]
     if kind & _RAW:
         start, stop = bytes_span(view.data, ~slot if slot < 0 else view.where[slot])
         return stop - start

@@ -5,6 +5,7 @@ Nothing here does harm when loaded: what would be called is ``os.getpid`` at mos
 by are ``TABLE`` in ``tests/unit/minipickle/test_vectors.py``.
 """
 
+# ruff: noqa: E501 - one case on one line
 from __future__ import annotations
 
 import json
@@ -301,7 +302,16 @@ def vectors() -> list[dict[str, object]]:
                 offset = len(raw)
                 part = part[0]
             raw += part
-        out.append({"id": f"{number:03}-{key}", "hex": raw.hex(), "reason": reason, "offset": offset, "limits": limits, "why": why})
+        out.append(
+            {
+                "id": f"{number:03}-{key}",
+                "hex": raw.hex(),
+                "reason": reason,
+                "offset": offset,
+                "limits": limits,
+                "why": why,
+            }
+        )
     return out
 
 

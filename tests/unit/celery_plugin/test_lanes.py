@@ -138,9 +138,9 @@ def test_the_lane_belongs_to_the_queue_and_not_to_the_message(open_bench: Any) -
 
 def test_a_flood_of_keys_chosen_to_collide_is_bounded_by_size(open_bench: Any) -> None:
     """CPython hashes text with a secret; numbers as JSON keys are text, so nothing quadratic is left to choose."""
-    body = json.dumps([[{str(i * (2**61 - 1)): 0 for i in range(9000)}], {}, None]).encode()
+    body = json.dumps([[{str(i * (2**61 - 1)): 0 for i in range(6000)}], {}, None]).encode()
     open_bench.receive(plain(body), "open")
-    assert len(opened(open_bench)[0][0]) == 9000
+    assert len(opened(open_bench)[0][0]) == 6000
 
 
 # -- sealed+legacy
@@ -340,12 +340,3 @@ def test_what_one_queue_may_build_another_may_not(make_bench: Any) -> None:
         else:
             assert bench.refused(again, queue) == "global-not-allowed"
 
-
-def test_dbg(open_bench, legacy):
-    body = json.dumps([[{str(i * (2**61 - 1)): 0 for i in range(9000)}], {}, None]).encode()
-    open_bench.receive(plain(body), "open")
-    print(len(body), open_bench.sink.events[-1])
-    raw = stock(legacy, "old", args=["x" * 10_000], compression="gzip")
-    legacy.receive(raw, "old")
-    print(raw["headers"], legacy.sink.events[-1], legacy.quarantine.get(legacy.sink.events[-1].quarantine_id))
-    assert 0

@@ -1,0 +1,164 @@
+"""What every worker hears beside its queues: remote control and the events of other workers, which nobody signs.
+
+They stay plain JSON, so anybody may send them; but none of them ends a worker, and none makes it publish a task.
+"""
+
+from __future__ import annotations
+
+import bz2
+import json
+import pickle
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import kombu
+import pytest
+import shop
+from celery.events.event import get_exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.worker import Worker
+
+JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
+HEARTBEAT = {
+    "hostname": "other@shop", "utcoffset": 0, "pid": 1, "clock": 1, "freq": 2.0, "active": 0, "processed": 0,
+    "loadavg": [0, 0, 0], "sw_ident": "py-celery", "sw_ver": "5", "sw_sys": "Linux", "timestamp": 1.0,
+    "type": "worker-heartbeat",
+}  # fmt: skip
+
+
+class Sent(NamedTuple):
+    """One broadcast message.
+
+    Attributes:
+        id: Its name in the test report.
+        key: Routing key of an event; control messages have none.
+        body: Its bytes, or what they are as JSON.
+        options: What else is published beside it.
+    """
+
+    id: str
+    key: str
+    body: Any
+    options: dict[str, Any] = JSON
+
+    @property
+    def raw(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+def other(content_type: str, **headers: Any) -> dict[str, Any]:
+    return {"content_type": content_type, "content_encoding": "binary", "headers": headers}
+
+
+BEAT, ELECT, ACK = "worker.heartbeat", "worker.elect", "worker.elect.ack"
+EVENTS = (
+    Sent("broken-json", BEAT, b"{["),
+    Sent("number", BEAT, 5),
+    Sent("null", BEAT, None),
+    Sent("list", BEAT, []),
+    Sent("empty-object", BEAT, {}),
+    Sent("hostname-list", BEAT, {**HEARTBEAT, "hostname": ["a"]}),
+    Sent("hostname-header-list", BEAT, HEARTBEAT, {**JSON, "headers": {"hostname": ["a"]}}),
+    Sent("type-5", BEAT, {**HEARTBEAT, "type": 5}),
+    Sent("type-without-group", BEAT, {**HEARTBEAT, "type": "worker"}),
+    Sent("no-type", BEAT, {"hostname": "other@shop"}),
+    Sent("clock-text", BEAT, {**HEARTBEAT, "clock": "soon"}),
+    Sent("timestamp-text", BEAT, {**HEARTBEAT, "timestamp": "now"}),
+    Sent("pickle", BEAT, pickle.dumps(HEARTBEAT), other("application/x-python-serialize")),
+    Sent("data", BEAT, b"\x00", other("application/data")),
+    Sent("no-content-type", BEAT, b"\x00", {"content_type": "text/unheard-of", "content_encoding": "binary"}),
+    Sent("unknown-compression", BEAT, HEARTBEAT, {**JSON, "headers": {"compression": "application/x-nobody"}}),
+    Sent("bomb", BEAT, bz2.compress(bytes(64 << 20)), {**JSON, "headers": {"compression": "application/x-bz2"}}),
+    Sent("elect-pickle", ELECT, pickle.dumps({}), other("application/x-python-serialize")),
+    Sent("elect-number", ELECT, 5),
+    Sent("elect-empty", ELECT, {}),
+    Sent("elect-unhashable-id", ELECT, dict.fromkeys(("clock", "hostname", "pid", "topic", "action", "cver"), 1) | {"id": []}),
+    Sent("elect-ack-empty", ACK, {}),
+    Sent("elect-ack-unhashable-id", ACK, {"id": {}}),
+)  # fmt: skip
+CONTROLS = (
+    Sent("broken-json", "", b"{["),
+    Sent("number", "", 5),
+    Sent("null", "", None),
+    Sent("empty-object", "", {}),
+    Sent("method-list", "", {"method": ["ping"], "arguments": {}}),
+    Sent("unknown-method", "", {"method": "no_such_command", "arguments": {}}),
+    Sent("arguments-5", "", {"method": "ping", "arguments": 5}),
+    Sent("destination-5", "", {"method": "ping", "arguments": {}, "destination": 5}),
+    Sent("pattern-5", "", {"method": "ping", "arguments": {}, "pattern": 5, "matcher": "pcre"}),
+    Sent("reply-to-5", "", {"method": "ping", "arguments": {}, "reply_to": 5, "ticket": 5}),
+    Sent("pickle", "", pickle.dumps({"method": "ping"}), other("application/x-python-serialize")),
+    Sent("data", "", b"\x00", other("application/data")),
+    Sent("unknown-compression", "", {"method": "ping"}, {**JSON, "headers": {"compression": "application/x-nobody"}}),
+)
+
+
+@dataclass
+class Party:
+    """One worker, and a producer that may publish anything."""
+
+    shop_at: Any
+    app: Any
+    worker: Worker
+
+    def publish(self, exchange: Callable[[Any], kombu.Exchange], sent: Sent) -> None:
+        with self.app.connection_for_write() as connection, kombu.Producer(connection.channel()) as producer:
+            producer.publish(sent.raw, exchange=exchange(connection), routing_key=sent.key, **sent.options)
+
+    def assert_serves(self) -> None:
+        assert self.app.tasks["shop.mark"].delay().get(timeout=20) == "marked", self.worker.log()[-3000:]
+        assert self.worker.alive()
+
+    def assert_hears(self) -> None:
+        """Remote control answers, perhaps after a reconnect."""
+        deadline = time.monotonic() + 10
+        while not self.app.control.ping(destination=[self.worker.name], timeout=0.5, limit=1):
+            assert time.monotonic() < deadline, self.worker.log()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def party(shop_at: Any) -> Iterator[Party]:
+    setup = shop_at.setup(shop_at.queue("party"))
+    app = shop_at.app(setup)
+    with shop_at.worker(setup, app) as worker:
+        yield Party(shop_at, app, worker)
+
+
+@pytest.mark.parametrize("sent", EVENTS, ids=lambda sent: sent.id)
+def test_no_event_ends_a_worker(party: Party, sent: Sent) -> None:
+    party.publish(lambda connection: get_exchange(connection, name=party.app.conf.event_exchange), sent)
+    time.sleep(0.05)
+
+    party.assert_serves()
+
+
+@pytest.mark.parametrize("sent", CONTROLS, ids=lambda sent: sent.id)
+def test_no_control_message_ends_a_worker(party: Party, sent: Sent) -> None:
+    party.publish(lambda _: party.app.control.mailbox.exchange, sent)
+    time.sleep(0.05)
+
+    party.assert_serves()
+    party.assert_hears()
+
+
+def test_an_election_publishes_no_task(party: Party) -> None:
+    task_id = str(uuid.uuid4())
+    action = dict(party.app.signature("shop.mark", args=(1,), task_id=task_id))
+
+    party.app.control.election(str(uuid.uuid4()), "task", action)
+    time.sleep(1.0)
+
+    party.assert_serves()
+    assert [row for row in shop.rows(party.worker.setup.runs) if row["id"] == task_id] == []
+
+
+@pytest.mark.last
+def test_the_pool_and_the_connection_survived_all_that(party: Party) -> None:
+    assert len(party.worker.children()) == 2
+    assert "Connection to broker lost" not in party.worker.log()
+    party.assert_hears()

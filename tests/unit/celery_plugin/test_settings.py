@@ -1,0 +1,156 @@
+"""Settings inside Celery's: whatever the user's configuration says, what decides about decoding is ours, or no worker starts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.worker.consumer import Consumer
+
+from celery_plugin import guard, install
+from celery_plugin.runtime import Runtime
+from celery_plugin.settings import check_app, result_backend
+from safeserial import Key, Keyring, Misconfigured
+
+RING = Keyring([Key.generate("k")])
+
+
+def app_with(conf: dict[str, Any] | None = None, *, late: bool = False, **options: Any) -> tuple[Celery, Runtime]:
+    app = Celery("settings", broker="memory://", set_as_current=False)
+    if conf and not late:
+        app.conf.update(conf)
+    runtime = install(app, **{"keyring": RING, "quarantine": "memory:", "claims": "memory:", **options})
+    if conf and late:
+        app.conf.update(conf)
+    return app, runtime
+
+
+def step(runtime: Runtime) -> Any:
+    """The bootstep as a starting worker makes it."""
+    cls = type("Step", (guard.GuardStep,), {"runtime": runtime})
+    consumer = SimpleNamespace(
+        app=runtime.app, create_task_handler=lambda: None, update_strategies=lambda: None, hostname="h"
+    )
+    return cls(consumer)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("read_first", [False, True])
+def test_installing_sets_what_decides_about_decoding(late: bool, read_first: bool) -> None:
+    app = Celery("settings", broker="memory://", set_as_current=False)
+    user = {"task_serializer": "pickle", "accept_content": ["pickle", "json"], "result_serializer": "yaml",
+            "result_accept_content": ["pickle"]}  # fmt: skip
+    if read_first:
+        app.conf.update(user)
+        _ = app.conf.task_serializer
+    else:
+        app.conf.update(user)
+    install(app, keyring=RING, quarantine="memory:", claims="memory:")
+    assert app.conf.task_serializer == app.conf.result_serializer == "safeserial"
+    assert app.conf.accept_content == app.conf.result_accept_content == ["safeserial"]
+
+
+def test_the_users_own_task_serializer_safeserial_works() -> None:
+    app, runtime = app_with({"task_serializer": "safeserial", "accept_content": ["safeserial"]})
+    check_app(app)
+    app.send_task("a.b", args=[(1,)])
+    assert step(runtime)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("accept_content", ["safeserial", "pickle"]), ("accept_content", ["json"]), ("task_serializer", "json"),
+     ("result_serializer", "pickle"), ("task_protocol", 1), ("result_backend", "redis://localhost")],
+)  # fmt: skip
+def test_a_setting_that_was_changed_back_after_installing_stops_the_worker(key: str, value: object) -> None:
+    app, runtime = app_with()
+    _ = app.conf.task_serializer
+    app.conf[key] = value
+    with pytest.raises(Misconfigured) as caught:
+        step(runtime)
+    assert key in str(caught.value)
+    assert "must be" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["rpc://", "db+sqlite:///x.db", "amqp://", "mongodb://h/db", "file:///tmp", "django-db"])
+def test_a_result_backend_that_cannot_be_sealed_is_refused_with_what_to_write(url: str) -> None:
+    app = Celery("settings", broker="memory://", backend=url, set_as_current=False)
+    runtime = install(app, keyring=RING, quarantine="memory:", claims="memory:")
+    for use in (lambda: step(runtime), lambda: app.send_task("a.b"), lambda: app.AsyncResult("x").state):
+        with pytest.raises(Misconfigured) as caught:
+            use()
+        assert "redis://" in str(caught.value)
+        assert "result_backend" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sealed"),
+    [("redis://h/1", "safeserial+redis://h/1"), ("rediss://h", "safeserial+rediss://h"), ("disabled://", "disabled://"),
+     ("", ""), ("safeserial+redis://h", "safeserial+redis://h"),
+     ("cache+memory://", "safeserial+cache+memory://")],
+)  # fmt: skip
+def test_the_url_of_a_sealed_backend(url: str, sealed: str) -> None:
+    assert result_backend(url) == sealed
+    assert result_backend(sealed) == sealed
+
+
+def test_settings_come_from_app_conf_arguments_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, runtime = app_with({"safeserial_format": "msgpack", "safeserial_context": "conf", "safeserial_audience": "conf"},
+                          context="argument", audience="argument")  # fmt: skip
+    monkeypatch.setenv("SAFESERIAL_AUDIENCE", "environment")
+    settings = runtime.settings
+    assert (settings.format, settings.context, settings.audience) == ("msgpack", "argument", "environment")
+    assert settings.origins["format"].layer == "app.conf"
+    assert settings.origins["context"].layer == "argument"
+
+
+def test_the_django_namespace_is_read() -> None:
+    app = Celery("django", broker="memory://", set_as_current=False)
+    app.config_from_object({"CELERY_SAFESERIAL_FORMAT": "pickle"}, namespace="CELERY")
+    runtime = install(app, keyring=RING, quarantine="memory:", claims="memory:")
+    assert runtime.settings.format == "pickle"
+
+
+@pytest.mark.parametrize(
+    ("conf", "options", "named"),
+    [({"safeserial_format": "yaml"}, {}, "format"), ({"safeserial_frmat": "json"}, {}, "frmat"), ({}, {"nonsense": 1}, "nonsense"),
+     ({"safeserial_mode": "observe"}, {}, "mode"), ({"safeserial_queues": {"q": {"trust": "data"}}}, {}, "trust"),
+     ({"safeserial_queues": {"q": {"trust": "sealed+legacy"}}}, {}, "until"), ({}, {"allow": ["os:system"]}, "os:system"),
+     ({}, {"allow": ["os:*"]}, "os:*"), ({"safeserial_keyring": "hunter2"}, {"keyring": None}, "keyring"), ({}, {"keyring": None}, "keyring")],
+)  # fmt: skip
+def test_a_wrong_setting_stops_the_worker_and_is_named(conf: dict[str, Any], options: dict[str, Any], named: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        step(app_with(conf, **options)[1])
+    assert named in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_setting_is_a_misconfiguration_for_a_producer_too() -> None:
+    app, _ = app_with({"safeserial_format": "yaml"})
+    with pytest.raises(Misconfigured):
+        app.send_task("a.b")
+
+
+def test_a_worker_does_not_start_where_a_decompressor_is_unbounded() -> None:
+    import zlib
+
+    from kombu import compression as kombu_compression
+
+    from celery_plugin import compression
+
+    _, runtime = app_with()
+    made = step(runtime)
+    kombu_compression.register(zlib.compress, zlib.decompress, "application/x-gzip", aliases=["gzip", "zlib"])
+    try:
+        with pytest.raises(Misconfigured, match="unbounded"):
+            made.start(SimpleNamespace())
+    finally:
+        compression.install_bounded()
+
+
+def test_the_step_stands_in_every_consumer_of_the_app() -> None:
+    app, _ = app_with()
+    assert [cls.__name__ for cls in app.steps["consumer"]] == ["SafeserialGuard"]
+    assert Consumer.Blueprint is not None
