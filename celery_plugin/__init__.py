@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from celery_plugin.runtime import Runtime
     from safeserial.audit import ClaimStore, Quarantine, Sink
@@ -24,9 +24,9 @@ def install(
     *,
     keyring: Keyring | str | None = None,
     policy: Policy | None = None,
-    audit: Sink | None = None,
-    quarantine: Quarantine | None = None,
-    claims: ClaimStore | None = None,
+    audit: Sink | str | Sequence[Sink | str] | None = None,
+    quarantine: Quarantine | str | None = None,
+    claims: ClaimStore | str | None = None,
     clock: Callable[[], float] | None = None,
     **settings: object,
 ) -> Runtime:

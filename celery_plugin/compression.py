@@ -51,7 +51,7 @@ def _streamed(make: Callable[[], Any], max_raw_bytes: int) -> Callable[[bytes], 
         decoder = make()
         try:
             raw: bytes = decoder.decompress(bytes(body), max_raw_bytes + 1)
-        except Exception as error:  # noqa: BLE001 - four libraries, each with its own; all mean this
+        except Exception as error:
             raise Malformed(Reason.BAD_COMPRESSED_DATA) from error
         if len(raw) > max_raw_bytes:
             raise Malformed(Reason.DECOMPRESSED_TOO_LARGE, None, f"more than {max_raw_bytes} bytes")

@@ -25,7 +25,7 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
 
-from celery_plugin import compression, lanes, transport
+from celery_plugin import compression, gossip, lanes, transport
 from celery_plugin.lanes import Delivery
 from celery_plugin.request import sealed_request_class
 from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
@@ -179,6 +179,11 @@ class Guard:
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """In place of Celery's, which logs the whole body and acknowledges: refuse like anything else."""
+        if _queue.get() is None:
+            # Not from a task queue: remote control, which nobody acknowledges, so that a reject would be an error
+            # of the channel, and on AMQP that ends the worker.
+            logger.warning("safeserial: dropped a control message that cannot be read (%s)", type(exc).__name__)
+            return
         delivery = Delivery(self, message, _queue.get() or "", time.perf_counter_ns())
         headers = message.headers if isinstance(message.headers, dict) else {}
         if headers.get("compression"):
@@ -416,7 +421,7 @@ class Guard:
 class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """The bootstep that puts a :class:`Guard` before a consumer, and refuses to start where it would be pointless."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = ("celery.worker.consumer.tasks:Tasks", "celery.worker.consumer.gossip:Gossip")
     runtime: Runtime  # set by install() on a subclass for each app
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
@@ -426,6 +431,7 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
         runtime.prepare_worker()
         self.guard = Guard(runtime, consumer)
         self.guard.attach()
+        gossip.protect(consumer)
         consumer.safeserial_guard = self.guard
         self._renewal: Any = None
 
@@ -435,6 +441,7 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
             raise Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
         transport.protect(consumer.connection)
         self.guard.attach_task_consumer()
+        gossip.protect_consumers(consumer)
         if self._renewal is None:
             self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.renew)
 

@@ -99,8 +99,11 @@ def _small(value: object, depth: int) -> bool:
         return True
     if depth == 0 or not isinstance(value, (dict, list)) or len(value) > _MAX_TRACING:
         return False
-    items = [*value.items()] if isinstance(value, dict) else value
-    return all(_small(list(item) if isinstance(item, tuple) else item, depth - 1) for item in items)
+    if isinstance(value, dict):
+        return all(type(name) is str and len(name) <= _MAX_ID_CHARS for name in value) and all(
+            _small(item, depth - 1) for item in value.values()
+        )
+    return all(_small(item, depth - 1) for item in value)
 
 
 def known_headers(headers: Mapping[str, object]) -> dict[str, object]:

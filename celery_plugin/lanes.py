@@ -88,7 +88,7 @@ class Delivery:
 
     @property
     def expanded(self) -> bytes:
-        """The body as kombu made it where a compression header is honoured, which is on ``sealed+legacy`` queues only."""
+        """The body as kombu made it where it honours a compression header: on ``sealed+legacy`` queues only."""
         return _as_bytes(self.message.body)
 
 
@@ -249,8 +249,8 @@ def _data_only(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.headers = {
         "lang": "py", "task": task, "id": fresh, "root_id": fresh, "parent_id": None, "group": None, "retries": 0,
         "eta": None, "expires": None, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "",
-        "origin": "data-only", "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {}, "shadow": None,
-        "group_index": None,
+        "origin": "data-only", "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
+        "stamps": {}, "shadow": None, "group_index": None,
     }  # fmt: skip
     delivery.claim_id = f"data:{fresh}"
     # The id is fresh, so no copy can meet this claim: a tombstone that stays would let strangers fill the store.

@@ -170,7 +170,10 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
             return super()._store_result(task_id, *args, **kwargs)
 
     def _mget_to_results(
-        self, values: Any, keys: Any, READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES  # noqa: N803
+        self,
+        values: Any,
+        keys: Any,
+        READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES,  # noqa: N803
     ) -> Any:
         # As Celery's, but each value is opened for the id whose key it stood under.
         pairs = (

@@ -6,6 +6,8 @@
     A test that needs a server which is not there fails instead of being skipped.
 ``SAFESERIAL_TEST_REDIS_URL``, ``SAFESERIAL_TEST_AMQP_URL``
     Other addresses than 127.0.0.1:6379 and :5672; ``off`` pretends that there is none.
+``SAFESERIAL_SAME_EXAMPLES=1``
+    Property tests draw the same examples in every run, so that coverage is a fact about the tests and not about luck.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No deadline: these machines are shared, and a slow example proves nothing.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=os.environ.get("SAFESERIAL_SAME_EXAMPLES", "0") not in ("", "0")
+)
+hypothesis.settings.load_profile("suite")
 
 # The worker processes of the integration tests import `shop` by that name, and what they pickle says so.
 for folder in ("integration", "integration/apps"):
@@ -71,21 +80,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    lacking = []
     for marker, name in NAMES.items():
         if item.get_closest_marker(marker) is None:
             continue
         try:
             item.config.stash[SERVICES].url(marker)
         except Missing as missing:
-            if services_required():
-                pytest.fail(f"SAFESERIAL_REQUIRE_SERVICES is set; {missing}", pytrace=False)
-            item.config.stash[SKIPPED][name] += 1
+            lacking.append(str(missing))
+            item.config.stash[SKIPPED][name] += not services_required()
             item.config.stash[REASONS][name] = str(missing)
-            pytest.skip(str(missing))
+    if lacking and services_required():
+        pytest.fail(f"SAFESERIAL_REQUIRE_SERVICES is set; {'; '.join(lacking)}", pytrace=False)
+    if lacking:
+        pytest.skip("; ".join(lacking))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    skipped = config.stash[SKIPPED]
+    skipped = +config.stash[SKIPPED]
     if skipped:
         terminalreporter.section("skipped for lack of services")
         for name, count in sorted(skipped.items()):

@@ -127,6 +127,8 @@ class Guarded:
             },
         )
         self.ran: list[str] = []
+        # What is imported at first use is no cost of judging, and would be measured with it.
+        codec("pickle")
         self.charge = self._tasks()
         if not _watch:
             _watch.append(_Watch())
@@ -265,13 +267,16 @@ class Guarded:
 
     def verdict(self, message: Message) -> AuditEvent | None:
         """Send a message and wait for its refusal; ``None`` if it was not refused in time."""
-        while not self.verdicts.events.empty():
-            self.verdicts.events.get_nowait()
         self.send(message)
-        try:
-            return self.verdicts.events.get(timeout=_WAIT_SECONDS)
-        except queue.Empty:
-            return None
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                event = self.verdicts.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return None
+            # Only what was said about this very message; one that was too large even to look at has no id.
+            if event.kind == "refused" and event.message_id in {None, message.id}:
+                return event
 
     def run(self, message: Message) -> bool:
         """Send a message that should run, and wait until it did."""

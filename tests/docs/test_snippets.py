@@ -25,6 +25,8 @@ from safeserial.config.keys import QUEUE_SPECS, SPECS
 from safeserial.envelope.sources import key_to_text
 from safeserial.errors import REASONS
 from safeserial.limits import Limits
+from safeserial.policy import Policy
+from safeserial.policy.entries import known_presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,6 +205,16 @@ def test_every_setting_and_limit_is_documented() -> None:
         assert f"`{name}`" in text
     for name in Limits.__dataclass_fields__:
         assert f"\n| `{name}` |" in text
+
+
+def test_every_entry_that_the_policy_page_shows_can_be_written() -> None:
+    text = (ROOT / "docs" / "policy.md").read_text("utf-8")
+    entries = re.findall(r"""^\| `["'](.+?)["']` \|""", text, re.MULTILINE)
+    assert len(entries) > 4
+    for entry in entries:
+        Policy(allow=[entry])
+    presets = re.findall(r"^\| `(\w+@\d)` \|", text, re.MULTILINE)
+    assert sorted(presets) == sorted(known_presets())
 
 
 def test_every_command_is_documented() -> None:

@@ -77,7 +77,7 @@ EVENTS = (
     Sent("elect-pickle", ELECT, pickle.dumps({}), other("application/x-python-serialize")),
     Sent("elect-number", ELECT, 5),
     Sent("elect-empty", ELECT, {}),
-    Sent("elect-unhashable-id", ELECT, dict.fromkeys(("clock", "hostname", "pid", "topic", "action", "cver"), 1) | {"id": []}),
+    Sent("elect-unhashable-id", ELECT, {**HEARTBEAT, "id": [], "topic": "task", "action": {}, "cver": 1}),
     Sent("elect-ack-empty", ACK, {}),
     Sent("elect-ack-unhashable-id", ACK, {"id": {}}),
 )  # fmt: skip
@@ -111,7 +111,7 @@ class Party:
             producer.publish(sent.raw, exchange=exchange(connection), routing_key=sent.key, **sent.options)
 
     def assert_serves(self) -> None:
-        assert self.app.tasks["shop.mark"].delay().get(timeout=20) == "marked", self.worker.log()[-3000:]
+        assert self.app.tasks["shop.mark"].delay().get(timeout=5) == "marked", self.worker.log()[-3000:]
         assert self.worker.alive()
 
     def assert_hears(self) -> None:

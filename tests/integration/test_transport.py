@@ -95,6 +95,9 @@ ITEMS: dict[str, Any] = {
     "reply-to-list": item(properties__reply_to=[1], properties__correlation_id={}),
 }
 
+EXPANDABLE = frozenset({"header-compression-5", "header-compression-list"})
+LOSSY = frozenset({"not-utf-8"})  # kombu decodes the item, with replacement characters, before anybody sees it
+
 
 @dataclass
 class Bench:
@@ -129,7 +132,9 @@ def test_an_item_that_is_no_message_is_kept_and_the_worker_serves_on(bench: Benc
     bench.known.update(record.id for record in new)
     assert len(new) == 1, bench.worker.died(f"{len(new)} records instead of one")
     (record,) = new
-    assert record.reason in (Reason.FOREIGN_CONTENT_TYPE, Reason.COMPRESSION_HEADER)
+    assert record.reason is (Reason.COMPRESSION_HEADER if name in EXPANDABLE else Reason.FOREIGN_CONTENT_TYPE)
+    if record.content_type == "application/vnd.safeserial.unreadable" and name not in LOSSY:
+        assert record.body == raw or json.loads(record.body) == ITEMS[name]
     assert record.queue == bench.queue
     assert not record.authenticated
     assert len(shop.rows(bench.worker.setup.runs)) == runs

@@ -9,8 +9,19 @@ from typing import Any
 
 import pytest
 
-from safeserial import Gateway, Key, Keyring, Limits, Misconfigured, Policy, Reason, Refused, safe_dumps, safe_loads
-from safeserial import envelope
+from safeserial import (
+    Gateway,
+    Key,
+    Keyring,
+    Limits,
+    Misconfigured,
+    Policy,
+    Reason,
+    Refused,
+    envelope,
+    safe_dumps,
+    safe_loads,
+)
 from safeserial.audit import MemorySink
 from safeserial.envelope import Claims, Compression, Format, Grants
 

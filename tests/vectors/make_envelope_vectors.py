@@ -518,7 +518,7 @@ def forbidden_cases() -> list[tuple[Any, ...]]:
 def refused() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
-    def add(  # noqa: PLR0917
+    def add(
         name: str, why: str, data: bytes, error: str, cause: str, offset: int | None, reader: dict[str, Any]
     ) -> None:
         reader = {"purpose": "tasks", "context": "", "now_ms": NOW, "audience": None, **reader}

@@ -5,7 +5,7 @@ Nothing here does harm when loaded: what would be called is ``os.getpid`` at mos
 by are ``TABLE`` in ``tests/unit/minipickle/test_vectors.py``.
 """
 
-# ruff: noqa: E501 - one case on one line
+
 from __future__ import annotations
 
 import json

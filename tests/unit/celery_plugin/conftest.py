@@ -63,7 +63,7 @@ class Bench:
         self.ran: list[tuple[Any, ...]] = []
         self.forwarded: list[Any] = []
 
-        @self.app.task(name="shop.add", shared=False)
+        @self.app.task(name="shop.add", shared=False)  # type: ignore[untyped-decorator]
         def add(*args: Any, **kwargs: Any) -> None:
             self.ran.append((args, kwargs))
 
@@ -118,6 +118,7 @@ class Bench:
         event = self.sink.events[-1]
         assert len(self.sink.events) == events + 1
         assert event.kind == "refused"
+        assert event.quarantine_id is not None
         record = self.quarantine.get(event.quarantine_id)
         assert record is not None and record.reason is event.reason
         assert record.queue == queue

@@ -12,7 +12,7 @@ from kombu import serialization
 from kombu.exceptions import ContentDisallowed
 
 from celery_plugin import codec
-from safeserial.errors import Misconfigured, Reason
+from safeserial.errors import Misconfigured, Reason, Refused
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def run(program: str) -> str:
 
 def reason_of(error: ContentDisallowed) -> Reason:
     cause = error.__cause__
-    return cause.reason  # type: ignore[union-attr]
+    assert isinstance(cause, Refused)
+    return cause.reason
 
 
 def test_without_an_installed_app_nothing_is_encoded(unbound: None) -> None:

@@ -93,7 +93,7 @@ def test_a_message_that_asks_for_a_bomb_carries_the_refusal_and_not_the_bomb() -
 
 def test_the_marker_of_result_backends_ends_at_the_ceiling_too() -> None:
     base = pytest.importorskip("celery.backends.base")
-    encoder, content_type = kombu_compression.get_encoder("bzip2")
+    encoder, _ = kombu_compression.get_encoder("bzip2")
     bomb = encoder(b"\0" * 50_000_000)
     compressed = base.compress_payload(b"x", "bzip2") if hasattr(base, "compress_payload") else b""
     assert compressed[: len(COMPRESSED_PAYLOAD_MAGIC)] in (COMPRESSED_PAYLOAD_MAGIC, b"")

@@ -103,7 +103,8 @@ def test_check_compression_header(bench: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "application/x-python-serialize", "application/data", "text/plain", None, "", "x" * 999]
+    "content_type",
+    ["application/json", "application/x-python-serialize", "application/data", "text/plain", None, "", "x" * 999],
 )
 def test_check_content_type(bench: Any, content_type: str | None) -> None:
     assert bench.refused({**honest(bench), "content-type": content_type}) == "foreign-content-type"
@@ -286,7 +287,9 @@ def test_an_error_of_the_connection_is_celerys_to_handle(bench: Any) -> None:
     assert bench.quarantine.count() == 0
 
 
-def test_without_a_quarantine_the_message_goes_back_later_and_is_not_lost(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_quarantine_the_message_goes_back_later_and_is_not_lost(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(**_: Any) -> str:
         raise QuarantineUnavailable("disk full")
 
@@ -357,7 +360,9 @@ def test_check_replay_a_message_runs_once(bench: Any, monkeypatch: pytest.Monkey
     assert bench.sink.events[-1].reason is Reason.REPLAYED
 
 
-def test_a_copy_under_a_live_lease_goes_back_and_is_not_acknowledged(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_under_a_live_lease_goes_back_and_is_not_acknowledged(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = honest(bench)
     assert claim(bench, raw, monkeypatch)[0]
     again, copy = claim(bench, raw, monkeypatch)
@@ -439,7 +444,9 @@ def opened(bench: Any, body: SealedBody) -> Refused:
     [(b"[[],{}]", Reason.BAD_TASK_BODY), (b"5", Reason.BAD_TASK_BODY), (b"[{},{},[]]", Reason.BAD_TASK_BODY),
      (b"[[],[],[]]", Reason.BAD_TASK_BODY), (b"[[],{},{}]", Reason.BAD_TASK_BODY)],
 )  # fmt: skip
-def test_a_signed_body_of_another_shape_fails_the_task_and_no_worker(bench: Any, arguments: bytes, reason: Reason) -> None:
+def test_a_signed_body_of_another_shape_fails_the_task_and_no_worker(
+    bench: Any, arguments: bytes, reason: Reason
+) -> None:
     body = pack_sections(wishes.fold(wishes.NOTHING)[0], arguments)
     bench.receive(resealed(bench, honest(bench), body=body))
     assert opened(bench, bench.forwarded[-1].body).reason is reason

@@ -7,7 +7,7 @@ import pytest
 from celery_plugin import headers as heads
 from safeserial.errors import Reason, Refused
 
-STOCK = {
+STOCK: dict[str, object] = {
     "lang": "py", "task": "shop.add", "id": "4b1c", "shadow": None, "eta": None, "expires": None, "group": None,
     "group_index": None, "retries": 0, "timelimit": [None, None], "root_id": "4b1c", "parent_id": None,
     "argsrepr": "(1, 2)", "kwargsrepr": "{}", "origin": "gen1@host", "ignore_result": False,
@@ -83,7 +83,7 @@ def test_a_header_that_a_worker_could_not_survive_is_refused(name: str, value: o
     assert name in caught.value.detail
 
 
-@pytest.mark.parametrize("headers", [None, 5, [], "x", {5: 1, **STOCK}])
+@pytest.mark.parametrize("headers", [None, 5, [], "x", dict([(5, 1), *STOCK.items()])])
 def test_headers_that_are_no_mapping_of_text_are_refused(headers: object) -> None:
     with pytest.raises(Refused) as caught:
         heads.check(headers)

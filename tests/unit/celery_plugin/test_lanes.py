@@ -174,7 +174,7 @@ def test_stock_pickle_is_read_through_the_verifier(legacy: Any) -> None:
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
 def test_callbacks_of_stock_messages_run_if_the_queue_lists_them(legacy: Any, serializer: str) -> None:
-    link = {"task": "shop.note", "args": [{"task": "laundry"}], "kwargs": {}, "options": {}, "subtask_type": None,
+    link: dict[str, Any] = {"task": "shop.note", "args": [{"task": "laundry"}], "kwargs": {}, "options": {}, "subtask_type": None,
             "immutable": False}  # fmt: skip
     legacy.receive(stock(legacy, "old", serializer=serializer, args=[1], link=link), "old")
     assert opened(legacy)[2]["callbacks"][0]["task"] == "shop.note"
@@ -339,4 +339,3 @@ def test_what_one_queue_may_build_another_may_not(make_bench: Any) -> None:
             assert opened(bench)[0] == [Decimal("1.5")]
         else:
             assert bench.refused(again, queue) == "global-not-allowed"
-

@@ -50,7 +50,9 @@ FORMATS = [("json", Format.JSON), ("msgpack", Format.MSGPACK), ("pickle", Format
 
 
 @pytest.mark.parametrize(("serializer", "format"), FORMATS)
-def test_a_serializer_of_the_call_chooses_the_format_inside_the_envelope(bench: Any, serializer: str, format: Format) -> None:
+def test_a_serializer_of_the_call_chooses_the_format_inside_the_envelope(
+    bench: Any, serializer: str, format: Format
+) -> None:
     bench.publish((1, 2), serializer=serializer)
     raw, seen = delivered(bench)
     assert claims_of(bench, raw).format == format
@@ -59,7 +61,7 @@ def test_a_serializer_of_the_call_chooses_the_format_inside_the_envelope(bench: 
 
 @pytest.mark.parametrize(("serializer", "format"), FORMATS)
 def test_a_serializer_of_the_task_does_not_go_past_the_seal(bench: Any, serializer: str, format: Format) -> None:
-    @bench.app.task(name="shop.own", serializer=serializer, shared=False)
+    @bench.app.task(name="shop.own", serializer=serializer, shared=False)  # type: ignore[untyped-decorator]
     def own(*args: Any, **kwargs: Any) -> None: ...
 
     own.delay({1}, when=datetime(2026, 1, 1))
@@ -87,7 +89,7 @@ def test_a_task_sent_by_name_is_sealed_with_the_apps_format(bench: Any) -> None:
 
 @pytest.mark.parametrize("how", ["call", "task", "app"])
 def test_compression_goes_inside_the_envelope_and_leaves_no_header(bench: Any, how: str) -> None:
-    @bench.app.task(name="shop.big", shared=False, **({"compression": "gzip"} if how == "task" else {}))
+    @bench.app.task(name="shop.big", shared=False, **({"compression": "gzip"} if how == "task" else {}))  # type: ignore[untyped-decorator]
     def big(text: str) -> None: ...
 
     if how == "app":
@@ -299,7 +301,9 @@ def routed(make_bench: Any) -> Any:
      ({"exchange": "", "routing_key": "celery"}, "celery", "celery"),
      ({"exchange": "topics", "exchange_type": "topic", "routing_key": "news.sport"}, "topical", None)],
 )  # fmt: skip
-def test_the_queue_that_can_be_known_is_signed(routed: Any, options: dict[str, Any], queue: str, named: str | None) -> None:
+def test_the_queue_that_can_be_known_is_signed(
+    routed: Any, options: dict[str, Any], queue: str, named: str | None
+) -> None:
     routed.publish(1, **options)
     raw = routed.raw(queue)
     assert claims_of(routed, raw).queue == named

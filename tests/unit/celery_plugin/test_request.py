@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -38,15 +40,17 @@ class Fussy:
     value: int
 
     def __post_init__(self) -> None:
-        if MOOD["bad"]:
+        # Only where the task runs: the publisher builds it too, to see whether it can be given back.
+        if MOOD["bad"] and threading.current_thread() is not threading.main_thread():
             raise RuntimeError("canary-from-a-constructor")
 
 
+MATERIAL = hashlib.sha256(b"a key for tests").digest()
 MOOD = {"bad": False}
 BUILT: list[object] = []
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _fussy() -> Iterator[None]:
     module = ModuleType("fussy_module")
     Fussy.__module__, Fussy.__qualname__ = "fussy_module", "Fussy"
@@ -69,7 +73,7 @@ def test_what_crosses_to_the_pool_is_bytes_and_names_and_nothing_built(bench: An
 
     names = [arg for op, arg, _ in pickletools.genops(crossing) if op.name in {"GLOBAL", "STACK_GLOBAL"}]
     text = [arg for op, arg, _ in pickletools.genops(crossing) if "UNICODE" in op.name]
-    assert "builtins" not in text and not names[1:] or all("." not in str(n) for n in names if n)
+    assert ("builtins" not in text and not names[1:]) or all("." not in str(n) for n in names if n)
     again = pickle.loads(crossing)
     for name in SealedBody.__slots__:
         assert getattr(again, name) == getattr(body, name)
@@ -191,7 +195,7 @@ def test_a_lost_worker_is_retried_with_the_arguments(bench: Any) -> None:
     except WorkerLostError as exc:
         request._retry_worker_lost(exc, ExceptionInfo())
     bench.receive(bench.raw())
-    assert list(bench.forwarded[-1].body)[0] == [1]
+    assert next(iter(bench.forwarded[-1].body)) == [1]
 
 
 def test_callbacks_with_rich_arguments_are_opened_for_failures_only_the_parent_can_report(bench: Any) -> None:
@@ -201,10 +205,24 @@ def test_callbacks_with_rich_arguments_are_opened_for_failures_only_the_parent_c
     assert embed["errbacks"][0]["args"] == [(1, 2)]
 
 
+def test_what_cannot_be_opened_for_a_lost_worker_is_kept_and_not_retried(bench: Any) -> None:
+    from billiard.einfo import ExceptionInfo
+
+    bench.add.apply_async((1,), link_error=bench.add.s((1, 2)))
+    request = request_of(bench, bench.raw())
+    request._body.judged = Judged("json", b"5")
+    assert request._payload == ((), {}, wishes.NOTHING)
+    try:
+        raise ValueError
+    except ValueError as exc:
+        assert request._retry_worker_lost(exc, ExceptionInfo()) is False
+    assert [event.reason for event in bench.sink.events] == [Reason.BAD_TASK_BODY] * 2
+
+
 # -- what a key with narrow grants hides where the parent does not look
 
 
-NARROW = Key(kid="narrow", material=bytes(range(60, 92)), suite="hs256", grants=Grants(types=("shop.*",)))
+NARROW = Key(kid="narrow", material=MATERIAL, suite="hs256", grants=Grants(types=("shop.*",)))
 
 
 def hidden(bench: Any, asks: bytes, parts: str, *, task: str = "shop.add", args: str = "[]", kwargs: str = "{}") -> Any:
@@ -251,7 +269,7 @@ def test_a_task_hidden_in_the_arguments_section_is_not_caused_without_a_grant(
 
 
 def test_the_same_with_a_list_of_denied_tasks(make_bench: Any) -> None:
-    key = Key(kid="deny", material=bytes(range(60, 92)), suite="hs256", grants=Grants(deny_types=("admin.*",)))
+    key = Key(kid="deny", material=MATERIAL, suite="hs256", grants=Grants(deny_types=("admin.*",)))
     bench = make_bench(keyring=Keyring([key]))
     asks = b'{"callbacks":[{"task":"shop.add","options":{"$part":0}}],"errbacks":null,"chain":null,"chord":null}'
     with pytest.raises(Refused) as caught:
@@ -281,7 +299,7 @@ def test_data_that_looks_like_a_signature_stays_data(make_bench: Any) -> None:
 @pytest.mark.parametrize("task", ["celery.map", "celery.starmap", "celery.chunks", "celery.group", "celery.accumulate"])
 def test_a_canvas_task_runs_only_what_the_key_may_cause(make_bench: Any, task: str) -> None:
     """Celery's own tasks call the signatures in their arguments, with no publish in between."""
-    key = Key(kid="c", material=bytes(range(60, 92)), suite="hs256", grants=Grants(types=("shop.*", "celery.*")))
+    key = Key(kid="c", material=MATERIAL, suite="hs256", grants=Grants(types=("shop.*", "celery.*")))
     bench = make_bench(keyring=Keyring([key]))
     if task not in bench.app.tasks:
         pytest.skip("not in this Celery")
@@ -320,34 +338,37 @@ def test_a_container_that_cannot_be_looked_into_is_refused() -> None:
 class Shop:
     """An app with tasks, its stores, and a worker while :meth:`working`."""
 
+    echo: Any
+
     def __init__(self, name: str, **settings: Any) -> None:
         self.sink, self.quarantine, self.claims = MemorySink(), MemoryQuarantine(), MemoryClaims()
         self.ran: list[object] = []
         self.app = app = Celery(name, broker="memory://", backend="cache+memory://", set_as_current=False)
         app.conf.update(task_default_queue=name, worker_hijack_root_logger=False, broker_connection_retry_on_startup=False,
-                        worker_enable_remote_control=False, worker_send_task_events=False)  # fmt: skip
+                        worker_enable_remote_control=False, worker_send_task_events=False,
+                        broker_transport_options={"polling_interval": 0.02})  # fmt: skip
         self.runtime = install(
             app,
-            keyring=Keyring([Key(kid="k", material=bytes(range(9, 41)), suite="hs256")]),
+            keyring=Keyring([Key(kid="k", material=MATERIAL, suite="hs256")]),
             policy=Policy(presets=["stdlib@1"], allow=["fussy_module:Fussy"]),
             audit=self.sink, quarantine=self.quarantine, claims=self.claims, **settings,
         )  # fmt: skip
         ran = self.ran
 
-        @app.task(name="shop.echo", shared=False)
+        @app.task(name="shop.echo", shared=False)  # type: ignore[untyped-decorator]
         def echo(*args: Any, **kwargs: Any) -> Any:
             ran.append((args, kwargs))
             return args[0] if args else None
 
-        @app.task(name="shop.fail", shared=False)
+        @app.task(name="shop.fail", shared=False)  # type: ignore[untyped-decorator]
         def fail() -> None:
             raise KeyError("canary-none")
 
-        @app.task(name="shop.unrepresentable", shared=False)
+        @app.task(name="shop.unrepresentable", shared=False)  # type: ignore[untyped-decorator]
         def unrepresentable() -> object:
             return object()
 
-        @app.task(name="shop.flaky", shared=False, bind=True, autoretry_for=(ValueError,), max_retries=3,
+        @app.task(name="shop.flaky", shared=False, bind=True, autoretry_for=(ValueError,), max_retries=3,  # type: ignore[untyped-decorator]
                   retry_backoff=False, default_retry_delay=0)  # fmt: skip
         def flaky(self: Any, value: object) -> object:
             ran.append(value)
@@ -355,29 +376,42 @@ class Shop:
                 raise ValueError("again")
             return [value, self.request.retries]
 
-        @app.task(name="shop.reject", shared=False, bind=True, acks_late=True)
+        @app.task(name="shop.reject", shared=False, bind=True, acks_late=True)  # type: ignore[untyped-decorator]
         def reject(self: Any) -> str:
             ran.append(1)
             if len(ran) < 2:
                 raise Reject("again", requeue=True)
             return "second"
 
-        @app.task(name="shop.replace", shared=False, bind=True)
+        @app.task(name="shop.replace", shared=False, bind=True)  # type: ignore[untyped-decorator]
         def replace(self: Any) -> None:
             raise self.replace(echo.s((7,)))
 
-        @app.task(name="shop.sum", shared=False)
+        @app.task(name="shop.total", shared=False)  # type: ignore[untyped-decorator]
         def total(items: list[int]) -> int:
             return sum(items)
 
         for task in (echo, fail, unrepresentable, flaky, reject, replace, total):
             setattr(self, task.name.partition(".")[2], task)
 
+    def captured(self, channel: Any, *args: Any, **options: Any) -> Any:
+        """A sealed message for the worker's queue, taken off the broker before the worker saw it."""
+        real, taken = type(channel)._put, []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(channel), "_put", lambda _self, _queue, message, **_: taken.append(message))
+            self.echo.apply_async(args, **options)
+        assert type(channel)._put is real
+        return taken[0]
+
     @contextmanager
     def working(self, pool: str) -> Iterator[Any]:
         with start_worker(self.app, pool=pool, concurrency=1 if pool == "solo" else 2, perform_ping_check=False,
-                          shutdown_timeout=10) as worker:  # fmt: skip
+                          shutdown_timeout=10, loglevel=logging.DEBUG) as worker:  # fmt: skip
             yield worker
+            # The loop looks whether it should stop when a message arrives, and else every other second.
+            wake = threading.Timer(0.2, self.echo.delay)
+            wake.start()
+        wake.join()
 
 
 def eventually(check: Callable[[], object], seconds: float = 5.0) -> None:
@@ -387,83 +421,82 @@ def eventually(check: Callable[[], object], seconds: float = 5.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(params=["solo", "threads"])
-def pool(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def shop(request: pytest.FixtureRequest, pool: str) -> Iterator[Shop]:
-    made = Shop(f"shop-{abs(hash(request.node.name))}")
-    yield made
+@pytest.fixture(scope="module", params=["solo", "threads"])
+def working_shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    # One worker for all tests of a pool: starting and stopping one takes seconds.
+    made = Shop(f"shop-{request.param}")
+    with made.working(str(request.param)):
+        yield made
     codec._bound.clear()
 
 
-def test_a_day_in_the_life_of_a_worker(shop: Any, pool: str) -> None:
+@pytest.fixture
+def shop(working_shop: Shop) -> Iterator[Shop]:
+    MOOD["bad"] = False
+    working_shop.sink.clear()
+    working_shop.ran.clear()
+    yield working_shop
+    MOOD["bad"] = False
+
+
+def test_a_day_in_the_life_of_a_worker(shop: Any) -> None:
     when = datetime(2026, 11, 21, tzinfo=timezone.utc)
-    with shop.working(pool):
-        assert shop.echo.delay((1, {2}), when=when).get(timeout=10) == (1, {2})
-        with pytest.raises(KeyError):
-            shop.fail.delay().get(timeout=10)
-        assert shop.flaky.delay((3,)).get(timeout=10) == [(3,), 2]
-        assert shop.ran.count((3,)) == 3
-        result = (shop.echo.s(5) | shop.echo.s() | shop.echo.s()).apply_async()
-        assert result.get(timeout=10) == 5
-        assert shop.echo.starmap([(1,), (2,)]).apply_async().get(timeout=10) == [1, 2]
-        assert shop.replace.delay().get(timeout=10) == (7,)
-        from celery import chord, group
+    assert shop.echo.delay((1, {2}), when=when).get(timeout=10, interval=0.02) == (1, {2})
+    with pytest.raises(KeyError):
+        shop.fail.delay().get(timeout=10, interval=0.02)
+    assert shop.flaky.delay((3,)).get(timeout=10, interval=0.02) == [(3,), 2]
+    assert shop.ran.count((3,)) == 3
+    result = (shop.echo.s(5) | shop.echo.s() | shop.echo.s()).apply_async()
+    assert result.get(timeout=10, interval=0.02) == 5
+    assert shop.echo.starmap([(1,), (2,)]).apply_async().get(timeout=10, interval=0.02) == [1, 2]
+    assert shop.replace.delay().get(timeout=10, interval=0.02) == (7,)
+    from celery import chord, group
 
-        assert group(shop.echo.s(i) for i in range(3)).apply_async().get(timeout=10) == [0, 1, 2]
-        assert chord([shop.echo.s(i) for i in range(3)], shop.total.s()).apply_async().get(timeout=10) == 3
-        eta = datetime.now(timezone.utc) + timedelta(seconds=0.3)
-        assert shop.echo.apply_async(("later",), eta=eta).get(timeout=10) == "later"
-    assert shop.quarantine.count() == 0
-    assert shop.sink.events == []
+    assert group(shop.echo.s(i) for i in range(3)).apply_async().get(timeout=10, interval=0.02) == [0, 1, 2]
+    assert chord([shop.echo.s(i) for i in range(3)], shop.total.s()).apply_async().get(timeout=10, interval=0.02) == 3
+    eta = datetime.now(timezone.utc) + timedelta(seconds=0.3)
+    assert shop.echo.apply_async(("later",), eta=eta).get(timeout=10, interval=0.02) == "later"
+    assert not [event for event in shop.sink.events if event.reason not in {Reason.REPLAYED, Reason.CLAIM_LOST}]
 
 
-def test_a_constructor_that_raises_fails_the_task_and_is_kept_and_the_worker_lives(shop: Any, pool: str) -> None:
-    with shop.working(pool):
-        good = Fussy(1)
-        MOOD["bad"] = True
-        result = shop.echo.delay(good)
-        with pytest.raises(Refused) as caught:
-            result.get(timeout=10)
-        assert caught.value.reason is Reason.BUILD_FAILED
-        MOOD["bad"] = False
-        assert shop.echo.delay(Fussy(2)).get(timeout=10) == Fussy(2)
-    (event,) = shop.sink.events
-    assert event.reason is Reason.BUILD_FAILED
+def test_a_constructor_that_raises_fails_the_task_and_is_kept_and_the_worker_lives(shop: Any) -> None:
+    good = Fussy(1)
+    MOOD["bad"] = True
+    result = shop.echo.delay(good)
+    with pytest.raises(Refused) as caught:
+        result.get(timeout=10, interval=0.02)
+    assert caught.value.reason is Reason.BUILD_FAILED
+    MOOD["bad"] = False
+    assert shop.echo.delay(Fussy(2)).get(timeout=10, interval=0.02) == Fussy(2)
+    # Copies that other tests left may still come back, so only this one is counted.
+    (event,) = [event for event in shop.sink.events if event.reason is Reason.BUILD_FAILED]
     record = shop.quarantine.get(event.quarantine_id)
     assert record.authenticated
     assert record.body[:3] == b"\xc1SS"
     assert "canary" not in f"{event} {record.detail}"
-    assert len(shop.ran) == 1
+    assert [args for args, _ in shop.ran] == [(Fussy(2),)]
 
 
-def test_a_result_that_cannot_be_given_back_fails_the_task_instead_of_hanging(shop: Any, pool: str) -> None:
+def test_a_result_that_cannot_be_given_back_fails_the_task_instead_of_hanging(shop: Any) -> None:
     from kombu.exceptions import EncodeError
 
-    with shop.working(pool):
-        with pytest.raises(EncodeError, match=r"SS\d+"):
-            shop.unrepresentable.delay().get(timeout=10)
-        assert shop.echo.delay(1).get(timeout=10) == 1
+    with pytest.raises(EncodeError, match=r"SS\d+"):
+        shop.unrepresentable.delay().get(timeout=10, interval=0.02)
+    assert shop.echo.delay(1).get(timeout=10, interval=0.02) == 1
 
 
-def test_a_rejected_message_that_is_requeued_runs_again(shop: Any, pool: str) -> None:
-    with shop.working(pool):
-        assert shop.reject.delay().get(timeout=10) == "second"
+def test_a_rejected_message_that_is_requeued_runs_again(shop: Any) -> None:
+    assert shop.reject.delay().get(timeout=10, interval=0.02) == "second"
 
 
-def test_a_copy_does_not_run_a_second_time(shop: Any, pool: str) -> None:
+def test_a_copy_does_not_run_a_second_time(shop: Any) -> None:
     name = shop.app.conf.task_default_queue
-    shop.echo.delay("once")
     with shop.app.connection_for_write() as connection:
-        raw = connection.default_channel._get(name)
+        raw = shop.captured(connection.default_channel, "once")
         for _ in range(3):
             connection.default_channel._put(name, raw)
-        with shop.working(pool):
-            eventually(lambda: len(shop.sink.events) >= 2)
-            assert shop.echo.delay("after").get(timeout=10) == "after"
+        eventually(lambda: len(shop.sink.events) >= 2)
+        assert shop.echo.delay("after").get(timeout=10, interval=0.02) == "after"
     assert [args for args, _ in shop.ran].count(("once",)) == 1
     assert {event.reason for event in shop.sink.events} <= {Reason.REPLAYED, Reason.CLAIM_LOST}
 
@@ -480,62 +513,72 @@ POISON: list[Any] = [
 ]  # fmt: skip
 
 
-def test_no_poison_kills_the_worker_or_is_lost(shop: Any, pool: str) -> None:
+def test_no_poison_kills_the_worker_or_is_lost(shop: Any) -> None:
     name = shop.app.conf.task_default_queue
-    shop.echo.delay(1)
     with shop.app.connection_for_write() as connection:
         channel = connection.default_channel
-        honest = channel._get(name)
+        honest = shop.captured(channel, 1)
         deep: Any = "x"
         for _ in range(500):
             deep = [deep]
-        poison = [*POISON, {"headers": {**honest["headers"], "baggage": deep}}, {"headers": {**honest["headers"], "x": deep}}]
+        poison = [
+            *POISON,
+            {"headers": {**honest["headers"], "baggage": deep}},
+            {"headers": {**honest["headers"], "x": deep}},
+        ]
         for change in poison:
             channel._put(name, {**honest, **change})
-        for item in (5, None, [], "text", {}, {"body": "x"}):
+        items: list[Any] = [5, None, [], "text", {}, {"body": "x"}]
+        for item in items:
             channel._put(name, item)
-        with shop.working(pool):
-            assert shop.echo.delay("alive").get(timeout=20) == "alive"
-            eventually(lambda: len(shop.sink.events) >= len(poison) + 4, 10)
+        assert shop.echo.delay("alive").get(timeout=20, interval=0.02) == "alive"
+        eventually(lambda: len(shop.sink.events) >= len(poison) + 4, 10)
     assert all(event.quarantine_id for event in shop.sink.events if event.kind == "refused")
     assert not [event for event in shop.sink.events if event.reason is Reason.INTERNAL_ERROR]
 
 
 def test_no_log_line_holds_a_body_or_an_argument(
-    shop: Any, pool: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    shop: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = "canary-7f3a91"
     caplog.set_level(logging.DEBUG)
+    for logger in ("celery", "celery.worker", "celery.worker.strategy", "celery.app.trace", "kombu"):
+        caplog.set_level(logging.DEBUG, logger)
     name = shop.app.conf.task_default_queue
     options = {"argsrepr": "...", "kwargsrepr": "..."}
     with shop.app.connection_for_write() as connection:
         channel = connection.default_channel
-        shop.echo.apply_async((canary,), **options)
-        raw = channel._get(name)
+        raw = shop.captured(channel, canary, **options)
         b64 = base64.b64encode(canary.encode()).decode()
-        for change in ({"content-type": "application/json"}, {"headers": {**raw["headers"], "retries": 1}}, {"body": b64},
-                       {"content-type": "application/data", "body": b64}, {"headers": {}},
-                       {"headers": {**raw["headers"], "compression": "zlib"}}):  # fmt: skip
+        changes: list[dict[str, Any]] = [
+            {"content-type": "application/json"},
+            {"content-type": "application/data", "body": b64},
+            {"headers": {**raw["headers"], "retries": 1}},
+            {"headers": {**raw["headers"], "compression": "zlib"}},
+            {"headers": {}},
+            {"body": b64},
+        ]
+        for change in changes:
             channel._put(name, {**raw, **change})
         channel._put(name, canary)
         channel._put(name, {canary: canary})
-        with shop.working(pool):
-            shop.app.send_task("shop.unknown", (canary,), **options)
-            with pytest.raises(TypeError):
-                shop.fail.apply_async((canary,), **options).get(timeout=10)
-            MOOD["bad"] = False
-            fussy = Fussy(5)
-            MOOD["bad"] = True
-            with pytest.raises(Refused):
-                shop.echo.apply_async((fussy, canary), **options).get(timeout=10)
-            MOOD["bad"] = False
-            assert shop.echo.apply_async((1,), {"k": canary}, **options).get(timeout=10) == 1
+        shop.app.send_task("shop.unknown", (canary,), **options)
+        with pytest.raises(TypeError):
+            shop.fail.apply_async((canary,), **options).get(timeout=10, interval=0.02)
+        MOOD["bad"] = False
+        fussy = Fussy(5)
+        MOOD["bad"] = True
+        with pytest.raises(Refused):
+            shop.echo.apply_async((fussy, canary), **options).get(timeout=10, interval=0.02)
+        MOOD["bad"] = False
+        assert shop.echo.apply_async((1,), {"k": canary}, **options).get(timeout=10, interval=0.02) == 1
+    assert "Task shop.echo" in caplog.text, "nothing was logged, so nothing was tested"
     assert canary not in caplog.text
     assert b64 not in caplog.text
     assert canary not in str(shop.sink.events)
 
 
-def test_a_request_class_of_the_users_own_is_kept(pool: str) -> None:
+def test_a_request_class_of_the_users_own_is_kept() -> None:
     class Own(Request):  # type: ignore[misc]
         def own(self) -> str:
             return "mine"
@@ -543,4 +586,3 @@ def test_a_request_class_of_the_users_own_is_kept(pool: str) -> None:
     cls = sealed_request_class(Own)
     assert issubclass(cls, Own)
     assert issubclass(cls, SealedRequestMixin)
-    assert SimpleNamespace

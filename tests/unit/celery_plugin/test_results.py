@@ -6,7 +6,7 @@ import pickle
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from celery.backends.base import COMPRESSED_PAYLOAD_MAGIC
@@ -49,7 +49,8 @@ def refused(bench: Any, call: Any) -> Reason:
     event = bench.sink.events[-1]
     assert event.reason is caught.value.cause
     assert event.origin == "result-backend"
-    return event.reason  # type: ignore[no-any-return]
+    reason: Reason = event.reason
+    return reason
 
 
 def sealed(bench: Any, value: Any, *, type: str = "celery.result", subject: str | None = ID, **options: Any) -> bytes:
@@ -108,7 +109,9 @@ def test_children_and_groups_come_back(bench: Any, backend: Any) -> None:
 
     class Request:
         children = (child,)
-        id, task, args, kwargs, hostname, retries, delivery_info = ID, "t", (), {}, "h", 0, {}
+        id, task, args, hostname, retries = ID, "t", (), "h", 0
+        kwargs: ClassVar[dict[str, object]] = {}
+        delivery_info: ClassVar[dict[str, object]] = {}
         group = parent_id = chord = errbacks = None
 
     backend.store_result(ID, 1, "SUCCESS", request=Request())
@@ -230,7 +233,9 @@ def test_a_chord_part_of_another_group_is_refused(bench: Any, backend: Any) -> N
     backend.store_result(ID, [1, ID, "SUCCESS", 5], "SUCCESS")
     with _set(_group, "g"):
         assert refused(bench, lambda: backend.decode(stored(backend))) is Reason.RESULT_MISMATCH
-        bad = sealed(bench, [1, OTHER, "SUCCESS", 5], type="celery.chord-part", bound_headers=bound_digest({"group": "g"}))
+        bad = sealed(
+            bench, [1, OTHER, "SUCCESS", 5], type="celery.chord-part", bound_headers=bound_digest({"group": "g"})
+        )
         assert refused(bench, lambda: backend.decode(bad)) is Reason.RESULT_MISMATCH
 
 
@@ -278,7 +283,9 @@ def test_a_result_that_every_reader_would_find_too_large_is_an_encode_error(back
         backend.store_result(ID, "x" * 2_000_000, "SUCCESS")
 
 
-def test_an_internal_error_while_reading_is_a_refusal(bench: Any, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_while_reading_is_a_refusal(
+    bench: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(backend, sealed(bench, meta()))
     monkeypatch.setattr(type(bench.runtime.gateway), "admit", lambda *_, **__: 1 / 0)
     assert refused(bench, lambda: AsyncResult(ID, app=bench.app).get()) is Reason.INTERNAL_ERROR

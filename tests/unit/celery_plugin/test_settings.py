@@ -74,11 +74,14 @@ def test_a_setting_that_was_changed_back_after_installing_stops_the_worker(key: 
     assert "must be" in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["rpc://", "db+sqlite:///x.db", "amqp://", "mongodb://h/db", "file:///tmp", "django-db"])
+@pytest.mark.parametrize(
+    "url", ["rpc://", "db+sqlite:///x.db", "amqp://", "mongodb://h/db", "file:///tmp", "django-db"]
+)
 def test_a_result_backend_that_cannot_be_sealed_is_refused_with_what_to_write(url: str) -> None:
     app = Celery("settings", broker="memory://", backend=url, set_as_current=False)
     runtime = install(app, keyring=RING, quarantine="memory:", claims="memory:")
-    for use in (lambda: step(runtime), lambda: app.send_task("a.b"), lambda: app.AsyncResult("x").state):
+    uses: list[Any] = [lambda: step(runtime), lambda: app.send_task("a.b"), lambda: app.AsyncResult("x").state]
+    for use in uses:
         with pytest.raises(Misconfigured) as caught:
             use()
         assert "redis://" in str(caught.value)
@@ -120,7 +123,9 @@ def test_the_django_namespace_is_read() -> None:
      ({"safeserial_queues": {"q": {"trust": "sealed+legacy"}}}, {}, "until"), ({}, {"allow": ["os:system"]}, "os:system"),
      ({}, {"allow": ["os:*"]}, "os:*"), ({"safeserial_keyring": "hunter2"}, {"keyring": None}, "keyring"), ({}, {"keyring": None}, "keyring")],
 )  # fmt: skip
-def test_a_wrong_setting_stops_the_worker_and_is_named(conf: dict[str, Any], options: dict[str, Any], named: str) -> None:
+def test_a_wrong_setting_stops_the_worker_and_is_named(
+    conf: dict[str, Any], options: dict[str, Any], named: str
+) -> None:
     with pytest.raises(Misconfigured) as caught:
         step(app_with(conf, **options)[1])
     assert named in str(caught.value)

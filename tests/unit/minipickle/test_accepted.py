@@ -1,6 +1,6 @@
 """What is accepted, and what the canonical bytes of it are."""
 
-# ruff: noqa: E501 - one case on one line
+
 from __future__ import annotations
 
 import pickle

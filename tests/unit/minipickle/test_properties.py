@@ -1,6 +1,6 @@
 """What holds for every input: total, sound, complete, canonical."""
 
-# ruff: noqa: E501, PT017, SIM105 - an oracle asserts about refusals that it does not expect
+
 from __future__ import annotations
 
 import io
