@@ -17,6 +17,7 @@ from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 from kombu.utils.imports import symbol_by_name
 
 from celery_plugin import headers as heads
+from celery_plugin import runtime as runtimes
 from celery_plugin import wishes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
 from safeserial.envelope import pack_sections
@@ -189,11 +190,9 @@ def _name_of(queue: Any) -> str:
 class SealingAMQP(AMQP):  # type: ignore[misc]
     """Celery's AMQP layer of an app with the plugin; :func:`adopt` puts it in place."""
 
-    safeserial: Runtime
-
     def _create_task_sender(self) -> Any:
         stock = super()._create_task_sender()
-        runtime = self.safeserial
+        runtime = runtimes.of_app(self.app)
 
         def send_task_message(  # noqa: PLR0917 - Celery's signature
             producer: Any,
@@ -257,9 +256,10 @@ def adopt(runtime: Runtime) -> None:
     app = runtime.app
     base = type(app.__dict__["amqp"]) if "amqp" in app.__dict__ else symbol_by_name(app.amqp_cls)
     if base is AMQP:
-        cls: type[SealingAMQP] = type("SealingAMQP", (SealingAMQP,), {"safeserial": runtime})
+        # A class that has a name can be pickled with its app, as pools that spawn do.
+        cls: type[SealingAMQP] = SealingAMQP
     else:
-        cls = type("SealingAMQP", (SealingAMQP, base), {"safeserial": runtime})
+        cls = type("SealingAMQP", (SealingAMQP, base), {})
     app.amqp_cls = cls
     existing = app.__dict__.get("amqp")
     if existing is not None:

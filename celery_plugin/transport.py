@@ -72,7 +72,7 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
         else:
             logger.warning("safeserial: an unreadable item on a queue")
         try:
-            deliver(unreadable(message, queue), queue)
+            deliver(unreadable(_as_json(message), queue), queue)
         except _SHAPE_ERRORS as error:
             # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
             logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
@@ -103,14 +103,9 @@ class _Unreadable(dict):  # type: ignore[type-arg]
     """Made by :func:`unreadable`, so that the queue, known later, can be put in."""
 
 
-def unreadable(item: Any, queue: str = "") -> dict[str, Any]:
+def unreadable(item: str | bytes, queue: str = "") -> dict[str, Any]:
     """A well-formed transport message around an item that was none; its body is the item as it came."""
-    if isinstance(item, str):
-        body = item.encode("utf-8", "surrogatepass")
-    elif isinstance(item, (bytes, bytearray)):
-        body = bytes(item)
-    else:
-        body = _as_json(item)
+    body = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else bytes(item)
     message = {
         "body": base64.b64encode(body).decode("ascii"),
         "content-type": UNREADABLE,

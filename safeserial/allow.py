@@ -27,6 +27,7 @@ class Right(IntFlag):
     SET = 256  # a fresh instance takes ADDITEMS (a subclass of set)
     CLASS = 512  # it is a class, not a function
     HASHABLE = 1024  # what it makes may be a dict key or set member, at a cost linear in what it was made from
+    HASHES = 2048  # its constructor makes members of a list that it is given (set, frozenset and their subclasses)
 
 
 class Kind(IntFlag):
@@ -95,6 +96,9 @@ class Row(NamedTuple):
         state: Patterns that BUILD's state may match, any of them; empty means a dict with ``str`` keys that are
             no dunders (and slot state within ``slots``), with data-only values unless ``state_references``.
         state_references: Whether instance state may hold listed references.
+        reserved: Attribute names that instance state may not set: C members whose readers trust what is in them.
+        dunders: The dunder names that instance state may set all the same.
+        cost: What one call weighs beyond its arguments, where it makes much out of little.
     """
 
     name: str
@@ -104,6 +108,9 @@ class Row(NamedTuple):
     slots: frozenset[str] = frozenset()
     state: tuple[Arg, ...] = ()
     state_references: bool = False
+    reserved: frozenset[str] = frozenset()
+    dunders: frozenset[str] = frozenset()
+    cost: int = 0
 
 
 AllowTable: TypeAlias = Mapping[str, Row]

@@ -76,7 +76,7 @@ _CONTAINER_INHERITS = F_TAINT | F_INSTANCE
 
 # Rights, as plain ints.
 R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH = 1, 2, 4, 8, 16, 32
-R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE = 64, 128, 256, 512, 1024
+R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES = 64, 128, 256, 512, 1024, 2048
 
 #: Globals with rules of their own. They are no policy: what they make is judged by the row of the class they get.
 SP_GETATTR, SP_HOLDER, SP_BASE = 1, 2, 3
@@ -109,12 +109,17 @@ _RESULT_KINDS = {
     "builtins:set": int(Kind.SET),
     "builtins:frozenset": int(Kind.FROZENSET),
 }
-_HASHES_ITS_LIST = frozenset({"builtins:set", "builtins:frozenset"})
+# A set may be made of a list that costs no more than this at the very worst; else its members are looked at.
+_FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
 _SLACK = 16  # zero bytes behind the data, so that fixed-width arguments can be read before the end is checked
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
+
+
+class _Careful(Exception):  # noqa: N818 - never leaves this module
+    """Only a careful run can measure this."""
 
 
 def _table(size: int, fill: int = 0) -> MutableSequence[int]:
@@ -195,6 +200,7 @@ class Machine:
         self.row_index: dict[str, int] = {}
         self.holders: dict[str, bool] = {}
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
+        self.holders: set[str] | None = None  # names that listed names go through, once one is asked for
         # Charges.
         self.values = 0
         self.opcodes = 0
@@ -776,6 +782,17 @@ class Machine:
             known = self.holders[dotted] = any(name.startswith(prefix) for name in self.allow)
         return known
 
+    def is_holder(self, dotted: str) -> bool:
+        """Whether some listed name goes through this one. The table is walked once, when the first name asks."""
+        if self.holders is None:
+            self.holders = holders = set()
+            for listed in self.allow:
+                module, _, qualname = listed.partition(":")
+                parts = qualname.split(".")[:-1]
+                for stop in range(1, len(parts) + 1):
+                    holders.add(f"{module}:{'.'.join(parts[:stop])}")
+        return dotted in self.holders
+
     def write_global(self, n: int, at: int, stop: int) -> None:
         """Write global ``n`` instead of the input from ``at`` to ``stop``."""
         if self.kind[n] == K_SPECIAL and self.special[n][0] <= SP_HOLDER:
@@ -833,7 +850,7 @@ class Machine:
         if not self.rights[row_index] & R_HASHABLE:
             flags |= F_UNHASHABLE
         weight = self.weight[args]
-        self.charge_call(weight, at)
+        self.charge_call(weight + self.rows[row_index].cost, at)
         n = self.node(self.made[row_index], flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
         self.entry[n] = row_index
         self.first[n] = self.first[args]
@@ -895,15 +912,29 @@ class Machine:
         self.count_call(at)
         slots = self.arguments(args)
         self.check_arguments(row, slots, at)
-        if row.name in _HASHES_ITS_LIST:
-            for slot in slots:
-                if slot >= 0 and self.flags[slot] & F_NODES:
-                    # Its members were not looked at as keys; should all their hashes be equal, this is quadratic.
-                    self.charge_hash((self.count[slot] * self.count[slot]) >> 6, at)
-                    if self.depth[slot] > self.limits.max_key_depth + 1:
-                        raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.limits.max_key_depth}")
+        if self.rights[index] & R_HASHES:
+            self.check_members(slots, at)
         self.effect = at + self.shift
         return self.instance(index, args, at, F_OPEN if self.rights[index] & R_FRESH else 0)
+
+    def check_members(self, slots: list[int], at: int) -> None:
+        """A set is made by a call: what is in the list becomes its members, though no opcode says so."""
+        for slot in slots:
+            if slot < 0 or not self.flags[slot] & F_NODES:
+                continue
+            if self.depth[slot] > self.limits.max_key_depth + 1:
+                raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.limits.max_key_depth}")
+            if self.careful:
+                # The number of the instance that is about to be made.
+                n = self.nodes
+                for child in self.edges.get(slot, ()):
+                    self.check_key(n, child, at)
+            else:
+                # Should all their hashes be equal, each is compared with all before it.
+                cost = (self.count[slot] * self.weight[slot]) >> 6
+                if cost > _FREE_MEMBERS:
+                    raise _Careful
+                self.charge_hash(cost, at)
 
     def call_special(self, function: int, args: int, at: int, stop: int, place: int) -> int:
         """REDUCE of getattr, which is folded, or of one of copyreg's reconstructors."""
@@ -965,6 +996,8 @@ class Machine:
         index = self.listed_class(cls, at)
         self.count_instance(at)
         self.check_arguments(self.rows[index], slots, at)
+        if self.rights[index] & R_HASHES:
+            self.check_members(slots, at)
         return self.instance(index, args, at, F_OPEN)
 
     def new_ex(self, cls: int, args: int, keywords: int, whole: int, at: int) -> int:
@@ -983,7 +1016,10 @@ class Machine:
             if self.flags[keywords] & F_TAINT:
                 raise Forbidden(Reason.BAD_ARGUMENTS, at, "a class or function as keyword argument")
         self.count_instance(at)
-        self.check_arguments(row, self.arguments(args), at)
+        positional = self.arguments(args)
+        self.check_arguments(row, positional, at)
+        if self.rights[index] & R_HASHES:
+            self.check_members(positional, at)
         return self.instance(index, whole, at, F_OPEN)
 
     def reconstruct(self, slots: list[int], args: int, at: int) -> int:
@@ -1210,6 +1246,13 @@ class Machine:
         Raises:
             Refused: With the offset of the opcode.
         """
+        try:
+            return self.loop()
+        except _Careful:
+            return False
+
+    def loop(self) -> bool:
+        """The loop over the opcodes; see :meth:`run`."""
         data, total, limits = self.data, self.total, self.limits
         stack, starts, marks, memo, places = self.stack, self.starts, self.marks, self.memo, self.places
         trace = self.trace

@@ -219,7 +219,7 @@ def state_fits(view: View, row: Row, state: int) -> str:
                 return "an attribute name is no str"
             name = _value(view, key)
             assert isinstance(name, str)
-            if name.startswith("__") and name.endswith("__"):
+            if name in row.reserved or (name.startswith("__") and name.endswith("__") and name not in row.dunders):
                 return f"it sets {safe_repr(name, 60)}"
             if position == 1 and name not in row.slots:
                 return f"{safe_repr(name, 60)} is no slot of the class"

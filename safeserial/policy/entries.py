@@ -30,6 +30,9 @@ _KNOWN_WORDS = {
     # A bare instance of the one model that its label names, which then takes its state through Model.__setstate__.
     "django.db.models.base:model_unpickle": frozenset({"returns=fresh", "state=setstate"}),
 }
+# What one call makes beyond its arguments. An uncached zone is read from its file each time and takes up to 10 KiB,
+# so a message may have a thousand of them (there are six hundred zones, and pickle writes a cached one once).
+_KNOWN_COSTS = {"zoneinfo:ZoneInfo._unpickle": 2_000}
 
 
 class _Merged(NamedTuple):
@@ -161,7 +164,15 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
         if "state=setstate" in words:
             rights |= Right.SETSTATE
             state = (Arg("any" if "state=references" in words else "data"),)
-    return Row(entry.name, int(rights), signatures, state=state, state_references="state=references" in words), ()
+    row = Row(
+        entry.name,
+        int(rights),
+        signatures,
+        state=state,
+        state_references="state=references" in words,
+        cost=_KNOWN_COSTS.get(entry.name, 0),
+    )
+    return row, ()
 
 
 def _widened(row: Row, entry: Entry, signatures: tuple[Signature, ...]) -> Row:

@@ -6,7 +6,8 @@ What CPython's unpickler does to an instance decides every rule here:
   ``inst.__dict__``, and only *slot* state goes through ``setattr``. So a ``__setattr__`` of the class's own (a frozen
   dataclass has one) is never run by dict state: such a class takes dict state, and no slot state.
 * ``BaseException.__setstate__`` is a loop of ``setattr``: harmless with data, unless a Python property or a
-  ``__setattr__`` listens.
+  ``__setattr__`` listens, or the attribute is a C member: ``UnicodeDecodeError.__str__`` reads through whatever
+  stands in ``object`` as if it were bytes, and ends the process. So state sets no C member that no pickle sets.
 * State on an object that somebody else holds too (an enum member, a cached singleton) rewrites it for the whole
   process. So state needs proof that constructing returns a new object: :func:`is_fresh`.
 """
@@ -45,6 +46,11 @@ _FRESH_BASES = frozenset(
         *(cls for cls in vars(builtins).values() if isinstance(cls, type) and issubclass(cls, BaseException)),
     }
 )  # fmt: skip
+
+# What honest exceptions have in their state beside their own attributes: C members that their __reduce__ puts there
+# (any object may stand in them: CPython looks before it uses them), and what add_note() makes.
+_EXCEPTION_STATE = frozenset({"name", "name_from", "path"})
+_EXCEPTION_DUNDERS = frozenset({"__notes__"})
 
 _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _SCALARS = (int, float, str, bytes, bool, type(None))
@@ -115,7 +121,7 @@ def class_row(
 
     findings = list(warn(name, cls))
     base = _inherited(cls, shapes)
-    rights |= Right.CALL | Right.NEW
+    rights |= Right.CALL | Right.NEW | _hashes(cls)
     slots: frozenset[str] = frozenset()
     state: tuple[Arg, ...] = ()
     if "returns=fresh" in words or is_fresh(cls):
@@ -140,8 +146,22 @@ def class_row(
         slots=slots,
         state=state,
         state_references="state=references" in words,
+        reserved=_c_members(cls) if issubclass(cls, BaseException) else frozenset(),
+        dunders=_EXCEPTION_DUNDERS if issubclass(cls, BaseException) else frozenset(),
     )
     return row, tuple(findings)
+
+
+def _c_members(cls: type) -> frozenset[str]:
+    """Names of an exception's C members that no honest pickle sets; slots of Python classes are not among them."""
+    names = {
+        name
+        for base in cls.__mro__
+        if "__slots__" not in vars(base)
+        for name, value in vars(base).items()
+        if isinstance(value, _C_DESCRIPTORS)
+    }
+    return frozenset(name for name in names - _EXCEPTION_STATE if not name.startswith("__"))
 
 
 def _enum_signatures(cls: type[Enum]) -> tuple[Signature, ...]:
@@ -167,6 +187,10 @@ def _containers(cls: type) -> Right:
     if issubclass(cls, set):
         rights |= Right.SET
     return rights
+
+
+def _hashes(cls: type) -> Right:
+    return Right.HASHES if issubclass(cls, (set, frozenset)) else Right(0)
 
 
 def _inherited(cls: type, shapes: Mapping[type, Shape]) -> Shape | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -420,3 +421,12 @@ def test_two_apps_in_one_process_seal_with_their_own_keys(make_bench: Any) -> No
     assert arguments(one.forwarded[-1])[0] == [1]
     two.publish(2)
     assert one.refused(one.raw()) == "unknown-key"
+
+
+def test_an_installed_app_can_still_be_pickled_and_its_copy_sends_nothing_unsealed() -> None:
+    """Pools that spawn pickle the app; a copy that nobody installed the plugin on must not fall back to plain messages."""
+    app = fresh()
+    install(app, keyring=ring(), quarantine="memory:", claims="memory:")
+    copy = pickle.loads(pickle.dumps(app))
+    with pytest.raises(Misconfigured, match="install"):
+        copy.send_task("a.b")

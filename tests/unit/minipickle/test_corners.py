@@ -54,6 +54,13 @@ def test_marks_that_are_gone_leave_their_place_to_values() -> None:
     assert caught.value.reason is Reason.STACK_TOO_LARGE
 
 
+@pytest.mark.parametrize("operands", [b"N}", b")N", b"NN"])
+def test_newobj_ex_takes_a_tuple_and_a_dict_and_no_constant(operands: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        minipickle.verify(b"\x80\x04cm\nC\n" + operands + b"\x92.", allow={"m:C": CLASS})
+    assert caught.value.reason is Reason.BAD_ARGUMENTS
+
+
 class _Broken(MetaPathFinder):
     def __init__(self, missing: str) -> None:
         self.missing = missing
