@@ -86,7 +86,7 @@ class Guard:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._leased: dict[str, Delivery] = {}
         self._failures = 0  # of the quarantine, in a row: the delay grows with it
-        self._broadcasts: set[str] = set()
+        self._broadcasts: dict[str, tuple[str, str]] = {}  # name -> exchange and routing key
 
     # -- wiring -------------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Guard:
                 name = str(queue.name)
                 if isinstance(queue, Broadcast):
                     name = str(queue.alias or queue.name)
-                    self._broadcasts.add(name)
+                    self._broadcasts[name] = (str(queue.exchange.name), str(queue.routing_key or ""))
                 queue.consume(tag, self._named(name, task_consumer._receive_callback), no_ack=no_ack, nowait=nowait)  # noqa: SLF001
             return tag
 
@@ -392,6 +392,10 @@ class Guard:
         if not delivery.claimed and not delivery.finished:
             self._claim(delivery)
         self.finish(delivery)
+
+    def address_of(self, queue: str) -> tuple[str, str]:
+        """Exchange and routing key by which a retry reaches the queue again, or every worker of a broadcast."""
+        return self._broadcasts.get(queue, ("", queue))
 
     def claim_suffix(self, queue: str) -> str:
         """What is added to the claims of this queue: a broadcast is run once by each worker, not once by one."""

@@ -266,9 +266,10 @@ def _deliver(delivery: Delivery, runtime: Runtime, properties: Any, body: Sealed
     delivery.properties = heads.reply_address(properties)
     # Not the message's own: on virtual transports it is the sender's text, and a retry is published to it.
     info = delivery.message.delivery_info
+    exchange, routing_key = delivery.guard.address_of(delivery.queue)
     delivery.delivery_info = {
-        "exchange": "",
-        "routing_key": delivery.queue,
+        "exchange": exchange,
+        "routing_key": routing_key,
         "redelivered": bool(isinstance(info, dict) and info.get("redelivered")),
     }
     return OpenedMessage(delivery, body)

@@ -358,6 +358,9 @@ class Gateway:
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise
+        except Misconfigured:
+            # The operator's mistake (a policy whose names do not exist), found at first use: not the message's fault.
+            raise
         except Exception as error:
             # The contract is totality; what slips through is our bug, and loud.
             ours = internal_error(error)
@@ -374,6 +377,8 @@ class Gateway:
             names = self.judge(admitted.body, admitted.format).names
         except Refused as error:
             refusal = error
+        except Misconfigured:
+            raise
         except Exception as error:  # noqa: BLE001 - as in open()
             refusal = internal_error(error)
         kid = sender[0][1].kid if sender else envelope.peek_kid(_readable(blob))
@@ -401,14 +406,23 @@ def _require_format(format: str, policy: Policy) -> None:
 
 
 def _as_bytes(value: object) -> bytes:
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise Malformed(Reason.NOT_BYTES)
-    return bytes(value)
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            # Not bytes(value): a subclass may answer that with code of its own.
+            return memoryview(value).tobytes()
+        except ValueError:
+            pass  # a view whose memory was released
+    raise Malformed(Reason.NOT_BYTES)
 
 
 def _readable(value: object) -> bytes:
     """The bytes for facts about them (length, digest, key id); none of what is no bytes."""
-    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+    try:
+        return _as_bytes(value)
+    except Malformed:
+        return b""
 
 
 def internal_error(error: BaseException) -> Refused:
@@ -510,9 +524,12 @@ def safe_loads(
     started = time.perf_counter_ns()
     refusal: Refused
     try:
-        return _open_unsealed(_as_bytes(data), rules, format, buffers, sink)
+        # What was looked at is what is read: bytes that change in between cannot pass for sealed ones or others.
+        return _open_unsealed(raw or _as_bytes(data), rules, format, buffers, sink)
     except Refused as error:
         refusal = error
+    except Misconfigured:
+        raise
     except Exception as error:  # noqa: BLE001 - as in Gateway.open
         refusal = internal_error(error)
     sink.emit(

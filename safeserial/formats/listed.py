@@ -50,7 +50,7 @@ def _class_to_read(name: object, ctx: Context, tag: str, kind: Callable[[Any], b
     cls = ctx.policy.objects[name]
     if not row.rights & right or not kind(cls):
         raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f"{safe_repr(name)} is listed, but not for use as {tag}")
-    if row.signatures and tag in _CALLED and any(signature.args for signature in row.signatures):
+    if row.signatures and tag in _CALLED:
         # Argument patterns speak about pickle's arguments; ignoring them here would widen the entry.
         raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f"{safe_repr(name)} has argument patterns: pickle only")
     ctx.names.append(name)

@@ -5,7 +5,6 @@ Nothing here does harm when loaded: what would be called is ``os.getpid`` at mos
 by are ``TABLE`` in ``tests/unit/minipickle/test_vectors.py``.
 """
 
-
 from __future__ import annotations
 
 import json

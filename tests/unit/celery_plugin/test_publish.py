@@ -321,13 +321,16 @@ def test_a_broadcast_is_signed_for_its_alias_and_claimed_by_each_worker(routed: 
     routed.publish(1, queue="everyone")
     raw = routed.raw(broadcast.name)
     assert claims_of(routed, raw).queue == "everyone"
-    routed.guard._broadcasts.add("everyone")
+    routed.guard._broadcasts["everyone"] = (broadcast.exchange.name, "")
     ids = []
     for host in ("one@host", "two@host"):
         routed.consumer.hostname = host
         routed.receive(raw, "everyone")
         ids.append(routed.forwarded[-1].delivery.claim_id)
     assert ids[0] != ids[1], "each worker runs a broadcast; sharing one claim, only the first would"
+    # A retry goes where the message came from: no queue is called by the broadcast's alias.
+    info = routed.forwarded[-1].delivery_info
+    assert (info["exchange"], info["routing_key"]) == (broadcast.exchange.name, "")
 
 
 def test_native_delayed_delivery_is_signed_for_the_queue_behind_the_delay(routed: Any) -> None:

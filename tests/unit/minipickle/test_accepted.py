@@ -1,6 +1,5 @@
 """What is accepted, and what the canonical bytes of it are."""
 
-
 from __future__ import annotations
 
 import pickle

@@ -1,6 +1,5 @@
 """What holds for every input: total, sound, complete, canonical."""
 
-
 from __future__ import annotations
 
 import io
