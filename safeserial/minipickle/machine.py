@@ -109,6 +109,8 @@ _RESULT_KINDS = {
     "builtins:set": int(Kind.SET),
     "builtins:frozenset": int(Kind.FROZENSET),
 }
+# They hash what they are given, whatever a table says of them; their subclasses are known by Right.HASHES.
+_HASHES_ITS_LIST = frozenset({"builtins:set", "builtins:frozenset"})
 # A set may be made of a list that costs no more than this at the very worst; else its members are looked at.
 _FREE_MEMBERS = 16_384
 
@@ -198,7 +200,6 @@ class Machine:
         self.rights: list[int] = []  # of each row, as a plain int
         self.made: list[int] = []  # kind of what each row makes
         self.row_index: dict[str, int] = {}
-        self.holders: dict[str, bool] = {}
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         self.holders: set[str] | None = None  # names that listed names go through, once one is asked for
         # Charges.
@@ -756,7 +757,7 @@ class Machine:
                 if row is not None:
                     index = self.row_index[dotted] = len(self.rows)
                     self.rows.append(row)
-                    self.rights.append(int(row.rights))
+                    self.rights.append(int(row.rights) | (R_HASHES if row.name in _HASHES_ITS_LIST else 0))
                     self.made.append(K_INSTANCE | _RESULT_KINDS.get(row.name, 0))
             if index >= 0:
                 flags = F_TAINT if self.rows[index].rights & R_REFERENCE else F_TAINT | F_BARE
@@ -773,14 +774,6 @@ class Machine:
         n = self.node(K_SPECIAL, F_TAINT | F_BARE, 0, 1, at)
         self.special[n] = (special, dotted)
         return n
-
-    def is_holder(self, dotted: str) -> bool:
-        """Whether a listed name goes through this one. Looked up once for each: the table may be long."""
-        known = self.holders.get(dotted)
-        if known is None:
-            prefix = dotted + "."
-            known = self.holders[dotted] = any(name.startswith(prefix) for name in self.allow)
-        return known
 
     def is_holder(self, dotted: str) -> bool:
         """Whether some listed name goes through this one. The table is walked once, when the first name asks."""
@@ -1043,6 +1036,10 @@ class Machine:
         needed = _BASE_RIGHTS.get(name, 0)
         if needed and not row.rights & needed:
             raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(row.name)} is no {name[9:]}")
+        if row.signatures and name != "builtins:complex":
+            # What NEWOBJ would be given for the same object; patterns hold whatever the protocol. (A complex is
+            # given whole here, and in two parts there.)
+            self.check_arguments(row, [] if name == "builtins:object" else [state], at)
         self.count_instance(at)
         return self.instance(index, args, at, F_OPEN)
 

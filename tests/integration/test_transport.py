@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import shop
+from support.records import await_new
 
 from safeserial.errors import Reason
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.worker import Worker
+
+    from safeserial.audit.quarantine import Record
 
 BROKERS = ("redis",)  # AMQP delivers typed frames
 
@@ -48,6 +51,7 @@ def item(*without: str, **changes: Any) -> dict[str, Any]:
 
 
 DEEP = 100_000
+BEFORE = b"garbage, and nobody there yet"
 ITEMS: dict[str, Any] = {
     "garbage": b"garbage",
     "empty": b"",
@@ -107,6 +111,7 @@ class Bench:
     app: Any
     worker: Worker
     queue: str
+    waiting: Record
     known: set[str] = field(default_factory=set)
 
 
@@ -115,14 +120,19 @@ def bench(shop_at: Any) -> Iterator[Bench]:
     queue = shop_at.queue("items")
     setup = shop_at.setup(queue)
     app = shop_at.app(setup)
+    shop_at.broker.client.lpush(queue, BEFORE)
     with shop_at.worker(setup, app) as worker:
-        yield Bench(shop_at, app, worker, queue)
+        (waiting,) = await_new(setup.quarantine, (), 1)
+        yield Bench(shop_at, app, worker, queue, waiting, {waiting.id})
+
+
+def test_an_item_that_lay_there_before_the_worker_started_is_kept(bench: Bench) -> None:
+    assert (bench.waiting.body, bench.waiting.queue) == (BEFORE, bench.queue)
+    assert bench.waiting.reason is Reason.FOREIGN_CONTENT_TYPE
 
 
 @pytest.mark.parametrize("name", ITEMS)
 def test_an_item_that_is_no_message_is_kept_and_the_worker_serves_on(bench: Bench, name: str) -> None:
-    from support.records import await_new
-
     raw = ITEMS[name] if isinstance(ITEMS[name], bytes) else json.dumps(ITEMS[name]).encode()
     runs = len(shop.rows(bench.worker.setup.runs))
 
@@ -142,8 +152,23 @@ def test_an_item_that_is_no_message_is_kept_and_the_worker_serves_on(bench: Benc
     assert bench.worker.alive()
 
 
+@pytest.mark.parametrize("name", ["garbage", "deep", "list", "number", "null", "text", "no-properties", "properties-5",
+                                  "delivery-tag-null", "delivery-info-5", "body-5", "headers-5"])  # fmt: skip
+@pytest.mark.parametrize("channel", ["pidbox", "events/worker.heartbeat"])
+def test_a_broadcast_that_is_no_message_does_not_end_the_worker(bench: Bench, channel: str, name: str) -> None:
+    raw = ITEMS[name] if isinstance(ITEMS[name], bytes) else json.dumps(ITEMS[name]).encode()
+    client = bench.shop_at.broker.client
+    database = client.connection_pool.connection_kwargs["db"]
+
+    assert client.publish(f"/{database}.{bench.shop_at.namespace}.{channel}", raw) == 1
+
+    assert bench.app.tasks["shop.mark"].delay(name).get(timeout=10) == "marked"
+    assert bench.worker.alive()
+
+
 @pytest.mark.last
 def test_nothing_is_left_behind_and_no_pool_process_was_lost(bench: Bench) -> None:
+    assert bench.app.control.ping(destination=[bench.worker.name], timeout=5, limit=1)
     assert bench.shop_at.broker.drain(bench.queue) == []
     assert bench.shop_at.broker.unacknowledged() == 0
     assert "WorkerLostError" not in bench.worker.log()

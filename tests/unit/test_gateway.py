@@ -331,3 +331,40 @@ def test_safe_loads_is_total_on_anything() -> None:
             safe_loads(data, keyring=Keyring([KEY]))  # type: ignore[arg-type]
         except Refused:
             continue
+
+
+def test_a_policy_that_names_nothing_is_the_operators_mistake_not_the_messages(sink: MemorySink) -> None:
+    # It is found at first use. As a refusal it would blame, audit and quarantine every honest message.
+    broken = Policy(allow=["no_such_module:Money"], unsafe_accept_unsigned_pickle=True)
+    gateway = Gateway(keyring=Keyring([KEY]), policy=broken, audit=sink, clock=lambda: NOW)
+    blob = sealed(pickle.dumps([1], 4), format=Format.PICKLE)
+
+    for action in (
+        lambda: gateway.open(blob),
+        lambda: gateway.inspect(blob),
+        lambda: safe_loads(pickle.dumps([1], 4), policy=broken, format="pickle", audit=sink),
+    ):
+        with pytest.raises(Misconfigured, match="no_such_module"):
+            action()
+    assert not sink.events
+
+
+def test_bytes_are_read_once_and_no_method_of_theirs_is_asked(gateway: Gateway) -> None:
+    class Fickle(bytes):
+        def __bytes__(self) -> bytes:
+            raise AssertionError("asked")
+
+    assert gateway.open(Fickle(sealed())) is None
+    assert safe_loads(Fickle(b"[1]")) == [1]
+    assert safe_loads(bytearray(b"[1]")) == [1]  # type: ignore[arg-type]
+    assert safe_loads(memoryview(b"[-1-]-")[::2]) == [1]  # type: ignore[arg-type]
+
+
+def test_a_view_whose_memory_is_gone_is_refused_like_any_other_input(gateway: Gateway) -> None:
+    view = memoryview(bytearray(b"[1]"))
+    view.release()
+
+    assert refused(gateway, view) is Reason.NOT_BYTES
+    with pytest.raises(Refused) as caught:
+        safe_loads(view)  # type: ignore[arg-type]
+    assert caught.value.reason is Reason.NOT_BYTES

@@ -667,10 +667,12 @@ def test_a_row_with_argument_patterns_is_for_pickle_only(form: str) -> None:
     from safeserial.allow import Arg, Signature
 
     row = policy.table["app:Money"]
-    policy.table["app:Money"] = row._replace(signatures=(Signature((Arg("data"),)),))  # type: ignore[index]
-    with pytest.raises(Forbidden) as caught:
-        codec(form).judge(forge(form, T("dataclass", ["app:Money", {}])), policy, policy.limits)
-    assert caught.value.reason is Reason.TYPE_NOT_ALLOWED
+    # "Money()" and "Money(*str)" are patterns too, though none of their arguments has a place of its own.
+    for pattern in (Signature((Arg("data"),)), Signature(), Signature(rest=Arg("kind", 16))):
+        policy.table["app:Money"] = row._replace(signatures=(pattern,))  # type: ignore[index]
+        with pytest.raises(Forbidden) as caught:
+            codec(form).judge(forge(form, T("dataclass", ["app:Money", {}])), policy, policy.limits)
+        assert caught.value.reason is Reason.TYPE_NOT_ALLOWED
     policy.table["app:Money"] = row._replace(rights=1)  # type: ignore[index]
     with pytest.raises(Refused) as refused:
         codec(form).dumps(Money(Decimal(1)), policy)
