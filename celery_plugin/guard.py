@@ -63,6 +63,7 @@ _TELL_SENDER = frozenset(
         Reason.FORMAT_NOT_ALLOWED,
         Reason.UNKNOWN_TASK,
         Reason.BAD_TASK_BODY,
+        Reason.TRUNCATED,  # of a body whose binding was verified, so of the sender's own writing
     }
 )
 

@@ -208,8 +208,8 @@ def state_fits(view: View, row: Row, state: int) -> str:
         parts = list(view.items[at : at + 2])
     for position, part in enumerate(parts):
         kind = kind_of(view, part)
-        if kind == Kind.NONE and len(parts) == 2:
-            continue
+        if kind == Kind.NONE and len(parts) == 2 and position == 0:
+            continue  # slots alone; CPython takes no None in place of the slots themselves
         if kind != Kind.DICT:
             return "it is no dict of attributes"
         if view.flags[part] & (BARE if row.state_references else TAINT):

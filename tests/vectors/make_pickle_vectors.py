@@ -288,6 +288,8 @@ VECTORS: list[tuple[str, str, dict[str, int], str, list[Part]]] = [
     ("many-opaque", "hash-cost", {"max_hash_cost": 2000}, "instances whose hash nobody knows",
      [P4, b"\x8f(", b"".join(name("shop", "Key") + NEW for _ in range(400)), (b"\x90",), b"."]),
     ("same-tuples", "hash-cost", {"max_hash_cost": 5000}, "tuples with one hash", [P4, b"\x8f(", b"K\1\x85" * 150, (b"\x90",), b"."]),
+    ("build-no-slots", "bad-state", {}, "C's unpickler refuses None as slot state, so the judge may not pass it",
+     [P4, BAG + NEW + b"NN\x86", (b"b",), b"."]),
 ]  # fmt: skip
 
 

@@ -207,7 +207,6 @@ def make_app(setup: Setup, *, worker: bool = False) -> Celery:
         result_expires=3600,
         timezone="UTC",
         enable_utc=True,
-        broker_pool_limit=4,
         redis_socket_timeout=20,
     )
     app.conf.update(setup.conf)

@@ -314,6 +314,14 @@ def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:
     assert caught.value.reason is Reason.UNKNOWN_TASK
 
 
+def test_an_authenticated_sender_of_a_cut_off_body_is_told_at_once(bench: Any) -> None:
+    result = bench.add.delay(1)
+    cut = pack_sections(wishes.fold(wishes.NOTHING)[0], b"")
+    assert bench.refused(resealed(bench, bench.raw(), body=cut, format="pickle")) == "truncated"
+    with pytest.raises(Refused):
+        result.get(timeout=1)
+
+
 def test_a_forger_cannot_fail_an_honest_pending_task(bench: Any) -> None:
     result = bench.add.delay(1)
     raw = bench.raw()

@@ -347,7 +347,8 @@ def test_state_that_fits() -> None:
     assert named(b"cm\nA\n)\x81" + state + b"b.", row("m:A"))
     assert named(b"cm\nA\n)R" + state + b"b.", row("m:A"))
     assert named(b"cm\nA\n)\x81N" + state + b"\x86b.", row("m:A", slots=frozenset("a")))
-    assert named(b"cm\nA\n)\x81" + state + b"N\x86b.", row("m:A"))
+    # Python's own unpickler takes None for slots, C's does not.
+    assert refused(b"cm\nA\n)\x81" + state + b"N\x86b.", row("m:A")) is Reason.BAD_STATE
     assert named(b"cm\nA\n)\x81}U\1acm\nA\nsb.", row("m:A", state_references=True))
     listed = row("m:A", state=(Arg("kind", int(Kind.LIST)), Arg("kind", int(Kind.INT))), rights=int(R.NEW | R.SETSTATE))
     assert named(b"cm\nA\n)\x81]b.", listed)
