@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import kombu.pools
 import pytest
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def shop_at(broker_name: str, services: Services, tmp_path_factory: pytest.TempP
     """The corner of this module on this broker; emptied afterwards."""
     from support.broker import RabbitBroker, RedisBroker, open_redis_corner
 
+    # kombu keeps connections by address for the whole process: one that an earlier module left may be dead by now.
+    kombu.pools.reset()
     namespace = f"ss{uuid.uuid4().hex[:10]}"
     with ExitStack() as stack:
         redis_url = services.url("redis")

@@ -179,11 +179,19 @@ class Worker:
         # "ready" in the log is too early: RabbitMQ hands out what arrives in the first tenth of a second in a
         # function that swallows exceptions. So: an answered ping, a pause, then a task through every queue.
         deadline = time.monotonic() + self._patience
-        while not self.app.control.ping(destination=[self.name], timeout=0.5, limit=1):
+        while not self._answers_a_ping():
             self._check(deadline, "no answer to a ping")
         time.sleep(0.3)
         for queue in self._probe_queues:
             self.probe(queue, deadline=deadline)
+
+    def _answers_a_ping(self) -> bool:
+        try:
+            return bool(self.app.control.ping(destination=[self.name], timeout=0.5, limit=1))
+        except OSError:
+            # A connection of the pool that the broker has closed meanwhile; the next one is new.
+            self.app.pool.force_close_all()
+            return False
 
     def probe(self, queue: str, *, deadline: float | None = None) -> None:
         """Send an honest task to ``queue`` and wait for its result."""
