@@ -50,7 +50,7 @@ def install(
         Misconfigured: An argument is no setting. Other mistakes are told when a worker starts or the first message is
             sent, because task modules cannot be imported yet when an app is made.
 
-    Source: the hooks used are those of Celery 5.5 to 5.7 (``amqp_cls``, ``control_cls``, ``steps``, result backends).
+    Source: the hooks used are those of Celery 5.7 (``amqp_cls``, ``control_cls``, ``steps``, result backends).
     """
     from celery_plugin import codec, compression, control, publish
     from celery_plugin import runtime as runtimes

@@ -49,8 +49,7 @@ def check(ctx: click.Context, json_out: bool) -> None:
     runtime.app.loader.import_default_modules()
     runtime.app.finalize()
     steps = {
-        "keyring": lambda: runtime.keyring,
-        "settings and policy": runtime.prepare_worker,
+        "settings, keys and policy": runtime.prepare_worker,
         "bounded decompression": _bounded,
     }
     results = {name: _problem(step) for name, step in steps.items()}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from celery import bootsteps
+from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
@@ -423,6 +424,12 @@ class Guard:
             logger.critical("safeserial: could not renew %d claims: %s", len(self._leased), error)
 
 
+def _start_refused(error: Misconfigured) -> SystemExit:
+    """Say in one line what the operator has to change; a traceback would bury it, and show nothing that helps."""
+    logger.critical("safeserial: the worker does not start: %s", error)
+    return SystemExit(EX_FAILURE)
+
+
 class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """The bootstep that puts a :class:`Guard` before a consumer, and refuses to start where it would be pointless."""
 
@@ -432,8 +439,11 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         runtime = self.runtime
-        # Raised here, a Misconfigured ends the start-up; in a signal or in start() it would be swallowed or retried.
-        runtime.prepare_worker()
+        # Here it ends the start-up; in a signal it would be swallowed, and once connected it would be retried.
+        try:
+            runtime.prepare_worker()
+        except Misconfigured as error:
+            raise _start_refused(error) from error
         self.guard = Guard(runtime, consumer)
         self.guard.attach()
         gossip.protect(consumer)
@@ -443,7 +453,8 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, consumer: Any) -> None:
         """After each connect: learn queues from subscriptions, and keep leases alive."""
         if not compression.is_bounded():
-            raise Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
+            unbounded = Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
+            raise _start_refused(unbounded) from unbounded
         transport.protect(consumer.connection)
         self.guard.attach_task_consumer()
         gossip.protect_consumers(consumer)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from celery.utils.imports import cwd_in_path
+
 from celery_plugin import settings as plugin_settings
 from safeserial.errors import Misconfigured
 from safeserial.gateway import Gateway
@@ -161,7 +163,9 @@ class Runtime:
             Misconfigured: A setting, key or policy entry cannot be used.
         """
         plugin_settings.check_app(self.app)
-        self.settings.resolve()
+        # As Celery does when it imports the app itself: the user's modules stand in the current folder.
+        with cwd_in_path():
+            self.settings.resolve()
         _ = self.keyring, self.gateway, self.audit, self.quarantine, self.claims
 
     def seal_value(self, value: object) -> bytes:

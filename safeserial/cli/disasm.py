@@ -47,7 +47,7 @@ def _pickle_in(data: bytes, ground: Ground, purpose: str) -> bytes:
 @json_option
 @click.pass_context
 def disasm(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool, **where: str) -> None:
-    r"""Show the pickle in FILE ("-" is standard input) opcode by opcode, as the judge sees it, without loading it.
+    """Show the pickle in FILE ("-" is standard input) opcode by opcode, as the judge sees it, without loading it.
 
     Each line has the offset, the first bytes, the opcode, its argument and the stack afterwards. Where the policy (or
     the grammar, or a limit) refuses it, the opcode that decides is marked.
@@ -57,7 +57,7 @@ def disasm(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool,
     safeserial disasm body.pkl --preset stdlib@1 --allow shop.models:Money
 
     Exit status: 0 the policy would accept it, 1 it would be refused, 2 it could not be read.
-    """
+    """  # noqa: D301 - click wants the character, not its spelling
     ground = make_ground(**where)  # type: ignore[arg-type]
     data = _pickle_in(read_input(file), ground, purpose)
     found = disassemble(data, allow=ground.policy.table, limits=ground.policy.limits)

@@ -34,7 +34,7 @@ def find_reason(text: str) -> Reason:
 @click.argument("code", required=False, metavar="[CODE|SLUG]")
 @json_option
 def explain(code: str | None, json_out: bool) -> None:
-    r"""Say what a reason code means and what to do about it.
+    """Say what a reason code means and what to do about it.
 
     \b
     safeserial explain SS201
@@ -43,7 +43,7 @@ def explain(code: str | None, json_out: bool) -> None:
 
     The first digit says where it happened: 1 envelope and keys, 2 pickle, 3 other formats, 4 policy and gateway, 5 task
     queues, 9 our own failures.
-    """
+    """  # noqa: D301 - click wants the character, not its spelling
     if code is None:
         rows = [reason_row(reason) for reason in REASONS]
         if json_out:

@@ -194,7 +194,7 @@ def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -
 def inspect(
     ctx: click.Context, /, file: IO[bytes], purpose: str, format: str | None, json_out: bool, **where: str
 ) -> None:
-    r"""Judge the message in FILE ("-" is standard input): who sealed it, what it claims, which names it would resolve.
+    """Judge the message in FILE ("-" is standard input): who sealed it, what it claims, which names it would resolve.
 
     Nothing is loaded, built or imported because of the message.
 
@@ -204,7 +204,7 @@ def inspect(
     safeserial quarantine show ID --save body.bin && safeserial inspect body.bin --purpose tasks
 
     Exit status: 0 it would be accepted, 1 it would be refused, 2 it could not be judged.
-    """
+    """  # noqa: D301 - click wants the character, not its spelling
     report = look(read_input(file), make_ground(**where), purpose, format)  # type: ignore[arg-type]
     if json_out:
         as_json(report.to_dict())

@@ -43,14 +43,14 @@ def _default_kid() -> str:
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here (mode 0600, never over a file)."
 )
 def new(kid: str | None, suite: str, form: str, out: Path | None) -> None:
-    r"""Make one key from the system's random source.
+    """Make one key from the system's random source.
 
     \b
     export SAFESERIAL_KEYS="$(safeserial keys new --kid web-1)"      then: keyring = "env:SAFESERIAL_KEYS"
     safeserial keys new --kid web-1 --format file --out keyring.json then: keyring = "file:keyring.json"
 
     What is printed is a secret.
-    """
+    """  # noqa: D301 - click wants the character, not its spelling
     if form == "file" and out is None:
         raise Failure("--format file needs --out PATH: a keyring file is not for the screen")
     key = Key.generate(_default_kid() if kid is None else kid, suite=suite)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +18,7 @@ from safeserial.gateway import Gateway
 if TYPE_CHECKING:
     from safeserial.policy import Policy
 
-__all__ = ["Ground", "ground_options", "make_ground"]
+__all__ = ["Ground", "ground_options", "make_ground", "project_folder"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,6 +70,16 @@ def ground_options(function: F) -> F:
     return function
 
 
+@contextmanager
+def project_folder() -> Iterator[None]:
+    """Let a policy name modules of the current folder, as ``python -m`` would; a console script does not see them."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.pop(0)
+
+
 def make_ground(
     config: str | None, queue: str | None, keyring_source: str | None, allow: tuple[str, ...], presets: tuple[str, ...]
 ) -> Ground:
@@ -82,4 +95,6 @@ def make_ground(
         keyring = Keyring.load(keyring_source)
     elif settings.keyring is not None:
         keyring = settings.open_keyring()
-    return Ground(policy.resolve(), keyring, settings.context.encode(), settings.audience)
+    with project_folder():
+        policy.resolve()
+    return Ground(policy, keyring, settings.context.encode(), settings.audience)

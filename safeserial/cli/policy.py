@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from safeserial.allow import Right
+from safeserial.cli.options import project_folder
 from safeserial.cli.output import SafeGroup, as_json, dim, good, json_option, strong, table, warn
 from safeserial.config import Settings
 
@@ -49,7 +50,9 @@ def check(
 
     Exit status: 0 it can be used, 1 with --strict if there are warnings, 2 it cannot be used.
     """
-    settings = Settings.load(file=file).resolve()
+    settings = Settings.load(file=file)
+    with project_folder():
+        settings.resolve()
     found = settings.policy_for(queue)
     compiled = found.compiled
     from_presets = set(type(found)(presets=found.presets).table)

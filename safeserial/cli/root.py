@@ -83,7 +83,7 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: Any) -> No
     help="Say the version, which build of MiniPickle runs, and the Python.",
 )  # fmt: skip
 def safeserial() -> None:
-    r"""A gateway between bytes and objects: nothing is built before it was judged.
+    """A gateway between bytes and objects: nothing is built before it was judged.
 
     \b
     Start here:
@@ -95,7 +95,7 @@ def safeserial() -> None:
 
     Exit status: 0 fine, 1 found something or refused, 2 could not do it. Nothing here ever loads what it is shown:
     files are judged, not opened.
-    """
+    """  # noqa: D301 - click wants the character, not its spelling
 
 
 for _command in (config, disasm, explain, inspect, keys, policy, quarantine):

@@ -38,7 +38,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md",
 NOT_RUN = {
     "make demo": "make target",
     "make test": "make target",
-    "python -m pip install 'safeserial-gateway[celery,cli]'": "extras",
+    "python -m pip install 'safeserial-gateway[celery,cli,redis]'": "extras",
 }
 #: Languages that only show something.
 SHOWN = {"text", "json", "{toctree}"}

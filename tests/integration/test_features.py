@@ -179,11 +179,11 @@ MIX: tuple[tuple[Callable[[Plan, shop.Case], None], int], ...] = (
 )
 
 
-@pytest.fixture(scope="module", params=["json", "pickle"])
+@pytest.fixture(scope="module", params=["json", "msgpack", "pickle"])
 def mixed(shop_at: Any, request: pytest.FixtureRequest, stock_only: bool) -> Iterator[tuple[Plan, Any]]:
-    """The plan, published in one go, and the worker that serves it; sealed bodies in either format."""
-    if stock_only and request.param == "json":
-        pytest.skip("stock JSON does not carry these types")
+    """The plan, published in one go, and the worker that serves it; sealed bodies in each format."""
+    if stock_only and request.param != "pickle":
+        pytest.skip("stock formats but pickle do not carry these types")
     options = {} if stock_only else {"format": request.param}
     setup = shop_at.setup(shop_at.queue(f"features-{request.param}"), tag=f"-{request.param}", options=options)
     app = shop_at.app(setup)

@@ -33,7 +33,17 @@ def step(runtime: Runtime) -> Any:
     consumer = SimpleNamespace(
         app=runtime.app, create_task_handler=lambda: None, update_strategies=lambda: None, hostname="h"
     )
-    return cls(consumer)
+    return refused_start(lambda: cls(consumer))
+
+
+def refused_start(start: Any) -> Any:
+    """A worker that does not start ends with a status; what it says in the log is the operator's mistake."""
+    try:
+        return start()
+    except SystemExit as end:
+        assert end.code == 1
+        assert isinstance(end.__cause__, Misconfigured)
+        raise end.__cause__ from None
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -132,6 +142,22 @@ def test_a_wrong_setting_stops_the_worker_and_is_named(
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_worker_that_does_not_start_says_why_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Misconfigured):
+        step(app_with({}, allow=["no.such.module:Class"])[1])
+    (line,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "no.such.module" in line.getMessage() and "\n" not in line.getMessage()
+    assert line.exc_info is None
+
+
+def test_classes_of_the_users_own_folder_are_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_models_of_this_test.py").write_text("class Money:\n    amount = 0\n")
+    monkeypatch.chdir(tmp_path)
+    _, runtime = app_with(allow=["own_models_of_this_test:Money"])
+    assert step(runtime)
+    assert "own_models_of_this_test:Money" in runtime.policy.table
+
+
 def test_a_wrong_setting_is_a_misconfiguration_for_a_producer_too() -> None:
     app, _ = app_with({"safeserial_format": "yaml"})
     with pytest.raises(Misconfigured):
@@ -150,7 +176,7 @@ def test_a_worker_does_not_start_where_a_decompressor_is_unbounded() -> None:
     kombu_compression.register(zlib.compress, zlib.decompress, "application/x-gzip", aliases=["gzip", "zlib"])
     try:
         with pytest.raises(Misconfigured, match="unbounded"):
-            made.start(SimpleNamespace())
+            refused_start(lambda: made.start(SimpleNamespace()))
     finally:
         compression.install_bounded()
 

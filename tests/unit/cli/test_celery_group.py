@@ -54,7 +54,7 @@ def test_an_app_that_is_not_guarded_is_told_so(run: Run) -> None:
 
 def test_check_passes_where_a_worker_would_start(run: Run) -> None:
     result = run(guarded(), "check")
-    assert (result.exit_code, result.output.split()[:2]) == (0, ["ok", "keyring"])
+    assert (result.exit_code, result.output.split()[:2]) == (0, ["ok", "settings,"])
 
 
 def test_check_says_what_a_worker_would_refuse(run: Run) -> None:
@@ -62,7 +62,7 @@ def test_check_says_what_a_worker_would_refuse(run: Run) -> None:
     result = run(app, "check", "--json")
     shown = json.loads(result.output)
     assert (result.exit_code, shown["ok"]) == (1, False)
-    assert "no_such_module_here" in shown["problems"]["settings and policy"]
+    assert "no_such_module_here" in shown["problems"]["settings, keys and policy"]
     assert run(app, "check").exit_code == 1
 
 

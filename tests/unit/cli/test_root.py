@@ -6,7 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
@@ -14,10 +14,11 @@ import pytest
 from safeserial import __version__
 from safeserial.cli import root
 from safeserial.cli.main import entry
+from safeserial.cli.root import safeserial
 from safeserial.minipickle import BUILD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from click.testing import Result
 
@@ -148,3 +149,26 @@ def test_demo_without_its_entry_point_says_what_to_install(
     result = cli("demo")
     assert result.exit_code == 2
     assert "safeserial-gateway[demo]" in result.output
+
+
+def _commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield words
+    context = click.Context(group)
+    for name in group.list_commands(context) if isinstance(group, click.Group) else ():
+        command = group.get_command(context, name)
+        assert command is not None, name
+        yield from _commands(command, (*words, name))
+
+
+def test_every_help_text_is_for_people_and_not_for_click(cli: Any) -> None:
+    for words in _commands(safeserial):
+        text = cli(*words, "--help").output
+        assert "\\b" not in text and "\b" not in text, words
+        assert len(text.splitlines()) > 3, words
+
+
+def test_a_policy_may_name_the_projects_own_modules(cli: Any, here: Path) -> None:
+    (here / "shop_models_of_this_test.py").write_text("class Money:\n    amount = 0\n")
+    (here / "safeserial.toml").write_text('allow = ["shop_models_of_this_test:Money"]\n')
+    assert cli("policy", "check").exit_code == 0
+    assert str(here) not in sys.path
