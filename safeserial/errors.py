@@ -333,8 +333,13 @@ class Refused(SafeSerialError):  # noqa: N818 - likewise
         detail: What a person needs beyond the reason, for example the narrowest policy line that
             would allow it. Attacker-controlled parts have been through ``safe_repr``.
 
-    All fields live in ``args``, so ``cls(*args)`` (Celery's JSON result backend) and pickling rebuild it.
+    All fields live in ``args``, so ``cls(*args)`` (Celery's JSON result backend) and pickling rebuild it. What only the
+    audit log needs is set by the judge of a pickle, beside them: ``opcode``, the name of the one that decided, and
+    ``global_name``, the ``module:qualname`` that is not listed. It is attacker-controlled and has not been escaped.
     """
+
+    opcode: str | None = None
+    global_name: str | None = None
 
     def __init__(self, reason: Reason | str, offset: int | None = None, detail: str = "") -> None:
         reason = Reason(reason)

@@ -175,7 +175,7 @@ def event_from_refusal(
     """Make the event of one refusal, with its exact cause rather than what the sender was told.
 
     Args:
-        error: The refusal; its ``cause``, ``offset`` and ``detail`` are taken.
+        error: The refusal; its ``cause``, ``offset`` and ``detail`` are taken, and what a pickle's judge noted.
         time_ms: Now.
         kind: See :class:`AuditEvent`, as for all that follow.
         disposition: What the mode made of it.
@@ -211,8 +211,8 @@ def event_from_refusal(
         content_type=content_type,
         length=length,
         sha256=sha256,
-        opcode=opcode,
-        global_name=global_name,
+        opcode=error.opcode if opcode is None else opcode,
+        global_name=error.global_name if global_name is None else global_name,
         offset=error.offset,
         policy_digest=policy_digest,
         microseconds=microseconds,

@@ -222,6 +222,7 @@ class Machine:
         self.has_bytearray = False
         self.protocol = 0
         self.used_buffers = 0
+        self.unlisted = ""  # the name that a refusal is about, for the audit log
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -372,6 +373,7 @@ class Machine:
                 detail = f'allow = ["{safe_repr(name)} refer"] would be needed'
             else:
                 detail = f"{safe_repr(name)} is only ever called, and on a listed class"
+            self.unlisted = name
             return Forbidden(Reason.GLOBAL_NOT_ALLOWED, self.where[slot], detail)
         if self.kind[slot] == K_GLOBAL:
             name = safe_repr(self.rows[self.entry[slot]].name)
@@ -770,6 +772,7 @@ class Machine:
                 # Not listed itself, but a listed name goes through it: getattr may fold it into that name.
                 special = SP_HOLDER
             else:
+                self.unlisted = dotted
                 raise Forbidden(Reason.GLOBAL_NOT_ALLOWED, at, f'allow = ["{safe_repr(dotted)}"] would admit it')
         n = self.node(K_SPECIAL, F_TAINT | F_BARE, 0, 1, at)
         self.special[n] = (special, dotted)
@@ -945,6 +948,7 @@ class Machine:
             self.effect = at + self.shift
             return self.new_ex(slots[0], slots[1], slots[2], args, at)
         if special in (SP_BASE, SP_HOLDER):
+            self.unlisted = dotted
             raise Forbidden(
                 Reason.GLOBAL_NOT_ALLOWED, self.where[function], f'allow = ["{safe_repr(dotted)}"] is needed'
             )

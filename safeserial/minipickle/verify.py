@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safeserial.errors import Malformed, Reason
+from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import charge
+from safeserial.minipickle.opcodes import BY_CODE
 
 if TYPE_CHECKING:
     from safeserial.allow import AllowTable
@@ -56,9 +57,15 @@ def judge(engine: type[Machine], data: bytes, allow: AllowTable, limits: Limits,
     """``minipickle.verify``, with the machine that was picked."""
     data = as_bytes(data, limits)
     machine = engine(data, allow, limits, buffers)
-    if not machine.run():
-        machine = engine(data, allow, limits, buffers, True)
-        machine.run()
+    try:
+        if not machine.run():
+            machine = engine(data, allow, limits, buffers, True)
+            machine.run()
+    except Refused as refusal:
+        row = BY_CODE.get(data[refusal.offset]) if refusal.offset is not None and refusal.offset < len(data) else None
+        refusal.opcode = None if row is None else row.name
+        refusal.global_name = machine.unlisted or None
+        raise
     root = machine.stack[0]
     return Verdict(
         tuple(machine.names),

@@ -235,6 +235,18 @@ def test_one_event_per_refusal_with_facts_and_no_body(gateway: Gateway, sink: Me
     assert "CANARY" not in str(facts)
 
 
+def test_the_event_of_a_pickle_names_opcode_global_and_offset(gateway: Gateway, sink: MemorySink) -> None:
+    body = b"\x80\x04cno.such.module\nThing\n)\x81."
+    assert refused(gateway, sealed(body, format=Format.PICKLE)) is Reason.GLOBAL_NOT_ALLOWED
+    facts = sink.events[-1].to_dict()
+    assert (facts["opcode"], facts["global_name"], facts["offset"]) == ("GLOBAL", "no.such.module:Thing", 2)
+    assert refused(gateway, sealed(b"\x80\x04\xff.", format=Format.PICKLE)) is Reason.UNKNOWN_OPCODE
+    facts = sink.events[-1].to_dict()
+    assert (facts["opcode"], facts["global_name"], facts["offset"]) == (None, None, 2)
+    assert refused(gateway, sealed(b"\x80\x04N", format=Format.PICKLE)) is Reason.TRUNCATED
+    assert sink.events[-1].to_dict()["opcode"] is None
+
+
 def test_the_caller_learns_nothing_about_why_a_message_is_not_authentic(gateway: Gateway, sink: MemorySink) -> None:
     texts = set()
     flipped = bytearray(sealed())
