@@ -1,7 +1,8 @@
 """A tour of MiniPickle: from five opcodes to a real pickle, and to one that is refused.
 
 A pickle is a program for a small stack machine. MiniPickle runs it without its effects: it knows what each value *would
-be*, and never makes one. Run this with ``python examples/minipickle_tour.py``; it needs nothing but the package.
+be*, and never makes one. What it accepts may then be built: plain data by its own concrete machine, without Python's
+unpickler. Run this with ``python examples/minipickle_tour.py``; it needs nothing but the package.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from decimal import Decimal
 
 from safeserial import Policy, Refused
 from safeserial.minipickle import disassemble, render, verify
+from safeserial.minipickle.concrete import loads
+from safeserial.minipickle.decompile import decompile
 
 
 def show(title: str, data: bytes, policy: Policy | None = None) -> None:
@@ -33,6 +36,15 @@ def main() -> None:
     assert pickle.loads(verdict.canonical) == [1, 2]
     print("\ncanonical:", verdict.canonical.hex(), "-", verdict.opcodes, "opcodes in,", verdict.nodes, "values")
 
+    # Plain data needs nobody else: the same machine in its concrete form builds it, shared and cyclic parts included.
+    cyclic: list[object] = [{1, 2}]
+    cyclic.append(cyclic)
+    for protocol in range(6):
+        built = loads(pickle.dumps(cyclic, protocol))
+        assert isinstance(built, list)
+        assert built[1] is built
+    print("built:", built, "-", decompile(pickle.dumps(cyclic)))
+
     # What the grammar does not allow has a code and an offset.
     for data in (b"I42\n", b".", b"I042\n.", b"I1\n.I2\n.", b"\xff."):
         try:
@@ -47,6 +59,15 @@ def main() -> None:
     policy = Policy(allow=["collections:OrderedDict", "decimal:Decimal"])
     show("The same one under a policy that lists its names", real, policy)
     print("names:", ", ".join(name for _, name in verify(real, allow=policy.table).names))
+    print("makes:", decompile(real, allow=policy.table))
+
+    # A hostile one is shown to its end, and nothing in it is ever looked up; loads() takes no names at all.
+    hostile = b"cos\nsystem\n(S'echo hijacked'\ntR."
+    print("\nhostile:", decompile(hostile))
+    try:
+        loads(hostile)
+    except Refused as refusal:
+        print(refusal)
 
 
 if __name__ == "__main__":

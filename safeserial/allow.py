@@ -63,6 +63,16 @@ class Arg(NamedTuple):
         ``"chars"``: a str of at most ``high`` bytes, every character of which is in the str ``value``.
         ``"made-by"``: an instance made in this stream by one of the listed names in the tuple ``value``.
         ``"tuple"``: a tuple whose items match the Args in the tuple ``value``, one by one.
+        ``"array-call"``: speaks about *all* arguments of a call together, so it is the only Arg of its signature.
+            ``value`` says of which: ``"dtype"``, ``numpy.dtype(name, False, True)`` of a plain type; ``"blank"``,
+            ``_reconstruct(ndarray, (0,), b"b")``; ``"scalar"``, ``scalar(dtype, data)`` with exactly the bytes of one
+            item; ``"buffer"``, ``_frombuffer(data, dtype, shape, order)`` with exactly the bytes of the shape, and
+            ``_frombuffer(data, dtype, shape, "K", axes)`` with a permutation of the axes besides.
+        ``"array-state"``: only in ``Row.state``, because it looks at the instance too. ``value`` is ``"dtype"``: the
+            state that numpy writes for the type that the instance was made as, byte for byte; or ``"array"``:
+            ``(1, shape, dtype, order, data)`` with a dtype that has its state and ``itemsize x product(shape) ==
+            len(data)``, or, if the dtype is that of objects, a list of ``product(shape)`` items. The instance may not
+            be in use yet. Both are matched in :mod:`safeserial.minipickle.arrays`.
     """
 
     op: str
@@ -99,6 +109,10 @@ class Row(NamedTuple):
         reserved: Attribute names that instance state may not set: C members whose readers trust what is in them.
         dunders: The dunder names that instance state may set all the same.
         cost: What one call weighs beyond its arguments, where it makes much out of little.
+        hashing: What an instance's hash follows from. ``"free"``: nobody can choose it (identity, or text and bytes,
+            whose hash has a key), or nobody can make many share it. ``"arguments"``: it is that of the tuple of
+            arguments. ``"decimal"``, ``"fraction"``: of the number that the arguments say. ``""``: not known, so it
+            is taken to be the same for all.
     """
 
     name: str
@@ -111,6 +125,7 @@ class Row(NamedTuple):
     reserved: frozenset[str] = frozenset()
     dunders: frozenset[str] = frozenset()
     cost: int = 0
+    hashing: str = ""
 
 
 AllowTable: TypeAlias = Mapping[str, Row]

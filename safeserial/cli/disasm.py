@@ -7,12 +7,13 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from safeserial import envelope
-from safeserial.cli.options import Ground, ground_options, make_ground
-from safeserial.cli.output import Failure, as_json, bad, dim, good, json_option, read_input, refusal_row
-from safeserial.envelope import split_sections
-from safeserial.errors import Refused
+from safeserial.cli.advice import advice
+from safeserial.cli.bodies import pickle_in, purpose_option
+from safeserial.cli.options import ground_options, make_ground
+from safeserial.cli.output import as_json, bad, dim, good, json_option, read_input, refusal_row
 from safeserial.minipickle import disassemble, render
+from safeserial.minipickle.decompile import decompile
+from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from safeserial.minipickle import Disassembly
@@ -20,29 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["disasm"]
 
 
-def _pickle_in(data: bytes, ground: Ground, purpose: str) -> bytes:
-    """The pickle in an envelope, authenticated; or the bytes as they are.
-
-    Raises:
-        Failure: They are sealed, and cannot be opened, or have no pickle in them.
-    """
-    if not envelope.is_sealed(data):
-        return data
-    if ground.keyring is None:
-        raise Failure('these bytes are sealed: give --keyring "env:NAME" or "file:PATH"')
-    try:
-        admitted = ground.gateway(ground.keyring).admit(data, purpose=purpose)
-        body = split_sections(admitted.body)[1] if purpose == "tasks" else admitted.body
-    except Refused as refusal:
-        raise Failure(f"the envelope is refused: {refusal.cause.code} {refusal.cause.value}") from refusal
-    if admitted.format != "pickle":
-        raise Failure(f"the body is {admitted.format}, not pickle: look with safeserial inspect")
-    return body
-
-
 @click.command()
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option("--purpose", default="data", show_default=True, help="What a sealed message is expected to be for.")
+@purpose_option
 @ground_options
 @json_option
 @click.pass_context
@@ -50,7 +31,7 @@ def disasm(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool,
     """Show the pickle in FILE ("-" is standard input) opcode by opcode, as the judge sees it, without loading it.
 
     Each line has the offset, the first bytes, the opcode, its argument and the stack afterwards. Where the policy (or
-    the grammar, or a limit) refuses it, the opcode that decides is marked.
+    the grammar, or a limit) refuses it, the opcode that decides is marked. The last line is what the pickle would make.
 
     \b
     safeserial disasm body.pkl
@@ -59,8 +40,9 @@ def disasm(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool,
     Exit status: 0 the policy would accept it, 1 it would be refused, 2 it could not be read.
     """  # noqa: D301 - click wants the character, not its spelling
     ground = make_ground(**where)  # type: ignore[arg-type]
-    data = _pickle_in(read_input(file), ground, purpose)
-    found = disassemble(data, allow=ground.policy.table, limits=ground.policy.limits)
+    data, limits = pickle_in(read_input(file), ground, purpose)
+    found = disassemble(data, allow=ground.policy.table, limits=limits)
+    makes = decompile(data, allow=ground.policy.table, limits=limits)
     if json_out:
         as_json(
             {
@@ -69,16 +51,19 @@ def disasm(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool,
                 "omitted": found.omitted,
                 "verdict": "refused" if found.refusal else "accepted",
                 "refusal": refusal_row(found.refusal) if found.refusal else None,
+                "nearest": safe_repr(found.nearest) or None,
+                "makes": makes,
             }
         )
     else:
-        _print(found)
+        _print(found, makes)
     ctx.exit(1 if found.refusal else 0)
 
 
-def _print(found: Disassembly) -> None:
+def _print(found: Disassembly, makes: str) -> None:
     width = 110
-    for line in render(found, width).splitlines():
+    told = None if found.refusal is None else advice(found.refusal) or found.refusal.reason.info.help
+    for line in render(found, width, told).splitlines():
         if line.startswith(">>"):
             click.echo(bad(line))
         elif line.strip() == "accepted":
@@ -86,3 +71,4 @@ def _print(found: Disassembly) -> None:
         else:
             click.echo(line)
     click.echo(dim(f"{found.length} bytes"))
+    click.echo(f"{dim('it would make:')} {makes}")

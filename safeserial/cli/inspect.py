@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from safeserial import envelope
+from safeserial.cli.advice import advice
 from safeserial.cli.options import Ground, ground_options, make_ground
 from safeserial.cli.output import (
     Failure,
@@ -24,6 +25,7 @@ from safeserial.cli.output import (
     strong,
     warn,
 )  # fmt: skip
+from safeserial.cli.values import show_value
 from safeserial.envelope import Claims, parse_prefix, split_sections
 from safeserial.errors import Forbidden, Reason, Refused
 from safeserial.formats.json import load_untrusted_json
@@ -31,10 +33,12 @@ from safeserial.formats.msgpack import load_untrusted_msgpack
 from safeserial.gateway import sniff
 from safeserial.limits import Limits
 from safeserial.minipickle import verify
+from safeserial.minipickle.concrete import loads
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from safeserial.envelope import Key
+    from safeserial.gateway import Gateway
 
 __all__ = ["Report", "inspect", "look"]
 
@@ -54,6 +58,7 @@ class Report:
         refusal: Why they would be refused, or ``None``.
         body_refusal: For an unsigned pickle, which is refused for being one: what the judge says about its body.
         notes: What was not checked.
+        values: The body's values, if they were asked for and are plain data.
     """
 
     sealed: bool
@@ -66,6 +71,7 @@ class Report:
     refusal: Refused | None = None
     body_refusal: Refused | None = None
     notes: list[str] = field(default_factory=list)
+    values: str | None = None
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -81,6 +87,7 @@ class Report:
             "refusal": refusal_row(self.refusal) if self.refusal else None,
             "body_refusal": refusal_row(self.body_refusal) if self.body_refusal else None,
             "notes": self.notes,
+            "values": self.values,
         }
 
 
@@ -108,7 +115,7 @@ def _claims(claims: Claims) -> dict[str, object]:
     }
 
 
-def look(data: bytes, ground: Ground, purpose: str, format: str | None) -> Report:
+def look(data: bytes, ground: Ground, purpose: str, format: str | None, *, values: bool = False) -> Report:
     """Judge some bytes; total, whatever they are.
 
     Args:
@@ -116,15 +123,21 @@ def look(data: bytes, ground: Ground, purpose: str, format: str | None) -> Repor
         ground: Policy and keys.
         purpose: What a sealed message is expected to be for.
         format: Format of unsealed bytes, or ``None`` to guess.
+        values: Whether to show the body's values too, if they are plain data.
     """
     report = Report(envelope_says(data), len(data), hashlib.sha256(data).hexdigest())
+    body: bytes | None = None
     try:
         if report.sealed:
-            _sealed(data, ground, purpose, report)
+            gateway, body = _admit(data, ground, purpose, report)
+            report.names = [(None, name) for name in gateway.judge(body, str(report.format)).names]
         else:
+            body = data
             _unsealed(data, ground, format, report)
     except Refused as refusal:
         report.refusal = refusal
+    if values and body is not None:
+        _add_values(body, ground, report)
     return report
 
 
@@ -133,7 +146,8 @@ def envelope_says(data: bytes) -> bool:
     return envelope.is_sealed(data)
 
 
-def _sealed(data: bytes, ground: Ground, purpose: str, report: Report) -> None:
+def _admit(data: bytes, ground: Ground, purpose: str, report: Report) -> tuple[Gateway, bytes]:
+    """The authenticated body of an envelope, and who can judge it."""
     limits = ground.policy.limits
     prefix = parse_prefix(data, max_bytes=max(limits.max_bytes, len(data)))
     report.envelope = {
@@ -158,7 +172,7 @@ def _sealed(data: bytes, ground: Ground, purpose: str, report: Report) -> None:
     if purpose == "tasks":
         _wishes, body = split_sections(body)
         report.notes.append("headers and queue are not in these bytes; a worker checks them against the signed ones")
-    report.names = [(None, name) for name in gateway.judge(body, admitted.format).names]
+    return gateway, body
 
 
 def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -> None:
@@ -182,17 +196,42 @@ def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -
         raise Forbidden(Reason.UNRECOGNIZED_FORMAT)
 
 
+def _add_values(body: bytes, ground: Ground, report: Report) -> None:
+    """Read the body as plain data, whatever a policy lists, and show it."""
+    limits = replace(ground.policy.limits, max_bytes=ground.policy.limits.max_raw_bytes)
+    try:
+        if report.format == "pickle":
+            report.values = show_value(loads(body, limits=limits))
+        elif report.format == "json":
+            report.values = show_value(load_untrusted_json(body, limits))
+        elif report.format == "msgpack":
+            report.values = show_value(load_untrusted_msgpack(body, limits))
+    except Refused as refusal:
+        report.notes.append(f"no values: they are shown of plain data only ({_cause(refusal)})")
+
+
 @click.command()
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--purpose", default="data", show_default=True,
               help="What a sealed message is expected to be for: data, tasks, results, control.")  # fmt: skip
 @click.option("--format", "format", type=click.Choice(["json", "msgpack", "pickle"]),
               help="Format of unsealed bytes; guessed if not given (pickle protocols 0 and 1 cannot be).")  # fmt: skip
+@click.option(
+    "--values", is_flag=True, help="Show plain values too; a body may hold secrets. No class is ever involved."
+)
 @ground_options
 @json_option
 @click.pass_context
 def inspect(
-    ctx: click.Context, /, file: IO[bytes], purpose: str, format: str | None, json_out: bool, **where: str
+    ctx: click.Context,
+    /,
+    *,
+    file: IO[bytes],
+    purpose: str,
+    format: str | None,
+    values: bool,
+    json_out: bool,
+    **where: str,
 ) -> None:
     """Judge the message in FILE ("-" is standard input): who sealed it, what it claims, which names it would resolve.
 
@@ -205,7 +244,7 @@ def inspect(
 
     Exit status: 0 it would be accepted, 1 it would be refused, 2 it could not be judged.
     """  # noqa: D301 - click wants the character, not its spelling
-    report = look(read_input(file), make_ground(**where), purpose, format)  # type: ignore[arg-type]
+    report = look(read_input(file), make_ground(**where), purpose, format, values=values)  # type: ignore[arg-type]
     if json_out:
         as_json(report.to_dict())
     else:
@@ -222,6 +261,8 @@ def _print(report: Report) -> None:
     pairs(shown)
     for at, name in report.names:
         click.echo(f"  {dim('names')} {safe_repr(name)}" + ("" if at is None else dim(f" at byte {at}")))
+    if report.values is not None:
+        click.echo(f"  {dim('values')} {report.values}")
     for note in report.notes:
         click.echo(dim(f"  note: {note}"))
     if report.body_refusal is not None and report.body_refusal is not report.refusal:
@@ -235,4 +276,4 @@ def _print(report: Report) -> None:
 def _cause(refusal: Refused) -> str:
     info = refusal.cause.info
     where = "" if refusal.offset is None else f" at byte {refusal.offset}"
-    return f"{info.code} {info.slug}{where}: {refusal.detail or info.help}"
+    return f"{info.code} {info.slug}{where}: {advice(refusal) or info.help}"

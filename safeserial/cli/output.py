@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
+from safeserial.cli.advice import advice
 from safeserial.errors import Reason, Refused, SafeSerialError
 from safeserial.text import safe_repr
 
@@ -149,7 +150,13 @@ def reason_row(reason: Reason) -> dict[str, object]:
 
 def refusal_row(refusal: Refused) -> dict[str, object]:
     """One refusal, for JSON, with its exact cause: who runs this command holds the keys."""
-    return {**reason_row(refusal.cause), "offset": refusal.offset, "detail": refusal.detail}
+    return {
+        **reason_row(refusal.cause),
+        "offset": refusal.offset,
+        "opcode": refusal.opcode,
+        "name": None if refusal.global_name is None else safe_repr(refusal.global_name),
+        "detail": advice(refusal),
+    }
 
 
 def read_input(file: IO[bytes], size: int = MAX_INPUT_BYTES) -> bytes:

@@ -20,6 +20,7 @@ from safeserial.cli.keys import keys
 from safeserial.cli.output import Failure, SafeGroup
 from safeserial.cli.policy import policy
 from safeserial.cli.quarantine import quarantine
+from safeserial.cli.why import why
 
 __all__ = ["GROUP", "safeserial"]
 
@@ -90,7 +91,8 @@ def safeserial() -> None:
       safeserial demo                    see a stock worker hijacked and the guarded one refuse
       safeserial keys new --kid web-1    make a key
       safeserial policy check            look at what your policy lets messages build
-      safeserial disasm FILE             read a pickle without loading it
+      safeserial why FILE                what a pickle would do, and why it is refused
+      safeserial disasm FILE             read a pickle opcode by opcode, without loading it
       safeserial explain SS201           what a code means and what to do
 
     Exit status: 0 fine, 1 found something or refused, 2 could not do it. Nothing here ever loads what it is shown:
@@ -98,5 +100,5 @@ def safeserial() -> None:
     """  # noqa: D301 - click wants the character, not its spelling
 
 
-for _command in (config, disasm, explain, inspect, keys, policy, quarantine):
+for _command in (config, disasm, explain, inspect, keys, policy, quarantine, why):
     safeserial.add_command(_command)

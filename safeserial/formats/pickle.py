@@ -8,7 +8,6 @@ disagree, which is a bug that refuses the message instead of building it.
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 from dataclasses import replace
 from types import MappingProxyType
@@ -20,7 +19,7 @@ from safeserial.minipickle import verify
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from safeserial.limits import Limits
     from safeserial.policy import Policy
@@ -51,51 +50,80 @@ class _Disagreement(Exception):  # noqa: N818 - never leaves this module
     """The stream asked for what the judge did not record."""
 
 
+class _Stream:
+    """Canonical bytes as the file that CPython's unpickler wants: the first look ahead shows it all, without a copy.
+
+    What a look ahead shows is used from where it stands, so nothing is ever read unless the bytes end too early; then
+    there is nothing more. The functions are attributes of each stream, because a bound method would be made anew at
+    each load.
+    """
+
+    __slots__ = ("content", "peek", "read", "readinto", "readline")
+
+    def __init__(self) -> None:
+        #: What the next look ahead shows, once.
+        self.content: list[bytes] = []
+        self.peek = self._show(self.content)
+        self.read = lambda _size: b""
+        self.readline = lambda: b""
+        self.readinto = None
+
+    @staticmethod
+    def _show(content: list[bytes]) -> Callable[[int], bytes]:
+        def peek(_size: int) -> bytes:
+            return content.pop() if content else b""
+
+        return peek
+
+
+#: Streams that nobody uses. One is taken for each load and belongs to it alone: a load may run code that loads.
+_IDLE: list[_Stream] = []
+
+
+class NamelessUnpickler(pickle.Unpickler):
+    """CPython's unpickler for streams in which the judge found no name: it finds none."""
+
+    __slots__ = ()
+
+    def find_class(self, module_name: str, global_name: str, /) -> object:
+        """Refuse: nothing was recorded."""
+        raise _Disagreement(f"{module_name}:{global_name}")
+
+
 class RestrictedUnpickler(pickle.Unpickler):
     """CPython's unpickler over canonical bytes, which finds only the names it was told, in their order.
 
-    Args:
-        canonical: What ``verify`` wrote.
-        names: The names it recorded, in order.
+    Made by :func:`load_verified`, which sets what is expected. A persistent id is refused by the base class, which
+    has nobody to ask.
+
+    Attributes:
+        names: The names that the judge recorded, in order.
         objects: The object behind each name, from the policy.
-        buffers: Out-of-band buffers.
+        found: How many of the names were asked for so far.
     """
 
-    def __init__(
-        self,
-        canonical: bytes,
-        names: Sequence[str],
-        objects: Mapping[str, object],
-        buffers: Iterable[object] | None = None,
-    ) -> None:
-        # Our bytes are mapped already; mapping them again would change the name after it was judged.
-        super().__init__(io.BytesIO(canonical), fix_imports=False, buffers=buffers)
-        self._names = names
-        self._objects = objects
-        self._next = 0
+    __slots__ = ("found", "names", "objects")
+
+    names: Sequence[str]
+    objects: Mapping[str, object]
+    found: int
 
     def find_class(self, module_name: str, global_name: str, /) -> object:
         """The object for the next recorded name; anything else is a disagreement."""
         wanted = f"{module_name}:{global_name}"
-        at = self._next
-        if at >= len(self._names) or self._names[at] != wanted:
+        at = self.found
+        if at >= len(self.names) or self.names[at] != wanted:
             raise _Disagreement(wanted)
-        self._next = at + 1
-        try:
-            return self._objects[wanted]
-        except KeyError:
-            if wanted in FORMS:
-                return FORMS[wanted]
-            raise _Disagreement(wanted) from None
+        self.found = at + 1
+        found = self.objects.get(wanted, _MISSING)
+        if found is _MISSING:
+            found = FORMS.get(wanted, _MISSING)
+        if found is _MISSING:
+            raise _Disagreement(wanted)
+        return found
 
-    def persistent_load(self, pid: object, /) -> object:  # noqa: ARG002
-        """Refuse: the judge admits no persistent id."""
-        raise _Disagreement("persistent id")
 
-    @property
-    def finished(self) -> bool:
-        """Whether every recorded name was asked for."""
-        return self._next == len(self._names)
+_MISSING = object()
 
 
 def load_verified(
@@ -120,9 +148,22 @@ def load_verified(
         Refused: ``LOAD_DISAGREED`` if the loader met anything the verdict did not record (our bug);
             ``BUILD_FAILED`` if an allowed constructor raised.
     """
-    loader = RestrictedUnpickler(canonical, tuple(names), objects, buffers)
     try:
-        value: object = loader.load()
+        stream = _IDLE.pop()
+    except IndexError:
+        stream = _Stream()
+    stream.content.append(canonical)
+    try:
+        if not names and buffers is None:
+            # Keyword arguments cost as much as a small load, and without a name there is none to map.
+            value: object = NamelessUnpickler(stream).load()
+        else:
+            # Our bytes are mapped already; mapping them again would change a name after it was judged.
+            loader = RestrictedUnpickler(stream, fix_imports=False, buffers=buffers)
+            loader.names, loader.objects, loader.found = names, objects, 0
+            value = loader.load()
+            if loader.found != len(names):
+                raise Malformed(Reason.LOAD_DISAGREED, None, "names were recorded that nobody asked for")
     except _Disagreement as error:
         raise Malformed(Reason.LOAD_DISAGREED, None, safe_repr(str(error))) from None
     except Refused:
@@ -133,8 +174,7 @@ def load_verified(
     except Exception as error:  # noqa: BLE001 - whatever an allowed constructor raises is its failure, not ours
         # The type alone: the text may hold parts of the message.
         raise Malformed(Reason.BUILD_FAILED, None, safe_repr(type(error).__name__)) from None
-    if not loader.finished:
-        raise Malformed(Reason.LOAD_DISAGREED, None, "names were recorded that nobody asked for")
+    _IDLE.append(stream)
     return value
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from safeserial.allow import EMPTY, AllowTable
 from safeserial.limits import Limits
+from safeserial.minipickle.concrete import loads
+from safeserial.minipickle.decompile import decompile
 from safeserial.minipickle.explain import Disassembly, explain, render
 from safeserial.minipickle.verify import Verdict, judge
 
@@ -28,7 +30,7 @@ else:
             raise
         from safeserial.minipickle import machine as engine
 
-__all__ = ["BUILD", "Disassembly", "Verdict", "disassemble", "render", "verify"]
+__all__ = ["BUILD", "Disassembly", "Verdict", "decompile", "disassemble", "loads", "render", "verify"]
 
 #: ``"compiled"`` or ``"pure"``.
 BUILD = "compiled" if engine.__name__.endswith("._machine_c") else "pure"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safeserial.allow import Kind
 from safeserial.errors import Refused
-from safeserial.minipickle.match import GLOBAL, SPECIAL, kind_of
+from safeserial.minipickle.match import GLOBAL, SPECIAL
 from safeserial.minipickle.opcodes import BY_CODE, argument_span
 from safeserial.minipickle.verify import as_bytes
 from safeserial.text import safe_repr
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from safeserial.limits import Limits
     from safeserial.minipickle.machine import Machine
 
-__all__ = ["Disassembly", "Line", "explain", "render"]
+__all__ = ["Disassembly", "Line", "explain", "nearest", "render"]
 
 _HEX_BYTES = 8
+_NAME_CHARS = 128  # of a name that are compared with others
+_NAMES = 500  # that are compared letter by letter
 _WORDS = tuple((kind, kind.name.lower() if kind.name else "") for kind in Kind)
 
 
@@ -54,12 +57,14 @@ class Disassembly:
         refusal: Why it is refused, or ``None``.
         omitted: How many opcodes are not shown.
         length: Bytes of the stream; 0 if it was not read.
+        nearest: The listed name most like the one that is refused for not being listed, or ``""``.
     """
 
     lines: tuple[Line, ...]
     refusal: Refused | None
     omitted: int
     length: int
+    nearest: str = ""
 
 
 def explain(
@@ -82,7 +87,44 @@ def explain(
         # Not bytes, or too many: what was not read is not shown either.
         return Disassembly((), refusal, 0, 0)
     lines, omitted = _lines(data, machine, trace, refusal, max_rows)
-    return Disassembly(lines, refusal, omitted, len(data))
+    near = ""
+    if refusal is not None:
+        refusal.opcode = next((line.opcode for line in lines if line.deciding and line.opcode != "?"), None)
+        refusal.global_name = machine.unlisted or None
+        near = nearest(machine.unlisted, allow)
+    return Disassembly(lines, refusal, omitted, len(data), near)
+
+
+def nearest(name: str, allow: AllowTable) -> str:
+    """The listed name that is most like one that is not: the same class in another module, or a near spelling.
+
+    Args:
+        name: ``"module:qualname"`` as it is in the stream; may be anything.
+        allow: The table.
+
+    Returns:
+        A name of the table, or ``""`` if none is like it.
+    """
+    # Most workers never explain anything.
+    from difflib import SequenceMatcher, get_close_matches
+
+    wanted = name[:_NAME_CHARS]
+    qualname = ":" + name.partition(":")[2]
+    listed = {entry[:_NAME_CHARS]: entry for entry in allow} if name else {}
+    # A class that moved, or was defined in __main__, keeps its own name and little else.
+    moved = [short for short, entry in listed.items() if entry.endswith(qualname)]
+    pool = moved or list(listed)
+    if len(pool) > _NAMES:
+        # A real comparison is quadratic in the name. Counting letters says how good it can be at best.
+        matcher = SequenceMatcher(b=wanted)
+
+        def best(short: str) -> float:
+            matcher.set_seq1(short)
+            return matcher.quick_ratio()
+
+        pool = heapq.nlargest(_NAMES, pool, key=best)
+    found = get_close_matches(wanted, pool, n=1, cutoff=0.0 if moved else 0.6)
+    return listed[found[0]] if found else ""
 
 
 def _lines(
@@ -159,39 +201,41 @@ def _stack(machine: Machine, state: tuple[int, int, tuple[int, ...], int]) -> st
 
 
 def _word(machine: Machine, slot: int) -> str:
-    kind = kind_of(machine, slot)
-    if kind == GLOBAL:
-        return safe_repr(machine.rows[machine.entry[slot]].name, 60)
-    if kind == SPECIAL:
-        return safe_repr(machine.special[slot][1], 60)
+    kind = machine.kind_of(slot)
+    if kind in (GLOBAL, SPECIAL):
+        return safe_repr(machine.name_of(slot), 60)
     if kind & Kind.INSTANCE:
-        return safe_repr(machine.rows[machine.entry[slot]].name, 60) + "()"
+        return safe_repr(machine.name_of(slot), 60) + "()"
     return next((word for bit, word in _WORDS if kind & bit), "?")
 
 
-def render(disassembly: Disassembly, width: int = 100) -> str:
+def render(disassembly: Disassembly, width: int = 100, advice: str | None = None) -> str:
     """A plain-text table, with the deciding opcode marked.
 
     Args:
         disassembly: What to show.
         width: Columns; longer lines are clipped.
+        advice: What to say of the refusal instead of its own detail.
     """
     width = max(width, 40)
     out = []
+    refusal = disassembly.refusal
     for line in disassembly.lines:
         mark = ">>" if line.deciding else "  "
         text = f"{mark} {line.offset:>7}  {line.hex:<{2 * _HEX_BYTES}}  {line.opcode:<16} {line.argument}"
         if line.stack:
             text = f"{text:<{min(72, width - 24)}}  {line.stack}"
         out.append(text if len(text) <= width else text[: width - 3] + "...")
-        if line.deciding and disassembly.refusal is not None:
-            out.append(f"   {disassembly.refusal.code} {disassembly.refusal.reason.value}"[:width])
-            detail = disassembly.refusal.detail or disassembly.refusal.reason.info.help
+        if line.deciding and refusal is not None:
+            out.append(f"   {refusal.code} {refusal.reason.value}"[:width])
+            detail = (refusal.detail or refusal.reason.info.help) if advice is None else advice
             out += ["   " + detail[i : i + width - 3] for i in range(0, len(detail), width - 3)]
+            if disassembly.nearest:
+                out.append(f"   nearest allowed entry: {safe_repr(disassembly.nearest, width - 26)}")
     if disassembly.omitted:
         out.append(f"   ... {disassembly.omitted} more opcodes")
-    if disassembly.refusal is None:
+    if refusal is None:
         out.append("   accepted")
     elif not any(line.deciding for line in disassembly.lines):
-        out.append(f"   refused: {disassembly.refusal}")
+        out.append(f"   refused: {refusal}")
     return "\n".join(out)

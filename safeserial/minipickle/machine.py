@@ -1,32 +1,35 @@
 """The abstract stack machine: it tracks what each value would be, never the value.
 
 A stack slot is one integer. Negative: the constant whose opcode stands at byte ``~slot``, so strings are compared in
-place. Otherwise an index into parallel tables (kind, flags, depth, weight, row), one line for each container, global,
-instance and long constant (which weighs as much as it is long: a call may copy what it is given). The memo holds
-slots, so a container that grows after it was memoized is seen by every later GET.
+place. Otherwise an index into parallel tables (head, depth, weight, entry, where, first, count), one line for each
+container, global, instance and long constant (which weighs as much as it is long: a call may copy what it is given).
+The memo holds slots, so a container that grows after it was memoized is seen by every later GET.
 
-While it reads, the machine writes the canonical stream: input that is canonical already is copied by spans, the rest
-is replaced. ``starts`` remembers where in the *output* the code of each stack value begins; folding
-``getattr(Class, "const")`` or a name's operands is cutting the output back to that place and writing the short form.
+While it reads, the machine writes the canonical stream, forwards only: input that is canonical already is copied by
+spans, the rest is replaced. A name that only leads to another one (``getattr`` and the class it is given, when the
+listed name is the attribute) becomes ``None`` there, and the call that folds them drops both and names the result.
 
 Two promises need the finished graph: depth and weight of something that grew after another value already held it.
 An honest pickler writes that for cycles only. The first such growth stops the run (``run`` returns False); it is
 done again with ``careful``, which records edges and measures the graph at STOP and wherever it is hashed.
 
-This file is one machine, hence its length. It is plain Python and compiles unchanged; no recursion, and nothing is
-allocated from a claimed size. Offsets in refusals are those of the opcode that is refused.
+This file is one machine, hence its length. It is plain Python, and compiles to C with the types of ``machine.pxd``:
+tables are lists here and arrays of machine integers there. Where ``COMPILED`` is asked, the two ask the same question
+in the words that are fast for them. No recursion, and nothing is allocated from a claimed size. Offsets in refusals
+are those of the opcode that is refused.
 """
 
-# ruff: noqa: PLR1714, PLR0917 - comparisons with literals become one C switch, and calls stay positional there
+# ruff: noqa: PLR1714, PLR0917, SIM110 - comparisons with literals become one C switch, calls stay positional there
 from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
-from safeserial.allow import Kind
+from safeserial.allow import EMPTY, Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
+from safeserial.minipickle.arrays import call_fits
+from safeserial.minipickle.hashing import hash_like
 from safeserial.minipickle.literals import (
     decimal_text,
     emit_bytes,
@@ -36,47 +39,52 @@ from safeserial.minipickle.literals import (
     string_text,
     value_at,
 )  # fmt: skip
-from safeserial.minipickle.match import accepts, kind_of, state_fits, wanted
+from safeserial.minipickle.match import fits, state_fits, wanted
 from safeserial.minipickle.names import is_dotted_name, modern_name
-from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS
+from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND
+from safeserial.minipickle.rules import PATTERN_INTS, rule_of
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSequence
+    from collections.abc import MutableSequence, Sequence
 
-    from safeserial.allow import AllowTable, Row
+    from safeserial.allow import AllowTable, Arg, Row
     from safeserial.limits import Limits
 
-__all__ = ["COMPILED", "Machine"]
+__all__ = ["COMPILED", "Machine", "Outcome", "run_over"]
 
 #: The same file is compiled under another name.
 COMPILED = __name__.endswith("_machine_c")
 
-# Node kinds (bits of allow.Kind, and two more), as plain ints: an enum member costs a call at each use.
-K_INT, K_STR, K_BYTES, K_BYTEARRAY = 4, 16, 32, 64
+# A node's head is its kind (bits of allow.Kind, and two more) and its flags, as one plain int: an enum member costs a
+# call at each use, and a second table a store for each container.
+K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY = 2, 4, 16, 32, 64
 K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE = 128, 256, 512, 1024, 2048, 4096
-K_CONTAINERS = K_TUPLE | K_LIST | K_DICT | K_SET | K_FROZENSET
 K_GLOBAL, K_SPECIAL = 1 << 14, 1 << 15
+KINDS = 0xFFFF
+K_CONTAINERS = 128 | 256 | 512 | 1024 | 2048
+K_NAMES = 3 << 14
+K_RAW = 32 | 64
 
 _SIZED_KINDS = (K_STR, K_BYTES, K_BYTEARRAY, K_STR)
 
-# Node flags.
-F_TAINT = 1  # a class or function stands as a value in it
-F_BARE = 2  # one of those may not be referenced: only a call's own arguments may hold it
-F_UNHASHABLE = 4  # a list, dict, set, or something that holds one where hashing would look
-F_INSTANCE = 8  # an instance, a frozenset, or a container with one in it: its hash is not ours to compute
-F_CALL = 16  # the result of a call, or a container that alone holds one
-F_HELD = 32  # some other value holds it
-F_OPEN = 64  # a fresh instance: items and state may follow
-F_BUILT = 128  # its state is set
-F_SEALED = 256  # it is some instance's state: growing it would set attributes unseen
-F_NODES = 512  # holds more than constants
-INHERITED = F_TAINT | F_BARE | F_UNHASHABLE | F_INSTANCE
-_CONTAINER_INHERITS = F_TAINT | F_INSTANCE
+F_TAINT = 1 << 16  # a class or function stands as a value in it
+F_BARE = 1 << 17  # one of those may not be referenced: only a call's own arguments may hold it
+F_UNHASHABLE = 1 << 18  # a list, dict, set, or something that holds one where hashing would look
+F_INSTANCE = 1 << 19  # an instance, a frozenset, or a container with one in it: its hash is not a tuple's of constants
+F_CALL = 1 << 20  # the result of a call, or a container that alone holds one
+F_HELD = 1 << 21  # some other value holds it
+F_OPEN = 1 << 22  # a fresh instance: items and state may follow
+F_BUILT = 1 << 23  # its state is set
+F_SEALED = 1 << 24  # it is some instance's state: growing it would set attributes unseen
+F_NODES = 1 << 25  # holds more than constants
+INHERITED = (1 | 2 | 4 | 8) << 16
+GROWN_INHERITED = (1 | 8) << 16  # by what grows: it is not hashed, and what may not be referenced is refused at once
 
 # Rights, as plain ints.
 R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH = 1, 2, 4, 8, 16, 32
 R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES = 64, 128, 256, 512, 1024, 2048
+R_PLAIN_STATE, R_DATA_STATE = 1 << 20, 1 << 21  # rules.py: state is attributes, none of them reserved; any data
 
 #: Globals with rules of their own. They are no policy: what they make is judged by the row of the class they get.
 SP_GETATTR, SP_HOLDER, SP_BASE = 1, 2, 3
@@ -101,23 +109,27 @@ BASES: dict[str, int] = {
     "builtins:dict": int(Kind.DICT),
 }
 _BASE_RIGHTS = {"builtins:list": R_LIST, "builtins:dict": R_DICT}
-#: What a call of these makes, beside an instance. Below protocol 4 sets and bytes are calls.
-_RESULT_KINDS = {
-    "_codecs:encode": int(Kind.BYTES),
-    "builtins:bytes": int(Kind.BYTES),
-    "builtins:bytearray": int(Kind.BYTEARRAY),
-    "builtins:set": int(Kind.SET),
-    "builtins:frozenset": int(Kind.FROZENSET),
-}
-# They hash what they are given, whatever a table says of them; their subclasses are known by Right.HASHES.
-_HASHES_ITS_LIST = frozenset({"builtins:set", "builtins:frozenset"})
 # A set may be made of a list that costs no more than this at the very worst; else its members are looked at.
 _FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
-_SLACK = 16  # zero bytes behind the data, so that fixed-width arguments can be read before the end is checked
+_SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
+_LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
+_CEILING = 1 << 31  # of counts, so that products of two of them fit a machine integer
+_SMALL = 64  # lines in a new table
+_SPARE_LINES = 1 << 16  # a machine that grew beyond this for a giant is not kept
+
+# Pattern codes; see rules.py.
+P_DATA, P_ANY, P_KIND, P_CHARS = 1, 2, 3, 4
+
+#: names, canonical bytes, opcodes, values, depth, weight, protocol
+Outcome: TypeAlias = "tuple[tuple[tuple[int, str], ...], bytes, int, int, int, int, int]"
+
+# The machine of the last run, compiled build only: its tables cost more than a small run. Taking it is one step for
+# all other threads, because nothing of Python's runs in between; whoever finds none makes one.
+_SPARE: list[Machine | None] = [None]
 
 
 class _Careful(Exception):  # noqa: N818 - never leaves this module
@@ -129,9 +141,13 @@ def _table(size: int, fill: int = 0) -> MutableSequence[int]:
     return array("q", [fill]) * size if COMPILED else [fill] * size
 
 
-def _grow(table: MutableSequence[int], fill: int = 0) -> None:
-    """Double a table in place."""
-    table.extend([fill] * len(table))
+def _doubled(table: MutableSequence[int], fill: int = 0) -> MutableSequence[int]:
+    """A table twice as long, with the same beginning."""
+    if COMPILED:
+        grown = array("q", [fill]) * (2 * len(table))
+        memoryview(grown)[: len(table)] = memoryview(table)  # type: ignore[arg-type]
+        return grown
+    return [*table, *[fill] * len(table)]
 
 
 class Machine:
@@ -155,211 +171,379 @@ class Machine:
         careful: bool = False,
         trace: list[tuple[int, int, tuple[int, ...], int]] | None = None,
     ) -> None:
-        self.data = data + bytes(_SLACK)
-        self.total = len(data)
-        self.allow = allow
-        self.limits = limits
-        self.buffers = buffers
-        self.max_nodes = limits.max_nodes
-        self.max_depth = limits.max_depth
-        self.max_weight = limits.max_weight
-        self.max_hash_cost = limits.max_hash_cost
-        self.careful = careful
-        self.trace = trace
-        # The stack, and where in the output each value's code starts.
-        self.cap = 64
-        self.stack = _table(64)
-        self.starts = _table(64)
-        self.marks: list[int] = []
-        # The memo, by order of writing. ``places`` is negative for what was cut out of the output.
-        self.memo = _table(64)
-        self.places = _table(64)
-        self.memo_cap = 64
-        self.memo_used = 0
+        # The stack, the marks in it, and the memo by order of writing.
+        self.cap = self.marks_cap = self.memo_cap = _SMALL
+        self.stack = _table(_SMALL)
+        self.marks = _table(_SMALL)
+        self.memo = _table(_SMALL)
         self.sparse: dict[int, int] = {}  # key -> order, once a key was not the next number
-        self.is_sparse = False
-        self.renumbered = False  # whether any GET may need another number than it has
-        self.cut_ends: list[int] = []  # order numbers after which the numbering shifts ...
-        self.cut_sums: list[int] = []  # ... by so much
-        self.respelled = 0
-        # The nodes.
-        self.node_cap = 64
+        # The nodes. Fresh lines are those of an empty container.
+        self.node_cap = _SMALL
         self.nodes = 0
-        self.kind = _table(64)
-        self.flags = _table(64)
-        self.depth = _table(64, 1)  # as an empty container has
-        self.weight = _table(64, 1)
-        self.entry = _table(64)
-        self.where = _table(64)
-        self.first = _table(64)
-        self.count = _table(64)
-        self.items: list[int] = []  # what tuples hold, one after the other
-        self.keys: dict[int, list[int]] = {}  # keys of each dict that has any
+        self.head = _table(_SMALL)
+        self.depth = _table(_SMALL, 1)
+        self.weight = _table(_SMALL, 1)
+        self.entry = _table(_SMALL)
+        self.where = _table(_SMALL)
+        self.first = _table(_SMALL)
+        self.count = _table(_SMALL)
+        # What tuples hold, one after the other, and the keys of dicts: a run is its predecessor's place, its length
+        # and the keys; a dict's ``first`` is one more than the place of its last run.
+        self.items_cap = _SMALL
+        self.items_used = 0
+        self.items = _table(_SMALL if COMPILED else 0)
         self.edges: dict[int, list[int]] = {}  # careful runs only
+        # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
-        self.rights: list[int] = []  # of each row, as a plain int
-        self.made: list[int] = []  # kind of what each row makes
+        self.rows_cap = self.codes_cap = _SMALL
+        self.codes_used = 0
+        self.rights = _table(_SMALL)
+        self.made = _table(_SMALL)
+        self.cost = _table(_SMALL)
+        self.code_at = _table(_SMALL)
+        self.codes = _table(_SMALL)
+        self.patterns: list[Arg] = []
+        self.letters: list[bytes] = []
+        self.even_keys: set[int] = set()  # pure build: strings and ints that were keys already
+        self.good_keys: dict[int, Sequence[int]] = {}  # pure build: the last attribute names that a row accepted
         self.row_index: dict[str, int] = {}
+        self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         self.holders: set[str] | None = None  # names that listed names go through, once one is asked for
-        # Charges.
-        self.values = 0
-        self.opcodes = 0
-        self.instances = 0
-        self.calls = 0
-        self.call_weight = 0
-        self.hash_cost = 0
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
-        self.buckets: dict[int, dict[int, int]] = {}  # numbers and tuples in one container, by hash
-        self.opaque: dict[int, int] = {}  # instances in one container
+        self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
+        self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
         # The output.
-        self.out = bytearray(b"\x80\x04")
-        self.copied = 0
-        self.shift = 2
+        self.pieces: list[bytes | memoryview] = []
+        self.out = bytearray()
         self.names: list[tuple[int, str]] = []
-        self.name_places: list[int] = []
-        self.effect = -1  # place of the last opcode that did more than push
-        self.has_bytearray = False
-        self.protocol = 0
-        self.used_buffers = 0
+        self.canonical = b""
         self.unlisted = ""  # the name that a refusal is about, for the audit log
+        self.limits: Limits | None = None
+        self.begin(data, allow, limits, buffers, careful, trace)
+
+    @staticmethod
+    def judge(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Outcome:
+        """One run over one stream; see :func:`run_over`."""
+        return run_over(data, allow, limits, buffers)
+
+    def outcome(self) -> Outcome:
+        """What an accepting run found."""
+        root = self.stack[0]
+        return (
+            tuple(self.names),
+            self.canonical,
+            self.opcodes,
+            self.values,
+            self.depth[root] if root >= 0 else 0,
+            self.weight[root] if root >= 0 else 1,
+            self.protocol,
+        )
+
+    def begin(
+        self,
+        data: bytes,
+        allow: AllowTable,
+        limits: Limits,
+        buffers: int,
+        careful: bool,
+        trace: list[tuple[int, int, tuple[int, ...], int]] | None,
+    ) -> None:
+        """Start a run: every table is as after ``__init__``, the counters are not."""
+        self.total = len(data)
+        # Each opcode but STOP may look at the byte behind it without asking, if the last byte is a STOP.
+        self.data = data if self.total and data[self.total - 1] == 0x2E else data + bytes(_SLACK)
+        self.allow = allow
+        if limits is not self.limits:
+            self.limits = limits
+            self.max_nodes = min(limits.max_nodes, _CEILING)
+            self.max_depth = min(limits.max_depth, _CEILING)
+            self.max_weight = min(limits.max_weight, _CEILING)
+            self.max_hash_cost = min(limits.max_hash_cost, _CEILING)
+            self.max_key_depth = min(limits.max_key_depth, _CEILING)
+            self.max_string = limits.max_string_bytes
+            self.max_stack = limits.max_stack_items
+            self.max_memo = limits.max_memo_entries
+            self.max_calls = limits.max_calls
+            self.max_instances = limits.max_instances
+            self.max_opcodes = limits.max_opcodes
+            self.max_bits = limits.max_int_bits
+            self.no_nan = not limits.allow_nan
+        self.buffers = buffers
+        self.careful = careful
+        self.trace = trace
+        self.marks_used = self.memo_used = 0
+        self.is_sparse = False
+        # Two opcodes in one step are counted together, which is exact only where the ceiling cannot be reached.
+        self.may_fuse = trace is None and self.total <= self.max_opcodes
+        self.values = self.opcodes = self.instances = self.calls = self.call_weight = self.hash_cost = 0
+        self.copied = 0
+        self.has_bytearray = self.odd_keys = False
+        self.protocol = self.used_buffers = 0
+
+    def forget(self) -> None:
+        """Make everything that was written as it was; compiled build only, where machines are used again."""
+        if COMPILED:
+            for i in range(self.nodes):
+                self.depth[i] = self.weight[i] = 1
+                self.first[i] = self.count[i] = 0
+            self.nodes = self.items_used = 0
+            self.data = self.canonical = b""
+            self.allow = EMPTY
+            if self.out:
+                self.out.clear()
+            if self.pieces:
+                self.pieces.clear()
+            if self.names:
+                # Nothing of a row is there without a name.
+                self.names.clear()
+                self.rows.clear()
+                self.codes_used = 0
+                self.patterns.clear()
+                self.letters.clear()
+                self.row_index.clear()
+                self.states.clear()
+            if self.special:
+                self.special.clear()
+                self.holders = None
+            if self.sparse:
+                self.sparse.clear()
+            if self.hashes:
+                self.hashes.clear()
+            if self.buckets:
+                self.buckets.clear()
+            if self.opaque:
+                self.opaque.clear()
 
     # -- output ---------------------------------------------------------------------------------------------------
 
-    def replace(self, start: int, stop: int, new: bytes) -> int:
-        """Write ``new`` instead of the input from ``start`` to ``stop``; returns the shift from input to output."""
-        out = self.out
-        if self.copied < start:
-            out += self.data[self.copied : start]
-        out += new
+    def replace(self, start: int, stop: int, new: bytes) -> None:
+        """Write ``new`` instead of the input from ``start`` to ``stop``."""
+        if start - self.copied >= _LONG_SPAN:
+            self.pieces += (bytes(self.out), memoryview(self.data)[self.copied : start])
+            self.out.clear()
+        elif self.copied < start:
+            self.out += self.data[self.copied : start]
+        self.out += new
         self.copied = stop
-        self.shift = len(out) - stop
-        return self.shift
-
-    def rewind(self, place: int, resume: int) -> None:
-        """Forget the output from ``place`` on, and with it its names and memo entries; go on at input ``resume``."""
-        out = self.out
-        if place >= len(out):
-            out += self.data[self.copied : place - self.shift]
-        else:
-            del out[place:]
-        self.copied = resume
-        self.shift = len(out) - resume
-        while self.name_places and self.name_places[-1] >= place:
-            self.name_places.pop()
-            self.names.pop()
-        places = self.places
-        used = at = self.memo_used
-        cut = 0
-        while at:
-            before = places[at - 1]
-            if before < 0:
-                at = ~before  # the whole run was cut already
-            elif before >= place:
-                at -= 1
-                cut += 1
-                places[at] = ~at
-            else:
-                break
-        if cut:
-            places[used - 1] = ~at  # so that this run is passed in one step next time
-            # Its first element keeps a negative mark of its own: every cut entry must read as cut.
-            self.renumbered = True
-            self.cut_ends.append(used)
-            self.cut_sums.append(cut + (self.cut_sums[-1] if self.cut_sums else 0))
 
     # -- growing --------------------------------------------------------------------------------------------------
 
-    def grow_stack(self) -> None:
-        """Double the stack."""
-        _grow(self.stack)
-        _grow(self.starts)
-        self.cap *= 2
+    def stack_room(self, sp: int, at: int) -> int:
+        """Check and make room for one more; returns the size up to which nobody need ask again."""
+        if sp + self.marks_used > self.max_stack:
+            raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {self.max_stack}")
+        if sp >= self.cap:
+            self.stack = _doubled(self.stack)
+            self.cap *= 2
+        return min(self.cap, self.max_stack + 1 - self.marks_used)
 
     def grow_nodes(self) -> None:
         """Double the node tables."""
-        for table in (self.kind, self.flags, self.entry, self.where, self.first, self.count):
-            _grow(table)
-        _grow(self.depth, 1)
-        _grow(self.weight, 1)
+        self.head = _doubled(self.head)
+        self.depth = _doubled(self.depth, 1)
+        self.weight = _doubled(self.weight, 1)
+        self.entry = _doubled(self.entry)
+        self.where = _doubled(self.where)
+        self.first = _doubled(self.first)
+        self.count = _doubled(self.count)
         self.node_cap *= 2
 
-    def node(self, kind: int, flags: int, depth: int, weight: int, at: int) -> int:
+    def grow_marks(self) -> None:
+        """Double the marks."""
+        self.marks = _doubled(self.marks)
+        self.marks_cap *= 2
+
+    def grow_items(self) -> None:
+        """Double the items; compiled build only."""
+        self.items = _doubled(self.items)
+        self.items_cap *= 2
+
+    def node(self, head: int, depth: int, weight: int, at: int) -> int:
         """A new line in the tables."""
         n = self.nodes
         if n == self.node_cap:
             self.grow_nodes()
         self.nodes = n + 1
-        self.kind[n] = kind
-        self.flags[n] = flags
+        self.head[n] = head
         self.depth[n] = depth
         self.weight[n] = weight
         self.where[n] = at
         return n
 
-    def empty(self, kind: int) -> int:
-        """A new list, dict or set: depth and weight are what the tables are filled with."""
+    def empty(self, head: int) -> int:
+        """A new container: depth and weight are what the tables are filled with."""
         n = self.nodes
         if n == self.node_cap:
             self.grow_nodes()
         self.nodes = n + 1
-        self.kind[n] = kind
-        self.flags[n] = F_UNHASHABLE
+        self.head[n] = head
         return n
+
+    def keep(self, low: int, high: int, step: int) -> int:
+        """Copy every ``step``-th slot of the stack from ``low`` to ``high`` to the items; returns where they start."""
+        start = self.items_used
+        if COMPILED:
+            while start + (high - low) > self.items_cap:
+                self.grow_items()
+            i, place = low, start
+            while i < high:
+                self.items[place] = self.stack[i]
+                place += 1
+                i += step
+            self.items_used = place
+        else:
+            self.keep_span(low, high, step)
+        return start
+
+    def keep_span(self, low: int, high: int, step: int) -> None:
+        """:meth:`keep` in the pure build."""
+        self.items.extend(self.stack[low:high:step])
+        self.items_used = len(self.items)
+
+    def remember_keys(self, n: int, low: int, high: int) -> None:
+        """The even slots of the stack from ``low`` to ``high`` are keys of dict ``n``."""
+        # The two words in front of the keys are put in through the items, too.
+        if COMPILED:
+            while self.items_used + 2 > self.items_cap:
+                self.grow_items()
+            self.items[self.items_used] = self.first[n]
+            self.items[self.items_used + 1] = (high - low) >> 1
+            self.items_used += 2
+        else:
+            self.items += (self.first[n], (high - low) >> 1)
+            self.items_used += 2
+        self.first[n] = self.keep(low, high, 2) - 1
+
+    # -- what others may ask --------------------------------------------------------------------------------------
+
+    def kind_of(self, slot: int) -> int:
+        """The kind bits of one slot."""
+        if slot >= 0:
+            return self.head[slot] & KINDS
+        at = ~slot
+        kind = LITERAL_KIND[self.data[at]]
+        if self.data[at] == 0x49 and self.data[at + 1] == 0x30 and self.data[at + 2] in (0x30, 0x31):
+            return K_BOOL  # I00 and I01, and no other number that starts with a zero is one
+        return kind
+
+    def is_tainted(self, slot: int) -> bool:
+        """Whether a class or function stands as a value in it."""
+        return slot >= 0 and bool(self.head[slot] & F_TAINT)
+
+    def is_bare(self, slot: int) -> bool:
+        """Whether one of those may not be referenced."""
+        return slot >= 0 and bool(self.head[slot] & F_BARE)
+
+    def is_held(self, slot: int) -> bool:
+        """Whether some other value holds it already."""
+        return slot >= 0 and bool(self.head[slot] & F_HELD)
+
+    def offset_of(self, slot: int) -> int:
+        """Where the opcode of a constant or name stands."""
+        return self.where[slot] if slot >= 0 else ~slot
+
+    def value_of(self, slot: int) -> object:
+        """A constant's value; ``None`` for anything that is no constant."""
+        return value_at(self.data, self.where[slot] if slot >= 0 else ~slot)
+
+    def count_of(self, slot: int) -> int:
+        """How many values a node holds: twice as many as a dict has keys."""
+        return self.count[slot]
+
+    def row_of(self, slot: int) -> Row:
+        """The row of a listed name, or of what was made by one."""
+        return self.rows[self.entry[slot]]
+
+    def name_of(self, slot: int) -> str:
+        """The name behind a global or instance."""
+        return self.special[slot][1] if self.head[slot] & K_SPECIAL else self.rows[self.entry[slot]].name
+
+    def items_of(self, slot: int) -> list[int]:
+        """What a tuple holds, or what an instance was made from."""
+        return self.slots(self.first[slot], self.count[slot])
+
+    def keys_of(self, slot: int) -> list[int]:
+        """The keys of a dict, the last run first."""
+        found: list[int] = []
+        at = self.first[slot]
+        while at:
+            found += self.slots(at + 1, self.items[at])
+            at = self.items[at - 1]
+        return found
+
+    def slots(self, base: int, k: int) -> list[int]:
+        """Items by place."""
+        return [self.items[i] for i in range(base, base + k)]
 
     # -- what values hold -----------------------------------------------------------------------------------------
 
     def absorb(self, n: int, low: int, high: int, at: int) -> bool:
         """Let node ``n`` hold the stack from ``low`` to ``high``. False: only a careful run can measure this."""
-        flags = self.flags
         k = high - low
         self.values += k
         if self.values > self.max_nodes:
             raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
-        mine = flags[n]
+        mine = self.head[n]
         if mine & F_HELD and k and not self.careful:
             return False
         weight = self.weight[n] + k
         if weight > self.max_weight:
-            raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+            raise self.too_heavy(at)
+        self.count[n] += k
+        if not COMPILED and k and self.are_constants(low, high, 1):
+            self.weight[n] = weight  # constants alone
+            return True
         gained = depth = shared = 0
-        for slot in self.stack[low:high]:
+        for i in range(low, high):
+            slot = self.stack[i]
             if slot >= 0:
-                theirs = flags[slot]
-                gained |= theirs
                 shared = 1
+                theirs = self.head[slot]
+                gained |= theirs
                 if theirs & F_HELD == 0:
                     mine |= theirs & F_CALL
-                    flags[slot] = theirs | F_HELD
+                    self.head[slot] = theirs | F_HELD
                 weight += self.weight[slot] - 1
+                if weight > self.max_weight:
+                    raise self.too_heavy(at)
                 depth = max(depth, self.depth[slot])
         if shared:
-            if weight > self.max_weight:
-                raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
             if depth >= self.depth[n]:
                 if depth >= self.max_depth:
                     raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.max_depth}")
                 self.depth[n] = depth + 1
-            if depth or gained:
+            if depth or gained & INHERITED:
                 mine |= F_NODES
-            if self.kind[n] == K_TUPLE:
+            if mine & K_TUPLE:
                 mine |= gained & INHERITED
             else:
                 if gained & F_TAINT:
                     self.check_references(low, high, at, mine)
-                mine |= gained & _CONTAINER_INHERITS
+                mine |= gained & GROWN_INHERITED
             if self.careful:
-                self.edges.setdefault(n, []).extend(slot for slot in self.stack[low:high] if slot >= 0)
-            mine |= flags[n] & F_HELD  # it may have been put into itself just now
-            flags[n] = mine
+                self.edges.setdefault(n, []).extend(self.node_slots(low, high))
+            self.head[n] = mine | (self.head[n] & F_HELD)  # it may have been put into itself just now
         self.weight[n] = weight
-        self.count[n] += k
         return True
+
+    def node_slots(self, low: int, high: int) -> list[int]:
+        """The slots of the stack from ``low`` to ``high`` that are no constants."""
+        return [self.stack[i] for i in range(low, high) if self.stack[i] >= 0]
+
+    def are_constants(self, low: int, high: int, step: int) -> bool:
+        """Whether there is nothing but constants there; pure build only."""
+        return max(self.stack[low:high:step]) < 0
+
+    def too_heavy(self, at: int) -> Malformed:
+        """The refusal for a value that would be too large without sharing."""
+        return Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
 
     def check_references(self, low: int, high: int, at: int, holder: int) -> None:
         """A list, dict or set gets classes or functions: refuse those that may not be referenced."""
-        for slot in self.stack[low:high]:
-            if slot >= 0 and self.flags[slot] & F_BARE:
+        for i in range(low, high):
+            slot = self.stack[i]
+            if slot >= 0 and self.head[slot] & F_BARE:
                 raise self.not_a_value(slot, at)
         if holder & F_HELD:
             # Whoever holds it may have been promised plain data.
@@ -367,7 +551,7 @@ class Machine:
 
     def not_a_value(self, slot: int, at: int) -> Refused:
         """The refusal for a class or function that stands where only data may."""
-        if self.kind[slot] == K_SPECIAL:
+        if self.head[slot] & K_SPECIAL:
             special, name = self.special[slot]
             if special in (SP_BASE, SP_HOLDER):
                 detail = f'allow = ["{safe_repr(name)} refer"] would be needed'
@@ -375,7 +559,7 @@ class Machine:
                 detail = f"{safe_repr(name)} is only ever called, and on a listed class"
             self.unlisted = name
             return Forbidden(Reason.GLOBAL_NOT_ALLOWED, self.where[slot], detail)
-        if self.kind[slot] == K_GLOBAL:
+        if self.head[slot] & K_GLOBAL:
             name = safe_repr(self.rows[self.entry[slot]].name)
             return Forbidden(Reason.REFERENCE_NOT_ALLOWED, at, f'as a value it needs allow = ["{name} refer"]')
         return Forbidden(Reason.REFERENCE_NOT_ALLOWED, at, "a tuple of a call's arguments holds a class")
@@ -383,40 +567,76 @@ class Machine:
     def make_tuple(self, low: int, high: int, at: int) -> int:
         """A tuple of the stack from ``low`` to ``high``."""
         n = self.empty(K_TUPLE)
-        self.flags[n] = 0
-        self.first[n] = len(self.items)
-        self.items.extend(self.stack[low:high])
-        self.absorb(n, low, high, at)
+        if high > low:
+            self.first[n] = self.keep(low, high, 1)
+            self.absorb(n, low, high, at)
         return n
 
     def own_instance(self, slot: int, right: int, at: int, what: str) -> None:
         """Check that items may be put into this instance."""
-        if slot < 0 or self.kind[slot] & K_INSTANCE == 0:
+        if slot < 0 or self.head[slot] & K_INSTANCE == 0:
             raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, f"the target is no {what}")
-        row = self.rows[self.entry[slot]]
-        if not row.rights & right:
+        index = self.entry[slot]
+        if not self.rights[index] & right:
             raise Forbidden(
-                Reason.MUTATION_NOT_ALLOWED, at, f"{safe_repr(row.name)} is not listed as a class with {what} items"
+                Reason.MUTATION_NOT_ALLOWED,
+                at,
+                f"{safe_repr(self.rows[index].name)} is not listed as a class with {what} items",
             )
-        flags = self.flags[slot]
-        if not flags & F_OPEN or flags & F_BUILT:
+        head = self.head[slot]
+        if not head & F_OPEN or head & F_BUILT:
             # State may have planted an append or __setitem__ of its own on the instance.
             raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "items may follow only the making of an instance")
 
-    def extend(self, slot: int, low: int, high: int, at: int, plain: int, right: int) -> bool:
-        """APPEND(S), SETITEM(S), ADDITEMS: put the stack from ``low`` to ``high`` into ``slot``."""
-        if slot < 0 or self.kind[slot] != plain:
+    def may_grow(self, slot: int, at: int, plain: int, right: int) -> None:
+        """Check that items may be put into ``slot``: a list, dict or set, or an instance that is listed as one."""
+        if slot < 0 or self.head[slot] & KINDS != plain:
             self.own_instance(slot, right, at, "list" if plain == K_LIST else "dict" if plain == K_DICT else "set")
-        elif self.flags[slot] & F_SEALED:
+        elif self.head[slot] & F_SEALED:
             raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "the dict is an instance's state already")
-        self.effect = at + self.shift
-        if plain == K_LIST:
-            return self.absorb(slot, low, high, at)
-        if plain == K_DICT:
-            if (high - low) & 1:
-                raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
+
+    def add_items(self, slot: int, low: int, high: int, at: int) -> bool:
+        """APPEND(S): put the stack from ``low`` to ``high`` into the list ``slot``."""
+        if slot < 0 or self.head[slot] & (KINDS | F_SEALED) != K_LIST:
+            self.may_grow(slot, at, K_LIST, R_LIST)
+        return self.absorb(slot, low, high, at)
+
+    def add_pairs(self, slot: int, low: int, high: int, at: int) -> bool:
+        """SETITEM(S): put the pairs on the stack from ``low`` to ``high`` into the dict ``slot``."""
+        if slot < 0 or self.head[slot] & (KINDS | F_SEALED) != K_DICT:
+            self.may_grow(slot, at, K_DICT, R_DICT)
+        if (high - low) & 1:
+            raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
+        if high > low and (COMPILED or not self.quick_keys(slot, low, high)):
             self.check_keys(slot, low, high, 2, at)
-        else:
+            if self.head[slot] & K_DICT:
+                self.remember_keys(slot, low, high)
+        return self.absorb(slot, low, high, at)
+
+    def quick_keys(self, n: int, low: int, high: int) -> bool:
+        """Take strings and short ints as keys of a dict in one step; pure build only. False where they need a look."""
+        keys = self.stack[low:high:2]
+        cost = self.hash_cost + len(keys)
+        if max(keys) >= 0 or cost > self.max_hash_cost or not self.head[n] & K_DICT:
+            return False
+        if self.odd_keys and not self.even_keys.issuperset(keys):
+            data = self.data
+            for slot in keys:
+                if KEY_CLASS[data[~slot]]:
+                    return False
+            self.even_keys.update(keys)
+        self.hash_cost = cost
+        items, used = self.items, self.items_used
+        items += (self.first[n], len(keys), *keys)
+        self.first[n] = used + 1
+        self.items_used = len(items)
+        return True
+
+    def add_members(self, slot: int, low: int, high: int, at: int) -> bool:
+        """ADDITEMS: put the stack from ``low`` to ``high`` into the set ``slot``."""
+        if slot < 0 or self.head[slot] & (KINDS | F_SEALED) != K_SET:
+            self.may_grow(slot, at, K_SET, R_SET)
+        if high > low:
             self.check_keys(slot, low, high, 1, at)
         return self.absorb(slot, low, high, at)
 
@@ -434,26 +654,28 @@ class Machine:
 
     def check_keys(self, n: int, low: int, high: int, step: int, at: int) -> None:
         """Every ``step``-th slot from ``low`` to ``high`` becomes a key or member of ``n``."""
-        data = self.data
-        keys = list(self.stack[low:high:step])
-        self.hash_cost += len(keys)
+        self.hash_cost += (high - low) if step == 1 else (high - low) >> 1
         if self.hash_cost > self.max_hash_cost:
             raise self.too_costly(at)
-        for slot in keys:
+        # Strings and short ints alone need no look; compiled code looks as fast as it asks.
+        i = high if not COMPILED and not self.odd_keys and self.are_constants(low, high, step) else low
+        while i < high:
+            slot = self.stack[i]
+            i += step
             if slot >= 0:
                 self.check_key(n, slot, at)
-            elif KEY_CLASS[data[~slot]]:
-                if KEY_CLASS[data[~slot]] == 2:
-                    raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
-                number = value_at(data, ~slot)
-                if number == number:  # noqa: PLR0124 - NaN hashes by identity
-                    self.collide(n, hash(number), 1, at)
-        if step == 2:
-            known = self.keys.get(n)
-            if known is None:
-                self.keys[n] = keys
-            else:
-                known.extend(keys)
+                continue
+            op = self.data[~slot]
+            if op == 0x47 or op == 0x46:  # BINFLOAT, FLOAT
+                self.check_float(n, ~slot, at)
+            elif op == 0x96 or op == 0x97:  # BYTEARRAY8, NEXT_BUFFER
+                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+
+    def check_float(self, n: int, place: int, at: int) -> None:
+        """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
+        number = cast("float", value_at(self.data, place))
+        if number == number:  # noqa: PLR0124 - NaN hashes by identity
+            self.collide(n, hash(number), 1, at)
 
     def collide(self, n: int, value: int, weight: int, at: int) -> None:
         """One more key of this hash in container ``n``: it is compared with all before it."""
@@ -463,51 +685,75 @@ class Machine:
         self.charge_hash(before * weight, at)
 
     def check_key(self, n: int, slot: int, at: int) -> None:
-        """A container, instance, global or long int becomes a key of ``n``."""
-        flags = self.flags[slot]
-        if flags & F_UNHASHABLE:
+        """A container, instance, global or long constant becomes a key of ``n``."""
+        head = self.head[slot]
+        if head & F_UNHASHABLE:
             raise Malformed(Reason.BAD_KEY, at, "a list, dict, set or class without a listed hash")
         depth, weight = self.depth[slot], self.weight[slot]
-        if self.careful and flags & F_INSTANCE:
+        if self.careful and head & F_INSTANCE:
             depth, weight = self.survey(slot, at)
-        if depth > self.limits.max_key_depth:
-            raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.limits.max_key_depth}")
+        if depth > self.max_key_depth:
+            raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
         # Hashed once, and compared at least once where the key is there already.
         self.charge_hash(2 * weight, at)
-        if self.kind[slot] == K_TUPLE and not flags & F_INSTANCE:
+        if head & K_TUPLE and not head & F_INSTANCE:
             self.collide(n, self.tuple_hash(slot, at), weight, at)
-        elif self.kind[slot] & (K_TUPLE | K_FROZENSET | K_INSTANCE):
-            # Its hash is unknown; should they all be the same, inserting is quadratic, at a thirtieth of a unit
-            # for each comparison. Thousands pass, a hundred thousand do not.
-            before = self.opaque.get(n, 0)
-            self.opaque[n] = before + 1
-            self.charge_hash((before * weight) >> 5, at)
+        elif head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
+            self.check_made_key(n, slot, weight, at)
+
+    def check_made_key(self, n: int, slot: int, weight: int, at: int) -> None:
+        """Pay for comparing an instance, a frozenset, or a tuple that holds one, with other keys of ``n``."""
+        if self.head[slot] & K_INSTANCE and self.rows[self.entry[slot]].hashing == "free":
+            return  # nobody can make many of them share a hash
+        value = self.known_hash(slot, at)
+        if value is not None:
+            # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
+            self.collide(n, value, 8 * weight, at)
+            return
+        # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
+        before = self.opaque.get(n, 0)
+        self.opaque[n] = before + 1
+        self.charge_hash((before * weight) >> 2, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
-        # Post-order with a stack of our own: each frame is (node, next child, hashes so far).
+        return cast("int", self.known_hash(slot, at))
+
+    def known_hash(self, slot: int, at: int) -> int | None:
+        """The hash of a tuple or instance, as CPython computes it; ``None`` if something in it has an unknown one."""
+        if self.head[slot] & (K_INSTANCE | K_FROZENSET) and (
+            not self.head[slot] & K_INSTANCE or not self.rows[self.entry[slot]].hashing
+        ):
+            return None
+        # Post-order with a stack of our own: each frame is a node and what its parts hash like.
         frames: list[tuple[int, list[object]]] = [(slot, [])]
         while True:
-            node, done = frames[-1]
+            node, done = frames[len(frames) - 1]
             if len(done) == self.count[node]:
                 frames.pop()
-                value = tuple(done)
+                value: object = tuple(done)
+                if self.head[node] & K_INSTANCE:
+                    value = hash_like(self.rows[self.entry[node]].hashing, done)
                 if not frames:
                     return hash(value)
-                frames[-1][1].append(value)
+                frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
-            if child >= 0 and self.kind[child] == K_TUPLE:
-                frames.append((child, []))
-            elif child >= 0:
-                # A global hashes by identity; its number stands for it.
-                done.append(
-                    child if self.kind[child] & (K_GLOBAL | K_SPECIAL) else value_at(self.data, self.where[child])
-                )
-            elif KEY_CLASS[self.data[~child]] == 2:
-                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
-            else:
+            if child < 0:
+                if KEY_CLASS[self.data[~child]] == 2:
+                    raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
                 done.append(value_at(self.data, ~child))
+            elif self.head[child] & (K_NAMES | K_INT | K_STR | K_BYTES) and not self.head[child] & K_INSTANCE:
+                # A global hashes by identity; its number stands for it.
+                done.append(child if self.head[child] & K_NAMES else value_at(self.data, self.where[child]))
+            elif self.head[child] & K_TUPLE:
+                frames.append((child, []))
+            elif not self.head[child] & K_INSTANCE or not self.rows[self.entry[child]].hashing:
+                return None
+            elif self.rows[self.entry[child]].hashing == "free":
+                done.append(child)
+            else:
+                frames.append((child, []))
 
     # -- constants that need a look -------------------------------------------------------------------------------
 
@@ -526,15 +772,14 @@ class Machine:
 
     def too_long(self, at: int) -> Malformed:
         """The refusal for a string above its ceiling."""
-        return Malformed(Reason.STRING_TOO_LONG, at, f"the limit is {self.limits.max_string_bytes} bytes")
+        return Malformed(Reason.STRING_TOO_LONG, at, f"the limit is {self.max_string} bytes")
 
     def push_long(self, kind: int, length: int, at: int, sp: int) -> None:
         """Push a string; one that is not short weighs something."""
         if length < 256:
             self.stack[sp] = ~at
         else:
-            flags = F_UNHASHABLE if kind == K_BYTEARRAY else 0
-            self.stack[sp] = self.node(kind, flags, 0, 1 + (length >> 6), at)
+            self.stack[sp] = self.node(kind | F_UNHASHABLE if kind == K_BYTEARRAY else kind, 0, 1 + (length >> 6), at)
 
     def sized(self, at: int, end: int, width: int, codes: int, sp: int) -> int:
         """A string opcode with a 4- or 8-byte length: check, normalise and push it; returns where it ends.
@@ -550,16 +795,16 @@ class Machine:
             raise Malformed(Reason.BAD_LITERAL, at, "a negative length")
         if length > end - start:
             raise self.cut_off(at, end)
-        if length > self.limits.max_string_bytes:
+        if length > self.max_string:
             raise self.too_long(at)
         stop = start + length
         if codes == 3:
             self.python2_text(data[start:stop], at)
             self.replace(at, stop, emit_str(data[start:stop]))
         elif codes == 2:
-            self.has_bytearray = True
+            self.has_bytearray = self.odd_keys = True
         else:
-            if codes == 0 and not data[start:stop].isascii():
+            if codes == 0:
                 self.check_text(start, stop, at)
             if length < 256 or width == 8:
                 self.replace(at, stop, emit_bytes(data[start:stop]) if codes else emit_str(data[start:stop]))
@@ -581,35 +826,45 @@ class Machine:
             raise Malformed(Reason.BAD_LITERAL, at, "a negative length")
         if size > end - start or start > end:
             raise self.cut_off(at, end)
-        if size > (self.limits.max_int_bits >> 3) + 8:
-            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.limits.max_int_bits} bits")
+        if size > (self.max_bits >> 3) + 8:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
         stop = start + size
         value = int.from_bytes(data[start:stop], "little", signed=True)
-        self.push_int(value, at, stop, sp)
+        if 8 < size < 256 and width == 1 and (data[stop - 1] ^ (0xFF if data[stop - 2] >= 0x80 else 0)) > 0:
+            # No byte too many: it is spelled as it should be.
+            self.push_giant(value, at, sp)
+        else:
+            self.push_int(value, at, stop, sp)
         return stop
 
     def push_int(self, value: int, at: int, stop: int, sp: int) -> None:
         """Push an int that was not in one of the short forms, and write it in the shortest."""
         bits = value.bit_length()
-        if bits > self.limits.max_int_bits:
-            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.limits.max_int_bits} bits")
+        if bits > self.max_bits:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
         short = emit_int(value)
         if self.data[at:stop] != short:
             self.replace(at, stop, short)
         if -_HASH_MODULUS < value < _HASH_MODULUS:
             self.stack[sp] = ~at
-            return
-        # It may share its hash with others: each *distinct* one pays for those before it, wherever they stand,
-        # because a list of them may become a set, and a field of an instance its hash.
+        else:
+            self.push_giant(value, at, sp)
+
+    def push_giant(self, value: int, at: int, sp: int) -> None:
+        """Push an int that may share its hash with another."""
+        bits = value.bit_length()
+        if bits > self.max_bits:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
+        # Each *distinct* one pays for those before it, wherever they stand, because a list of them may become a set,
+        # and a field of an instance its hash.
         family = self.hashes.setdefault(hash(value), value)
         if isinstance(family, int):
             if family != value:
                 self.hashes[hash(value)] = {family, value}
         else:
-            if len(family) < 64:
-                family.add(value)
+            family.add(value)
             self.charge_hash(8 * len(family), at)
-        self.stack[sp] = self.node(K_INT, 0, 0, 1 + (bits >> 6), at)
+        self.stack[sp] = self.node(K_INT, 0, 1 + (bits >> 6), at)
 
     def text_literal(self, at: int, end: int, sp: int) -> int:
         """INT, LONG, FLOAT, STRING, UNICODE: read up to the newline, push, and write the binary form."""
@@ -618,7 +873,7 @@ class Machine:
         newline = data.find(b"\n", at + 1, end)
         if newline < 0:
             raise self.cut_off(at, end)
-        if newline - at > 2 * self.limits.max_string_bytes + 16:
+        if newline - at > 2 * self.max_string + 16:
             raise self.too_long(at)
         raw = data[at + 1 : newline]
         stop = newline + 1
@@ -628,12 +883,13 @@ class Machine:
         elif op == 0x49 or op == 0x4C:
             if op == 0x4C:
                 raw = raw.removesuffix(b"L")
-            self.push_int(decimal_text(raw, at, self.limits.max_int_bits), at, stop, sp)
+            self.push_int(decimal_text(raw, at, self.max_bits), at, stop, sp)
             return stop
         elif op == 0x46:
             number = float_text(raw, at)
-            if not self.limits.allow_nan and not number - number == 0:
+            if self.no_nan and not number - number == 0:
                 raise Malformed(Reason.NOT_FINITE, at)
+            self.odd_keys = True
             new = b"G" + struct.pack(">d", number)
         else:
             if op == 0x53:
@@ -644,7 +900,7 @@ class Machine:
                     text = raw.decode("raw-unicode-escape").encode("utf-8", "surrogatepass")
                 except UnicodeDecodeError:
                     raise Malformed(Reason.BAD_LITERAL, at, "not raw-unicode-escape") from None
-            if len(text) > self.limits.max_string_bytes:
+            if len(text) > self.max_string:
                 raise self.too_long(at)
             new = emit_str(text)
             self.push_long(K_STR, len(text), at, sp)
@@ -657,26 +913,24 @@ class Machine:
         """Any memo write that is not simply the next number."""
         used = self.memo_used
         # One more than the ceiling allows a key that starts at 1, as Python 2 writes them.
-        if used >= self.limits.max_memo_entries or key > 16 * self.limits.max_memo_entries:
-            raise Malformed(Reason.MEMO_TOO_LARGE, at, f"the limit is {self.limits.max_memo_entries}")
+        if used >= self.max_memo or key > 16 * self.max_memo:
+            raise Malformed(Reason.MEMO_TOO_LARGE, at, f"the limit is {self.max_memo}")
         if key != used and not self.is_sparse:
-            self.is_sparse = self.renumbered = True
+            self.is_sparse = True
             self.sparse = {order: order for order in range(used)}
         if self.is_sparse:
             if key in self.sparse:
                 raise Malformed(Reason.MEMO_MISUSE, at, f"entry {key} is written twice")
             self.sparse[key] = used
         if used == self.memo_cap:
-            _grow(self.memo)
-            _grow(self.places)
+            self.memo = _doubled(self.memo)
             self.memo_cap *= 2
         self.memo[used] = slot
-        self.places[used] = at + self.shift
         self.memo_used = used + 1
 
     def memo_room(self) -> int:
         """How far the memo can be written without :meth:`put`; 0 once its keys are not simply counted."""
-        return 0 if self.is_sparse else min(self.memo_cap, self.limits.max_memo_entries)
+        return 0 if self.is_sparse or not self.may_fuse else min(self.memo_cap, self.max_memo)
 
     def put_line(self, at: int, stop: int, slot: int) -> None:
         """PUT, BINPUT, LONG_BINPUT: all become MEMOIZE."""
@@ -690,55 +944,33 @@ class Machine:
         return int.from_bytes(self.data[at + 1 : stop], "little")
 
     def get(self, at: int, stop: int) -> int:
-        """GET, BINGET, LONG_BINGET: the slot; writes the shortest GET of the renumbered memo."""
+        """GET, BINGET, LONG_BINGET: the slot; writes the shortest GET of the dense memo."""
         key = self.memo_key(at, stop)
         order = self.sparse.get(key, -1) if self.is_sparse else key
         if not 0 <= order < self.memo_used:
             raise Malformed(Reason.MEMO_MISUSE, at, f"entry {safe_repr(key)} was not written")
-        slot = self.memo[order]
-        if self.places[order] < 0:
-            self.replace(at, stop, self.spell(slot, at))
-            return slot
-        if self.cut_ends:
-            run = bisect_right(self.cut_ends, order)
-            if run:
-                order -= self.cut_sums[run - 1]
         new = bytes((0x68, order)) if order < 256 else b"j" + order.to_bytes(4, "little")
         if new != self.data[at:stop]:
             self.replace(at, stop, new)
-        return slot
+        return self.memo[order]
 
-    def spell(self, slot: int, at: int) -> bytes:
-        """Write once more what a memo entry held whose code was folded away."""
-        if kind_of(self, slot) == K_STR:
-            new = emit_str(self.text(slot).encode("utf-8", "surrogatepass"))
-        elif slot >= 0 and self.kind[slot] == K_SPECIAL and self.special[slot][0] <= SP_HOLDER:
-            new = b"N"
-        elif slot >= 0 and self.kind[slot] & (K_GLOBAL | K_SPECIAL):
-            dotted = self.special[slot][1] if self.kind[slot] == K_SPECIAL else self.rows[self.entry[slot]].name
-            new = self.spell_name(dotted, at)
-        else:
-            raise Malformed(Reason.MEMO_MISUSE, at, "an entry of a folded call's arguments")
-        self.respelled += len(new)
-        if self.respelled > self.total + 65536:
-            raise Malformed(Reason.TOO_LARGE, at, "names repeated through the memo")
-        return new
+    # -- names ----------------------------------------------------------------------------------------------------
 
     def text(self, slot: int) -> str:
         """The value of a constant str."""
-        value = value_at(self.data, ~slot if slot < 0 else self.where[slot])
-        assert isinstance(value, str)
-        return value
-
-    # -- names ----------------------------------------------------------------------------------------------------
+        return cast("str", self.value_of(slot))
 
     def spell_name(self, dotted: str, at: int) -> bytes:
         """STACK_GLOBAL with its operands; the name is noted."""
         module, _, name = dotted.partition(":")
-        raw_module, raw_name = module.encode(), name.encode()
         self.names.append((at, dotted))
-        self.name_places.append(at + self.shift)
-        return emit_str(raw_module) + emit_str(raw_name) + b"\x93"
+        return emit_str(module.encode()) + emit_str(name.encode()) + b"\x93"
+
+    def spell_global(self, n: int, at: int) -> bytes:
+        """What pushes global ``n``: nothing but a placeholder, if it only leads to another name."""
+        if self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER:
+            return b"N"
+        return self.spell_name(self.name_of(n), at)
 
     def resolve(self, module: str, name: str, at: int) -> int:
         """The node of a global, by the names as the stream spells them."""
@@ -757,13 +989,10 @@ class Machine:
             if index < 0:
                 row = self.allow.get(dotted)
                 if row is not None:
-                    index = self.row_index[dotted] = len(self.rows)
-                    self.rows.append(row)
-                    self.rights.append(int(row.rights) | (R_HASHES if row.name in _HASHES_ITS_LIST else 0))
-                    self.made.append(K_INSTANCE | _RESULT_KINDS.get(row.name, 0))
+                    index = self.row_index[dotted] = self.use_row(row)
             if index >= 0:
-                flags = F_TAINT if self.rows[index].rights & R_REFERENCE else F_TAINT | F_BARE
-                n = self.node(K_GLOBAL, flags, 0, 1, at)
+                referable = self.rights[index] & R_REFERENCE
+                n = self.node(K_GLOBAL | F_TAINT if referable else K_GLOBAL | F_TAINT | F_BARE, 0, 1, at)
                 self.entry[n] = index
                 return n
             if dotted in BASES:
@@ -774,9 +1003,45 @@ class Machine:
             else:
                 self.unlisted = dotted
                 raise Forbidden(Reason.GLOBAL_NOT_ALLOWED, at, f'allow = ["{safe_repr(dotted)}"] would admit it')
-        n = self.node(K_SPECIAL, F_TAINT | F_BARE, 0, 1, at)
+        n = self.node(K_SPECIAL | F_TAINT | F_BARE, 0, 1, at)
         self.special[n] = (special, dotted)
         return n
+
+    def use_row(self, row: Row) -> int:
+        """Put a row into the tables; returns its index."""
+        rule = rule_of(row)
+        index = len(self.rows)
+        if index == self.rows_cap:
+            self.grow_rows()
+        self.rows.append(row)
+        self.rights[index] = rule.rights
+        self.made[index] = rule.made
+        self.cost[index] = row.cost
+        self.code_at[index] = place = self.codes_used
+        codes = rule.codes(len(self.patterns), len(self.letters))
+        while place + len(codes) > self.codes_cap:
+            self.grow_codes()
+        for code in codes:
+            self.codes[place] = code
+            place += 1
+        self.codes_used = place
+        if rule.patterns:
+            self.patterns += rule.patterns
+            self.letters += rule.letters
+        return index
+
+    def grow_rows(self) -> None:
+        """Double the tables of rows."""
+        self.rights = _doubled(self.rights)
+        self.made = _doubled(self.made)
+        self.cost = _doubled(self.cost)
+        self.code_at = _doubled(self.code_at)
+        self.rows_cap *= 2
+
+    def grow_codes(self) -> None:
+        """Double the codes."""
+        self.codes = _doubled(self.codes)
+        self.codes_cap *= 2
 
     def is_holder(self, dotted: str) -> bool:
         """Whether some listed name goes through this one. The table is walked once, when the first name asks."""
@@ -784,21 +1049,10 @@ class Machine:
             self.holders = holders = set()
             for listed in self.allow:
                 module, _, qualname = listed.partition(":")
-                parts = qualname.split(".")[:-1]
-                for stop in range(1, len(parts) + 1):
+                parts = qualname.split(".")
+                for stop in range(1, len(parts)):
                     holders.add(f"{module}:{'.'.join(parts[:stop])}")
         return dotted in self.holders
-
-    def write_global(self, n: int, at: int, stop: int) -> None:
-        """Write global ``n`` instead of the input from ``at`` to ``stop``."""
-        if self.kind[n] == K_SPECIAL and self.special[n][0] <= SP_HOLDER:
-            # It leaves no trace but a placeholder, which is cut out when it is folded.
-            new = b"N"
-        else:
-            new = self.spell_name(
-                self.special[n][1] if self.kind[n] == K_SPECIAL else self.rows[self.entry[n]].name, self.where[n]
-            )
-        self.replace(at, stop, new)
 
     def name_lines(self, at: int, end: int) -> tuple[str, str, int]:
         """The two lines after GLOBAL or INST."""
@@ -814,44 +1068,39 @@ class Machine:
 
     def stack_global(self, at: int, sp: int) -> int:
         """STACK_GLOBAL over the two top slots."""
-        data = self.data
         module_slot, name_slot = self.stack[sp - 2], self.stack[sp - 1]
-        if kind_of(self, module_slot) != K_STR or kind_of(self, name_slot) != K_STR:
+        if self.kind_of(module_slot) != K_STR or self.kind_of(name_slot) != K_STR:
             raise Malformed(Reason.COMPUTED_NAME, at, "an operand is not a constant str")
-        start = self.starts[sp - 2]
-        if self.effect >= start:
-            raise Malformed(Reason.COMPUTED_NAME, at, "something else is done between the operands")
         module, name = self.text(module_slot), self.text(name_slot)
-        n = self.resolve(module, name, at)
-        m, o = ~module_slot, ~name_slot
-        inline = data[m] == 0x8C and data[o] == 0x8C and m + 2 + data[m + 1] == o and o + 2 + data[o + 1] == at
-        if (
-            inline
-            and m + self.shift == start
-            and self.kind[n] == K_GLOBAL
-            and self.rows[self.entry[n]].name == f"{module}:{name}"
-        ):
-            # Canonical already: stays in the span that is copied.
-            self.names.append((at, f"{module}:{name}"))
-            self.name_places.append(start)
+        dotted = f"{module}:{name}"
+        if self.protocol >= 3 and dotted in self.allow:
+            # Listed as it is spelled: there is nothing to map, to check or to replace.
+            n = self.global_node(dotted, at)
+            if self.head[n] & K_GLOBAL:
+                self.names.append((at, dotted))
+                return n
         else:
-            self.rewind(start, at)
-            self.write_global(n, at, at + 1)
+            n = self.resolve(module, name, at)
+        # The operands stay where they are, fetched from the memo or not; what must not be looked up is dropped.
+        if (self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER) or self.name_of(n) != dotted:
+            self.replace(at, at + 1, b"00" + self.spell_global(n, at))
+        else:
+            self.names.append((at, self.name_of(n)))
         return n
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def instance(self, row_index: int, args: int, at: int, flags: int) -> int:
+    def instance(self, index: int, args: int, at: int, flags: int) -> int:
         """A node for what a call or NEWOBJ makes from the tuple ``args``."""
-        if not self.rights[row_index] & R_HASHABLE:
+        if not self.rights[index] & R_HASHABLE:
             flags |= F_UNHASHABLE
         weight = self.weight[args]
-        self.charge_call(weight + self.rows[row_index].cost, at)
-        n = self.node(self.made[row_index], flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
-        self.entry[n] = row_index
+        self.charge_call(weight + self.cost[index], at)
+        n = self.node(self.made[index] | flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
+        self.entry[n] = index
         self.first[n] = self.first[args]
         self.count[n] = self.count[args]
-        self.flags[args] |= F_HELD
+        self.head[args] |= F_HELD
         if self.careful:
             self.edges[n] = [args]
         return n
@@ -865,61 +1114,132 @@ class Machine:
     def count_call(self, at: int) -> None:
         """Charge one call."""
         self.calls += 1
-        if self.calls > self.limits.max_calls:
-            raise Malformed(Reason.TOO_MANY_CALLS, at, f"the limit is {self.limits.max_calls}")
+        if self.calls > self.max_calls:
+            raise Malformed(Reason.TOO_MANY_CALLS, at, f"the limit is {self.max_calls}")
 
     def count_instance(self, at: int) -> None:
         """Charge one instance."""
         self.instances += 1
-        if self.instances > self.limits.max_instances:
-            raise Malformed(Reason.TOO_MANY_INSTANCES, at, f"the limit is {self.limits.max_instances}")
+        if self.instances > self.max_instances:
+            raise Malformed(Reason.TOO_MANY_INSTANCES, at, f"the limit is {self.max_instances}")
 
-    def arguments(self, args: int) -> list[int]:
-        """What a tuple node holds."""
-        return self.items[self.first[args] : self.first[args] + self.count[args]]
+    def check_arguments(self, index: int, base: int, k: int, at: int) -> None:
+        """Refuse arguments that the row has no pattern for: ``k`` items from place ``base`` on."""
+        if not self.accepts(index, base, k):
+            raise self.bad_arguments(index, base, k, at)
 
-    def check_arguments(self, row: Row, slots: list[int], at: int) -> None:
-        """Refuse arguments that the row has no pattern for."""
-        if not accepts(self, row, slots):
-            for slot in slots:
-                if slot >= 0 and self.kind[slot] == K_SPECIAL:
-                    raise self.not_a_value(slot, at)
-            raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{wanted(self, row.name, slots)} would admit them")
+    def bad_arguments(self, index: int, base: int, k: int, at: int) -> Refused:
+        """The refusal for arguments that no pattern describes."""
+        slots = self.slots(base, k)
+        for slot in slots:
+            if slot >= 0 and self.head[slot] & K_SPECIAL:
+                return self.not_a_value(slot, at)
+        return Forbidden(Reason.BAD_ARGUMENTS, at, f"{wanted(self, self.rows[index].name, slots)} would admit them")
+
+    def accepts(self, index: int, base: int, k: int) -> bool:
+        """Whether a call of this row may have ``k`` items from place ``base`` on as its positional arguments."""
+        c = self.code_at[index]
+        left = self.codes[c]
+        if left == 0:
+            for i in range(base, base + k):
+                slot = self.items[i]
+                if slot >= 0 and self.head[slot] & F_TAINT:
+                    return False
+            return True
+        c += 1
+        while left:
+            left -= 1
+            fixed, least, rest = self.codes[c], self.codes[c + 1], self.codes[c + 2]
+            c += 3
+            if fixed < 0:
+                if call_fits(self, self.patterns[least], self.slots(base, k)):
+                    return True
+                continue
+            if least <= k and (rest or k <= fixed):
+                i = 0
+                while i < k and self.fits(self.items[base + i], c + PATTERN_INTS * min(i, fixed)):
+                    i += 1
+                if i == k:
+                    return True
+            c += PATTERN_INTS * (fixed + rest)
+        return False
+
+    def fits(self, slot: int, c: int) -> bool:
+        """Whether a value is one that the pattern at place ``c`` of the codes describes."""
+        op = self.codes[c]
+        if op == P_DATA:
+            return slot < 0 or not self.head[slot] & F_TAINT
+        if op == P_ANY:
+            return slot < 0 or not self.head[slot] & F_BARE
+        if op == P_KIND and slot >= 0 and not self.codes[c + 2]:
+            return bool(self.head[slot] & self.codes[c + 1]) and not self.head[slot] & F_TAINT
+        if op == P_KIND and slot < 0:
+            kind = self.kind_of(slot)
+            if not kind & self.codes[c + 1]:
+                return False
+            if not self.codes[c + 2] or not kind & (K_INT | K_STR | K_RAW):
+                return True
+            size = self.short_size(~slot, kind)
+            return self.codes[c + 3] <= size <= self.codes[c + 4]
+        if op == P_CHARS and slot < 0 and self.data[~slot] == 0x8C:
+            start = ~slot + 2
+            size = self.data[~slot + 1]
+            if size > self.codes[c + 4]:
+                return False
+            letters = self.letters[self.codes[c + 5]]
+            if COMPILED:
+                for i in range(start, start + size):
+                    if not letters[self.data[i]]:
+                        return False
+                return True
+            return not self.data[start : start + size].translate(None, letters[256:])
+        return fits(self, slot, self.patterns[self.codes[c + 5] if op != P_CHARS else self.codes[c + 2]])
+
+    def short_size(self, at: int, kind: int) -> int:
+        """What bounds say of a constant that is no node: an int's value, or the length of a string."""
+        data = self.data
+        op = data[at]
+        if op == 0x8C or op == 0x43 or op == 0x4B:  # SHORT_BINUNICODE, SHORT_BINBYTES, BININT1
+            return data[at + 1]
+        if op == 0x4D:  # BININT2
+            return data[at + 1] | data[at + 2] << 8
+        if kind == K_INT:
+            return cast("int", value_at(data, at))
+        value = value_at(data, at)
+        return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else len(cast("bytes", value))
 
     def as_tuple(self, slot: int, at: int) -> int:
         """Check that a slot is an exact tuple."""
-        if slot < 0 or self.kind[slot] != K_TUPLE:
+        if slot < 0 or not self.head[slot] & K_TUPLE:
             raise Malformed(Reason.BAD_ARGUMENTS, at, "the arguments are no tuple")
         return slot
 
-    def call(self, function: int, args: int, at: int, stop: int, place: int) -> int:
-        """REDUCE; ``place`` is where the callable's code starts. Returns the result's node."""
-        if function >= 0 and self.kind[function] == K_SPECIAL:
-            return self.call_special(function, self.as_tuple(args, at), at, stop, place)
-        if function < 0 or self.kind[function] != K_GLOBAL:
+    def call(self, function: int, args: int, at: int, stop: int) -> int:
+        """REDUCE. Returns the result's node."""
+        if function >= 0 and self.head[function] & K_SPECIAL:
+            return self.call_special(function, self.as_tuple(args, at), at, stop)
+        if function < 0 or not self.head[function] & K_GLOBAL:
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "only a listed name is ever called")
         args = self.as_tuple(args, at)
         index = self.entry[function]
-        row = self.rows[index]
-        if not self.rights[index] & R_CALL:
-            raise Forbidden(
-                Reason.CALL_NOT_ALLOWED, at, f"{safe_repr(row.name)} is listed, but its entry does not let it be called"
-            )
+        rights = self.rights[index]
+        if not rights & R_CALL:
+            name = safe_repr(self.rows[index].name)
+            raise Forbidden(Reason.CALL_NOT_ALLOWED, at, f"{name} is listed, but its entry does not let it be called")
         self.count_call(at)
-        slots = self.arguments(args)
-        self.check_arguments(row, slots, at)
-        if self.rights[index] & R_HASHES:
-            self.check_members(slots, at)
-        self.effect = at + self.shift
-        return self.instance(index, args, at, F_OPEN if self.rights[index] & R_FRESH else 0)
+        base, k = self.first[args], self.count[args]
+        self.check_arguments(index, base, k, at)
+        if rights & R_HASHES:
+            self.check_members(base, k, at)
+        return self.instance(index, args, at, F_OPEN if rights & R_FRESH else 0)
 
-    def check_members(self, slots: list[int], at: int) -> None:
+    def check_members(self, base: int, k: int, at: int) -> None:
         """A set is made by a call: what is in the list becomes its members, though no opcode says so."""
-        for slot in slots:
-            if slot < 0 or not self.flags[slot] & F_NODES:
+        for slot in self.slots(base, k):
+            if slot < 0 or not self.head[slot] & F_NODES:
                 continue
-            if self.depth[slot] > self.limits.max_key_depth + 1:
-                raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.limits.max_key_depth}")
+            if self.depth[slot] > self.max_key_depth + 1:
+                raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
             if self.careful:
                 # The number of the instance that is about to be made.
                 n = self.nodes
@@ -932,146 +1252,133 @@ class Machine:
                     raise _Careful
                 self.charge_hash(cost, at)
 
-    def call_special(self, function: int, args: int, at: int, stop: int, place: int) -> int:
+    def call_special(self, function: int, args: int, at: int, stop: int) -> int:
         """REDUCE of getattr, which is folded, or of one of copyreg's reconstructors."""
         special, dotted = self.special[function]
-        slots = self.arguments(args)
+        base, k = self.first[args], self.count[args]
         if special == SP_GETATTR:
-            return self.fold(slots, at, stop, place)
+            return self.fold(base, k, at, stop)
         if special == SP_RECONSTRUCTOR:
-            self.effect = at + self.shift
-            return self.reconstruct(slots, args, at)
-        if special == SP_NEWOBJ and slots:
-            self.effect = at + self.shift
-            return self.new(slots[0], slots[1:], args, at)
-        if special == SP_NEWOBJ_EX and len(slots) == 3:
-            self.effect = at + self.shift
-            return self.new_ex(slots[0], slots[1], slots[2], args, at)
+            return self.reconstruct(base, k, args, at)
+        if special == SP_NEWOBJ and k:
+            return self.new(self.items[base], base + 1, k - 1, args, at)
+        if special == SP_NEWOBJ_EX and k == 3:
+            return self.new_ex(self.items[base], self.items[base + 1], self.items[base + 2], args, at)
         if special in (SP_BASE, SP_HOLDER):
             self.unlisted = dotted
             raise Forbidden(
                 Reason.GLOBAL_NOT_ALLOWED, self.where[function], f'allow = ["{safe_repr(dotted)}"] is needed'
             )
-        raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(dotted)} with {len(slots)} arguments")
+        raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(dotted)} with {k} arguments")
 
-    def fold(self, slots: list[int], at: int, stop: int, place: int) -> int:
+    def fold(self, base: int, k: int, at: int, stop: int) -> int:
         """``getattr(Class, "const")`` is the dotted name, and judged as that."""
-        if len(slots) != 2 or slots[0] < 0 or not self.kind[slots[0]] & (K_GLOBAL | K_SPECIAL):
+        owner = self.items[base] if k == 2 else -1
+        if owner < 0 or not self.head[owner] & K_NAMES:
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of anything but a listed class and a constant")
-        owner = slots[0]
-        if self.kind[owner] == K_SPECIAL and self.special[owner][0] not in (SP_HOLDER, SP_BASE):
+        if self.head[owner] & K_SPECIAL and self.special[owner][0] not in (SP_HOLDER, SP_BASE):
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of what is not listed")
-        if kind_of(self, slots[1]) != K_STR:
+        attribute = self.items[base + 1]
+        if self.kind_of(attribute) != K_STR:
             raise Malformed(Reason.COMPUTED_NAME, at, "the attribute is not a constant str")
-        if self.effect >= place:
-            raise Malformed(Reason.COMPUTED_NAME, at, "something else is done between the arguments")
-        name = self.text(slots[1])
+        name = self.text(attribute)
         if not name.isidentifier():
             raise Malformed(Reason.BAD_NAME, at, safe_repr(name))
-        base = self.special[owner][1] if self.kind[owner] == K_SPECIAL else self.rows[self.entry[owner]].name
-        dotted = f"{base}.{name}"
+        dotted = f"{self.name_of(owner)}.{name}"
         if len(dotted.encode()) > _MAX_NAME_BYTES:
             raise Malformed(Reason.BAD_NAME, at, f"longer than {_MAX_NAME_BYTES} bytes")
         n = self.global_node(dotted, at)
-        self.rewind(place, at)
-        self.write_global(n, at, stop)
+        # What stands for getattr and its arguments is dropped, and the name takes its place.
+        self.replace(at, stop, b"00" + self.spell_global(n, at))
         return n
 
     def listed_class(self, slot: int, at: int) -> int:
         """The row index of a class that may be instantiated."""
-        if slot < 0 or self.kind[slot] != K_GLOBAL:
+        if slot < 0 or not self.head[slot] & K_GLOBAL:
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "only a listed class is ever instantiated")
-        row = self.rows[self.entry[slot]]
-        if not row.rights & R_NEW:
-            raise Forbidden(
-                Reason.CALL_NOT_ALLOWED, at, f"{safe_repr(row.name)} is listed, but not as a class to instantiate"
-            )
-        return self.entry[slot]
+        index = self.entry[slot]
+        if not self.rights[index] & R_NEW:
+            name = safe_repr(self.rows[index].name)
+            raise Forbidden(Reason.CALL_NOT_ALLOWED, at, f"{name} is listed, but not as a class to instantiate")
+        return index
 
-    def new(self, cls: int, slots: list[int], args: int, at: int) -> int:
-        """NEWOBJ: ``cls.__new__(cls, *slots)``."""
+    def new(self, cls: int, base: int, k: int, args: int, at: int) -> int:
+        """NEWOBJ: ``cls.__new__(cls, *items)``, ``k`` items from place ``base`` on."""
         index = self.listed_class(cls, at)
         self.count_instance(at)
-        self.check_arguments(self.rows[index], slots, at)
+        self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
-            self.check_members(slots, at)
+            self.check_members(base, k, at)
         return self.instance(index, args, at, F_OPEN)
 
     def new_ex(self, cls: int, args: int, keywords: int, whole: int, at: int) -> int:
         """NEWOBJ_EX: ``cls.__new__(cls, *args, **keywords)``; ``whole`` is a tuple that holds both."""
         args = self.as_tuple(args, at)
-        if keywords < 0 or self.kind[keywords] != K_DICT:
+        if keywords < 0 or self.head[keywords] & KINDS != K_DICT:
             raise Malformed(Reason.BAD_ARGUMENTS, at, "the keyword arguments are no dict")
         index = self.listed_class(cls, at)
         row = self.rows[index]
-        names = self.keys.get(keywords, [])
-        if names:
+        if self.count[keywords]:
             if not row.keywords:
                 raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(row.name)} takes no keyword arguments")
-            if any(kind_of(self, name) != K_STR for name in names):
-                raise Malformed(Reason.BAD_ARGUMENTS, at, "a keyword is no str")
-            if self.flags[keywords] & F_TAINT:
+            for name in self.keys_of(keywords):
+                if self.kind_of(name) != K_STR:
+                    raise Malformed(Reason.BAD_ARGUMENTS, at, "a keyword is no str")
+            if self.head[keywords] & F_TAINT:
                 raise Forbidden(Reason.BAD_ARGUMENTS, at, "a class or function as keyword argument")
         self.count_instance(at)
-        positional = self.arguments(args)
-        self.check_arguments(row, positional, at)
+        base, k = self.first[args], self.count[args]
+        self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
-            self.check_members(positional, at)
+            self.check_members(base, k, at)
         return self.instance(index, whole, at, F_OPEN)
 
-    def reconstruct(self, slots: list[int], args: int, at: int) -> int:
+    def reconstruct(self, place: int, k: int, args: int, at: int) -> int:
         """``copyreg._reconstructor(cls, base, state)``: protocols 0 and 1 of what NEWOBJ makes later."""
-        if len(slots) != 3:
-            raise Forbidden(Reason.BAD_ARGUMENTS, at, f"copyreg._reconstructor with {len(slots)} arguments")
-        index = self.listed_class(slots[0], at)
-        base, state = slots[1], slots[2]
-        name = ""
-        if base >= 0 and self.kind[base] == K_SPECIAL:
-            name = self.special[base][1]
-        elif base >= 0 and self.kind[base] == K_GLOBAL:
-            name = self.rows[self.entry[base]].name
+        if k != 3:
+            raise Forbidden(Reason.BAD_ARGUMENTS, at, f"copyreg._reconstructor with {k} arguments")
+        index = self.listed_class(self.items[place], at)
+        base, state = self.items[place + 1], self.items[place + 2]
+        name = self.name_of(base) if base >= 0 and self.head[base] & K_NAMES else ""
         if name not in BASES:
             raise Forbidden(Reason.BAD_ARGUMENTS, at, "a base that is not object or a built-in type")
-        if not kind_of(self, state) & BASES[name] or (state >= 0 and self.flags[state] & F_TAINT):
+        if not self.kind_of(state) & BASES[name] or (state >= 0 and self.head[state] & F_TAINT):
             raise Forbidden(Reason.BAD_ARGUMENTS, at, f"state that is no plain {name[9:]}")
-        if self.kind_is_instance(state) and self.rows[self.entry[state]].name not in (name, "_codecs:encode"):
+        if self.kind_is_instance(state) and self.name_of(state) not in (name, "_codecs:encode"):
             raise Forbidden(Reason.BAD_ARGUMENTS, at, f"state that is no plain {name[9:]}")
-        row = self.rows[index]
         needed = _BASE_RIGHTS.get(name, 0)
-        if needed and not row.rights & needed:
-            raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(row.name)} is no {name[9:]}")
-        if row.signatures and name != "builtins:complex":
+        if needed and not self.rights[index] & needed:
+            raise Forbidden(Reason.BAD_ARGUMENTS, at, f"{safe_repr(self.rows[index].name)} is no {name[9:]}")
+        if self.rows[index].signatures and name != "builtins:complex":
             # What NEWOBJ would be given for the same object; patterns hold whatever the protocol. (A complex is
             # given whole here, and in two parts there.)
-            self.check_arguments(row, [] if name == "builtins:object" else [state], at)
+            self.check_arguments(index, place + 2, 0 if name == "builtins:object" else 1, at)
         self.count_instance(at)
         return self.instance(index, args, at, F_OPEN)
 
     def kind_is_instance(self, slot: int) -> bool:
         """Whether a slot is something that a call made."""
-        return slot >= 0 and bool(self.kind[slot] & K_INSTANCE)
+        return slot >= 0 and bool(self.head[slot] & K_INSTANCE)
 
     def make_old(self, cls: int, low: int, sp: int, at: int) -> int:
         """INST and OBJ: a call if there are arguments, NEWOBJ if there are none."""
         args = self.make_tuple(low, sp, at)
-        if cls >= 0 and self.kind[cls] == K_GLOBAL and low == sp and self.rows[self.entry[cls]].rights & R_CLASS:
-            self.effect = at + self.shift
-            return self.new(cls, [], args, at)
-        if cls >= 0 and self.kind[cls] == K_SPECIAL:
+        if cls >= 0 and self.head[cls] & K_GLOBAL and low == sp and self.rights[self.entry[cls]] & R_CLASS:
+            return self.new(cls, 0, 0, args, at)
+        if cls >= 0 and self.head[cls] & K_SPECIAL:
             raise self.not_a_value(cls, at)
-        return self.call(cls, args, at, at, 0)
+        return self.call(cls, args, at, at)
 
     def old_instance(self, at: int, end: int, low: int, sp: int) -> tuple[int, int]:
         """INST: the node and where the opcode ends. It stays what it is, with today's name."""
         module, name, stop = self.name_lines(at, end)
         n = self.resolve(module, name, at)
-        if self.kind[n] == K_SPECIAL:
+        if self.head[n] & K_SPECIAL:
             raise self.not_a_value(n, at)
-        dotted = self.rows[self.entry[n]].name
+        dotted = self.name_of(n)
         if not dotted.isascii():
             raise Malformed(Reason.BAD_NAME, at, "INST takes ASCII names")
         self.names.append((at, dotted))
-        self.name_places.append(at + self.shift)
         made = self.make_old(n, low, sp, at)
         new = b"i" + dotted.replace(":", "\n").encode("ascii") + b"\n"
         if new != self.data[at:stop]:
@@ -1080,42 +1387,88 @@ class Machine:
 
     def build(self, target: int, state: int, at: int) -> bool:
         """BUILD. False: only a careful run can measure this."""
-        if target < 0 or not self.kind[target] & K_INSTANCE:
+        if target < 0 or not self.head[target] & K_INSTANCE:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the target is no instance made in this stream")
-        row = self.rows[self.entry[target]]
-        name = safe_repr(row.name)
-        flags = self.flags[target]
+        index = self.entry[target]
+        flags = self.head[target]
+        rights = self.rights[index]
         if not flags & F_OPEN:
+            name = safe_repr(self.rows[index].name)
             raise Forbidden(
                 Reason.BUILD_NOT_ALLOWED, at, f'is the result fresh? then allow = ["{name} returns=fresh"] says so'
             )
         if flags & F_BUILT:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the instance has its state already")
-        if not row.rights & (R_BUILD | R_SETSTATE):
+        if not rights & (R_BUILD | R_SETSTATE):
+            name = safe_repr(self.rows[index].name)
             raise Forbidden(
                 Reason.BUILD_NOT_ALLOWED, at, f'if its own __setstate__ is safe: allow = ["{name} state=setstate"]'
             )
-        why = state_fits(self, row, state)
-        if why:
-            raise Forbidden(Reason.BAD_STATE, at, f"{name}: {why}")
-        self.effect = at + self.shift
-        self.flags[target] |= F_BUILT
+        if rights & R_DATA_STATE and (state < 0 or not self.head[state] & F_TAINT):
+            pass
+        elif not (rights & R_PLAIN_STATE and self.is_plain_state(index, state)):
+            why = state_fits(self, self.rows[index], state, target)
+            if why:
+                raise Forbidden(Reason.BAD_STATE, at, f"{safe_repr(self.rows[index].name)}: {why}")
+            self.states[target] = state
+        self.head[target] |= F_BUILT
         if flags & F_HELD and not self.careful:
             return False
         self.values += 1
         if state >= 0:
-            self.flags[state] |= F_HELD | F_SEALED
-            if self.kind[state] == K_TUPLE:
-                for part in self.arguments(state):
-                    if part >= 0:
-                        self.flags[part] |= F_SEALED
+            self.head[state] |= F_HELD
+            self.seal(state)
             if self.careful:
                 self.edges[target].append(state)
             self.depth[target] = max(self.depth[target], self.depth[state])
             self.weight[target] += self.weight[state]
             if self.weight[target] > self.max_weight:
-                raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
+                raise self.too_heavy(at)
             self.charge_call(self.weight[state], at)
+        return True
+
+    def seal(self, state: int) -> None:
+        """Nothing of an instance's state grows any more: the state, and what stands in tuples of it."""
+        open_ends = [state]
+        while open_ends:
+            slot = open_ends.pop()
+            if not self.head[slot] & F_SEALED:
+                self.head[slot] |= F_SEALED
+                if self.head[slot] & K_TUPLE:
+                    open_ends += [part for part in self.items_of(slot) if part >= 0]
+
+    def is_plain_state(self, index: int, state: int) -> bool:
+        """Whether state is a dict of plain data whose keys are short strings and no dunders; what most state is."""
+        if state < 0 or self.head[state] & (KINDS | F_TAINT) != K_DICT:
+            return False
+        run = self.first[state]
+        if run == 0:
+            return True
+        if self.items[run - 1] != 0:
+            return False  # more than one run
+        stop = run + 1 + self.items[run]
+        if not COMPILED and self.is_known(index, run + 1, stop):
+            return True
+        for i in range(run + 1, stop):
+            slot = self.items[i]
+            if slot >= 0 or self.data[~slot] != 0x8C or (self.data[~slot + 2] == 0x5F and self.data[~slot + 3] == 0x5F):
+                return False
+        return True
+
+    def is_known(self, index: int, start: int, stop: int) -> bool:
+        """Whether these are the keys that were looked at last time for this row; pure build only."""
+        keys = self.items[start:stop]
+        if keys == self.good_keys.get(index):
+            return True
+        self.good_keys[index] = keys if self.are_plain_names(keys) else ()
+        return bool(self.good_keys[index])
+
+    def are_plain_names(self, keys: Sequence[int]) -> bool:
+        """Whether these are short strings and no dunders."""
+        data = self.data
+        for slot in keys:
+            if slot >= 0 or data[~slot] != 0x8C or (data[~slot + 2] == 0x5F and data[~slot + 3] == 0x5F):
+                return False
         return True
 
     # -- taking away ----------------------------------------------------------------------------------------------
@@ -1126,8 +1479,8 @@ class Machine:
             slot = self.stack[i]
             if slot < 0:
                 continue
-            flags = self.flags[slot]
-            if flags & F_CALL and not flags & F_HELD and not self.replaced(slot, at):
+            head = self.head[slot]
+            if head & F_CALL and not head & F_HELD and not self.replaced(slot, at):
                 raise Forbidden(Reason.DISCARDED_CALL, at)
 
     def replaced(self, slot: int, at: int) -> bool:
@@ -1173,11 +1526,12 @@ class Machine:
         path, turn = [root], [0]
         steps = 0
         while path:
-            node = path[-1]
+            top = len(path) - 1
+            node = path[top]
             children = edges.get(node, nothing)
-            i = turn[-1]
+            i = turn[top]
             if i < len(children):
-                turn[-1] = i + 1
+                turn[top] = i + 1
                 child = children[i]
                 if child not in depth:
                     depth[child] = -1
@@ -1193,12 +1547,12 @@ class Machine:
             deepest = 0
             for child in children:
                 deepest = max(deepest, depth[child])
-            if self.kind[node] & K_INSTANCE:
+            if self.head[node] & K_INSTANCE:
                 depth[node] = max(deepest, 1)  # its arguments and state are its own level
             else:
-                depth[node] = deepest + 1 if self.kind[node] & K_CONTAINERS else 0
+                depth[node] = deepest + 1 if self.head[node] & K_CONTAINERS else 0
             if path:
-                weight[path[-1]] = min(weight[path[-1]] + weight[node], 1 << 62)
+                weight[path[top - 1]] = min(weight[path[top - 1]] + weight[node], 1 << 62)
         if weight[root] > self.max_weight:
             raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
         if depth[root] > self.max_depth:
@@ -1209,32 +1563,35 @@ class Machine:
 
     def own_weight(self, node: int) -> int:
         """Weight of a node without the nodes it holds: itself and its constants."""
-        if self.kind[node] & K_INSTANCE:
+        if self.head[node] & K_INSTANCE:
             return 1
-        if self.kind[node] & K_CONTAINERS:
+        if self.head[node] & K_CONTAINERS:
             return 1 + self.count[node] - len(self.edges.get(node, ()))
         return self.weight[node]
 
     def finish(self, at: int, sp: int) -> None:
         """STOP: exactly one value, nothing behind, everything used."""
-        if sp != 1 or self.marks:
-            raise Malformed(Reason.BAD_STOP, at, f"{sp} values and {len(self.marks)} marks are left")
+        if sp != 1 or self.marks_used:
+            raise Malformed(Reason.BAD_STOP, at, f"{sp} values and {self.marks_used} marks are left")
         if at + 1 != self.total:
             raise Malformed(Reason.TRAILING_BYTES, at + 1, f"{self.total - at - 1} bytes")
         if self.used_buffers != self.buffers:
             raise Malformed(Reason.BUFFER_MISUSE, at, f"{self.buffers} buffers passed, {self.used_buffers} used")
         root = self.stack[0]
         if root >= 0:
-            if self.flags[root] & F_BARE:
+            if self.head[root] & F_BARE:
                 raise self.not_a_value(root, at)
             if self.careful:
                 self.depth[root], self.weight[root] = self.survey(root, at)
         self.values += 1
         if self.values > self.max_nodes:
             raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
-        self.out += self.data[self.copied : self.total]
-        if self.buffers or self.has_bytearray:
-            self.out[1] = 5
+        header = b"\x80\x05" if self.buffers or self.has_bytearray else b"\x80\x04"
+        if self.total - self.copied < _LONG_SPAN and not self.pieces:
+            rest = self.data[self.copied : self.total]
+            self.canonical = header + self.out + rest if self.out else header + rest
+        else:
+            self.canonical = b"".join((header, *self.pieces, self.out, memoryview(self.data)[self.copied : self.total]))
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -1254,29 +1611,29 @@ class Machine:
 
     def loop(self) -> bool:
         """The loop over the opcodes; see :meth:`run`."""
-        data, total, limits = self.data, self.total, self.limits
-        stack, starts, marks, memo, places = self.stack, self.starts, self.marks, self.memo, self.places
+        data, total = self.data, self.total
+        stack, marks, memo = self.stack, self.marks, self.memo
         trace = self.trace
-        max_string = limits.max_string_bytes
-        max_stack = limits.max_stack_items
-        narrow = limits.max_int_bits < 32
-        no_nan = not limits.allow_nan
-        cap = min(self.cap, max_stack + 1)
-        pos = floor = sp = at = 0
+        max_string, max_stack = self.max_string, self.max_stack
+        narrow = self.max_bits < 32
+        no_nan = self.no_nan
+        cap = 0 if trace is not None else min(self.cap, max_stack + 1)
+        pos = floor = sp = mp = at = used = fused = 0
         end = total
         framed = False
-        shift = self.shift
+        dense = True
         if total >= 2 and data[0] == 0x80:
             self.protocol = data[1]
             if self.protocol > 5:
                 raise Malformed(Reason.BAD_PROTOCOL, 0, f"protocol {self.protocol}")
             pos = self.copied = 2
-            shift = self.shift = 0
             if trace is not None:
                 trace.append((0, 0, (), 0))
         room = self.memo_room()
+        marks_room = self.marks_cap
         n = k = 0
-        for ops in range(1 if pos == 0 else 2, limits.max_opcodes + 1):
+        void = -1
+        for ops in range(1 if pos == 0 else 2, self.max_opcodes + 1):
             if pos >= end:
                 if pos >= total:
                     raise Malformed(Reason.TRUNCATED, pos, "there is no STOP")
@@ -1284,50 +1641,157 @@ class Machine:
                 framed = False
             if sp >= cap:
                 # The opcode before this one pushed too much, or the tables are full.
-                if sp + len(marks) > max_stack:
-                    raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {max_stack}")
-                if sp >= self.cap:
-                    self.grow_stack()
-                cap = min(self.cap, max_stack + 1 - len(marks))
+                self.marks_used = mp
+                cap = self.stack_room(sp, at)
+                stack = self.stack
+                if trace is not None:
+                    cap = 0
+                    trace.append((pos, sp, self.top(sp), mp))
             at = pos
             op = data[at]
-            if trace is not None:
-                trace.append((at, sp, tuple(stack[max(0, sp - 4) : sp]), len(marks)))
-            starts[sp] = at + shift
             pos = at + 1
-            if op == 0x8C:  # SHORT_BINUNICODE
-                n = data[pos]
-                pos = at + 2 + n
-                if pos > end:
-                    raise self.cut_off(at, end)
-                if n > max_string:
-                    raise self.too_long(at)
-                if not data[at + 2 : pos].isascii():
-                    self.check_text(at + 2, pos, at)
-                stack[sp] = ~at
-                sp += 1
-            elif op == 0x94:  # MEMOIZE
-                if sp <= floor:
-                    raise self.underflow(at)
-                k = self.memo_used
-                if k >= room:
-                    self.put(k, stack[sp - 1], at)
-                    room = self.memo_room()
+            if op >= 0x80:
+                if op == 0x8C:  # SHORT_BINUNICODE
+                    n = data[pos]
+                    pos = at + 2 + n
+                    if pos > end:
+                        raise self.cut_off(at, end)
+                    if n > max_string:
+                        raise self.too_long(at)
+                    if COMPILED:
+                        self.scan_text(at + 2, pos, at)
+                    elif not data[at + 2 : pos].isascii():
+                        self.check_text(at + 2, pos, at)
+                    stack[sp] = ~at
+                    sp += 1
+                    if used < room and pos < end and data[pos] == 0x94:
+                        memo[used] = ~at
+                        used += 1
+                        pos += 1
+                        fused += 1
+                elif op == 0x94:  # MEMOIZE
+                    if sp <= floor:
+                        raise self.underflow(mp, at)
+                    if used >= room:
+                        self.memo_used = used
+                        self.put(used, stack[sp - 1], at)
+                        used, memo, room = self.memo_used, self.memo, self.memo_room()
+                    else:
+                        memo[used] = stack[sp - 1]
+                        used += 1
+                elif op == 0x85 or op == 0x86 or op == 0x87:  # TUPLE1, TUPLE2, TUPLE3
+                    k = sp - (op - 0x84)
+                    if k < floor:
+                        raise self.underflow(mp, at)
+                    stack[k] = self.make_tuple(k, sp, at)
+                    sp = k + 1
+                elif op == 0x81:  # NEWOBJ
+                    if sp - 2 < floor:
+                        raise self.underflow(mp, at)
+                    k = self.as_tuple(stack[sp - 1], at)
+                    stack[sp - 2] = self.new(stack[sp - 2], self.first[k], self.count[k], k, at)
+                    sp -= 1
+                elif op == 0x88 or op == 0x89:  # NEWTRUE, NEWFALSE
+                    stack[sp] = ~at
+                    sp += 1
+                elif op == 0x93:  # STACK_GLOBAL
+                    if sp - 2 < floor:
+                        raise self.underflow(mp, at)
+                    stack[sp - 2] = self.stack_global(at, sp)
+                    sp -= 1
+                elif op == 0x90:  # ADDITEMS
+                    if not mp:
+                        raise self.no_mark(at)
+                    mp -= 1
+                    k = marks[mp]
+                    floor = marks[mp - 1] if mp else 0
+                    if k <= floor:
+                        raise self.underflow(mp, at)
+                    if not self.add_members(stack[k - 1], k, sp, at):
+                        return False
+                    sp = k
+                elif op == 0x8F:  # EMPTY_SET
+                    stack[sp] = self.empty(K_SET | F_UNHASHABLE)
+                    sp += 1
+                elif op == 0x91:  # FROZENSET
+                    if not mp:
+                        raise self.no_mark(at)
+                    mp -= 1
+                    k = marks[mp]
+                    floor = marks[mp - 1] if mp else 0
+                    n = self.empty(K_FROZENSET | F_INSTANCE)
+                    if sp > k:
+                        self.check_keys(n, k, sp, 1, at)
+                        self.absorb(n, k, sp, at)
+                    stack[k] = n
+                    sp = k + 1
+                elif op == 0x95:  # FRAME
+                    pos = at + 9
+                    if framed:
+                        raise Malformed(Reason.BAD_FRAME, at, "a frame within a frame")
+                    if pos > total:
+                        raise Malformed(Reason.TRUNCATED, at, "a frame without its length")
+                    end = self.frame_end(at, pos)
+                    framed = True
+                    if self.copied == at:
+                        self.copied = pos
+                    else:
+                        self.replace(at, pos, b"")
+                elif op == 0x8A or op == 0x8B:  # LONG1, LONG4
+                    pos = self.long_int(at, end, sp)
+                    sp += 1
+                elif op == 0x92:  # NEWOBJ_EX
+                    if sp - 3 < floor:
+                        raise self.underflow(mp, at)
+                    k = self.bundle(sp, at)
+                    stack[sp - 3] = self.new_ex(stack[sp - 3], stack[sp - 2], stack[sp - 1], k, at)
+                    sp -= 2
+                elif op == 0x8D:  # BINUNICODE8
+                    pos = self.sized(at, end, 8, 0, sp)
+                    sp += 1
+                elif op == 0x8E:  # BINBYTES8
+                    pos = self.sized(at, end, 8, 1, sp)
+                    sp += 1
+                elif op == 0x96:  # BYTEARRAY8
+                    pos = self.sized(at, end, 8, 2, sp)
+                    sp += 1
+                elif op == 0x97:  # NEXT_BUFFER
+                    if self.used_buffers >= self.buffers:
+                        raise Malformed(Reason.BUFFER_MISUSE, at, f"the caller passed {self.buffers}")
+                    self.used_buffers += 1
+                    self.odd_keys = True
+                    stack[sp] = ~at
+                    sp += 1
+                elif op == 0x98:  # READONLY_BUFFER
+                    if sp <= floor:
+                        raise self.underflow(mp, at)
+                    if stack[sp - 1] >= 0 or data[~stack[sp - 1]] != 0x97:
+                        raise Malformed(Reason.BUFFER_MISUSE, at, "the top of the stack is no buffer")
+                elif op == 0x80:  # PROTO
+                    if pos >= total:
+                        raise self.cut_off(at, end)
+                    raise Malformed(Reason.BAD_PROTOCOL, at, "PROTO may only be first")
+                elif op == 0x82 or op == 0x83 or op == 0x84:  # EXT1, EXT2, EXT4
+                    raise Forbidden(Reason.EXTENSION_CODE, at)
                 else:
-                    memo[k] = stack[sp - 1]
-                    places[k] = at + shift
-                    self.memo_used = k + 1
+                    raise self.unknown(op, at)
             elif op == 0x68:  # BINGET
-                k = data[pos]
-                pos = at + 2
-                if pos > end:
-                    raise self.cut_off(at, end)
-                if k < self.memo_used and not self.renumbered:
-                    stack[sp] = memo[k]
-                else:
-                    stack[sp] = self.get(at, pos)
-                    shift = self.shift
-                sp += 1
+                while True:
+                    k = data[pos]
+                    pos = at + 2
+                    if pos > end:
+                        raise self.cut_off(at, end)
+                    if k < used and dense:
+                        stack[sp] = memo[k]
+                    else:
+                        self.memo_used = used
+                        stack[sp] = self.get(at, pos)
+                    sp += 1
+                    if pos >= end or sp >= cap or not room or data[pos] != 0x68:
+                        break
+                    at = pos
+                    pos += 1
+                    fused += 1
             elif op == 0x4B:  # BININT1
                 pos = at + 2
                 if pos > end:
@@ -1337,41 +1801,40 @@ class Machine:
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x28:  # MARK
-                if sp + len(marks) >= max_stack:
+                if sp + mp >= max_stack:
                     raise Malformed(Reason.STACK_TOO_LARGE, at, f"the limit is {max_stack}")
-                marks.append(sp)
+                if mp == marks_room:
+                    self.grow_marks()
+                    marks = self.marks
+                    marks_room = self.marks_cap
+                marks[mp] = sp
+                mp += 1
                 floor = sp
-                cap = min(cap, max_stack + 1 - len(marks))
+                cap = min(cap, max_stack + 1 - mp)
             elif op == 0x7D:  # EMPTY_DICT
-                stack[sp] = self.empty(K_DICT)
+                stack[sp] = self.empty(K_DICT | F_UNHASHABLE)
                 sp += 1
+                if used < room and pos < end and data[pos] == 0x94:
+                    memo[used] = stack[sp - 1]
+                    used += 1
+                    pos += 1
+                    fused += 1
+                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room:
+                        marks[mp] = sp
+                        mp += 1
+                        floor = sp
+                        cap = min(cap, max_stack + 1 - mp)
+                        pos += 1
+                        fused += 1
             elif op == 0x75:  # SETITEMS
-                if not marks:
+                if not mp:
                     raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
                 if k <= floor:
-                    raise self.underflow(at)
-                if not self.extend(stack[k - 1], k, sp, at, K_DICT, R_DICT):
-                    return False
-                sp = k
-            elif op == 0x85 or op == 0x86 or op == 0x87:  # TUPLE1, TUPLE2, TUPLE3
-                k = sp - (op - 0x84)
-                if k < floor:
-                    raise self.underflow(at)
-                stack[k] = self.make_tuple(k, sp, at)
-                sp = k + 1
-            elif op == 0x5D:  # EMPTY_LIST
-                stack[sp] = self.empty(K_LIST)
-                sp += 1
-            elif op == 0x65:  # APPENDS
-                if not marks:
-                    raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                if k <= floor:
-                    raise self.underflow(at)
-                if not self.extend(stack[k - 1], k, sp, at, K_LIST, R_LIST):
+                    raise self.underflow(mp, at)
+                if not self.add_pairs(stack[k - 1], k, sp, at):
                     return False
                 sp = k
             elif op == 0x47:  # BINFLOAT
@@ -1380,8 +1843,39 @@ class Machine:
                     raise self.cut_off(at, end)
                 if no_nan and data[at + 1] & 0x7F == 0x7F and data[at + 2] >= 0xF0:
                     raise Malformed(Reason.NOT_FINITE, at)
+                if not COMPILED:
+                    self.odd_keys = True
                 stack[sp] = ~at
                 sp += 1
+            elif op == 0x5D:  # EMPTY_LIST
+                stack[sp] = self.empty(K_LIST | F_UNHASHABLE)
+                sp += 1
+                if used < room and pos < end and data[pos] == 0x94:
+                    memo[used] = stack[sp - 1]
+                    used += 1
+                    pos += 1
+                    fused += 1
+                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room:
+                        marks[mp] = sp
+                        mp += 1
+                        floor = sp
+                        cap = min(cap, max_stack + 1 - mp)
+                        pos += 1
+                        fused += 1
+            elif op == 0x65:  # APPENDS
+                if not mp:
+                    raise self.no_mark(at)
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
+                if k <= floor:
+                    raise self.underflow(mp, at)
+                n = stack[k - 1]
+                if n < 0 or self.head[n] & (KINDS | F_SEALED) != K_LIST:
+                    self.may_grow(n, at, K_LIST, R_LIST)
+                if not self.absorb(n, k, sp, at):
+                    return False
+                sp = k
             elif op == 0x4D:  # BININT2
                 pos = at + 3
                 if pos > end:
@@ -1389,7 +1883,10 @@ class Machine:
                 if narrow:
                     self.check_narrow(at)
                 if not data[at + 2]:
-                    shift = self.replace(at, pos, bytes((0x4B, data[at + 1])))
+                    self.replace(at, pos, bytes((0x4B, data[at + 1])))
+                stack[sp] = ~at
+                sp += 1
+            elif op == 0x4E:  # NONE
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x4A:  # BININT
@@ -1399,43 +1896,26 @@ class Machine:
                 if narrow:
                     self.check_narrow(at)
                 if not data[at + 3] and not data[at + 4]:
-                    shift = self.replace(at, pos, emit_int(data[at + 1] | data[at + 2] << 8))
+                    self.replace(at, pos, emit_int(data[at + 1] | data[at + 2] << 8))
                 stack[sp] = ~at
                 sp += 1
-            elif op == 0x4E or op == 0x88 or op == 0x89:  # NONE, NEWTRUE, NEWFALSE
-                stack[sp] = ~at
-                sp += 1
-            elif op == 0x93:  # STACK_GLOBAL
-                if sp - 2 < floor:
-                    raise self.underflow(at)
-                stack[sp - 2] = self.stack_global(at, sp)
-                sp -= 1
-                shift = self.shift
-            elif op == 0x52:  # REDUCE
-                if sp - 2 < floor:
-                    raise self.underflow(at)
-                stack[sp - 2] = self.call(stack[sp - 2], stack[sp - 1], at, pos, starts[sp - 2])
-                sp -= 1
-                shift = self.shift
-            elif op == 0x81:  # NEWOBJ
-                if sp - 2 < floor:
-                    raise self.underflow(at)
-                k = self.as_tuple(stack[sp - 1], at)
-                self.effect = at + shift
-                stack[sp - 2] = self.new(stack[sp - 2], self.arguments(k), k, at)
-                sp -= 1
             elif op == 0x62:  # BUILD
                 if sp - 2 < floor:
-                    raise self.underflow(at)
+                    raise self.underflow(mp, at)
                 if not self.build(stack[sp - 2], stack[sp - 1], at):
                     return False
+                sp -= 1
+            elif op == 0x52:  # REDUCE
+                if sp - 2 < floor:
+                    raise self.underflow(mp, at)
+                stack[sp - 2] = self.call(stack[sp - 2], stack[sp - 1], at, pos)
                 sp -= 1
             elif op == 0x6A:  # LONG_BINGET
                 pos = at + 5
                 if pos > end:
                     raise self.cut_off(at, end)
+                self.memo_used = used
                 stack[sp] = self.get(at, pos)
-                shift = self.shift
                 sp += 1
             elif op == 0x43 or op == 0x55:  # SHORT_BINBYTES, SHORT_BINSTRING
                 n = data[pos]
@@ -1446,266 +1926,240 @@ class Machine:
                     raise self.too_long(at)
                 if op == 0x55:
                     self.python2_text(data[at + 2 : pos], at)
-                    shift = self.replace(at, pos, emit_str(data[at + 2 : pos]))
+                    self.replace(at, pos, emit_str(data[at + 2 : pos]))
                 stack[sp] = ~at
                 sp += 1
+            elif op == 0x29:  # EMPTY_TUPLE
+                if void < 0:
+                    void = self.empty(K_TUPLE)
+                stack[sp] = void  # nothing tells one from another
+                sp += 1
+            elif op == 0x74:  # TUPLE
+                if not mp:
+                    raise self.no_mark(at)
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
+                stack[k] = self.make_tuple(k, sp, at)
+                sp = k + 1
             elif op == 0x58:  # BINUNICODE
                 pos = self.sized(at, end, 4, 0, sp)
-                shift = self.shift
                 sp += 1
             elif op == 0x71:  # BINPUT
                 pos = at + 2
                 if pos > end:
                     raise self.cut_off(at, end)
                 if sp <= floor:
-                    raise self.underflow(at)
-                k = self.memo_used
-                if k >= room or data[at + 1] != k:
+                    raise self.underflow(mp, at)
+                if used >= room or data[at + 1] != used:
+                    self.memo_used = used
                     self.put_line(at, pos, stack[sp - 1])
-                    room = self.memo_room()
-                    shift = self.shift
+                    used, memo, room, dense = self.memo_used, self.memo, self.memo_room(), not self.is_sparse
                 else:
-                    memo[k] = stack[sp - 1]
-                    places[k] = at + shift
-                    self.memo_used = k + 1
-                    shift = self.replace(at, pos, b"\x94")
-            elif op == 0x74:  # TUPLE
-                if not marks:
-                    raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                stack[k] = self.make_tuple(k, sp, at)
-                sp = k + 1
-            elif op == 0x29:  # EMPTY_TUPLE
-                stack[sp] = self.make_tuple(sp, sp, at)
-                sp += 1
+                    memo[used] = stack[sp - 1]
+                    used += 1
+                    self.replace(at, pos, b"\x94")
             elif op == 0x61:  # APPEND
                 if sp - 2 < floor:
-                    raise self.underflow(at)
-                if not self.extend(stack[sp - 2], sp - 1, sp, at, K_LIST, R_LIST):
+                    raise self.underflow(mp, at)
+                if not self.add_items(stack[sp - 2], sp - 1, sp, at):
                     return False
                 sp -= 1
             elif op == 0x73:  # SETITEM
                 if sp - 3 < floor:
-                    raise self.underflow(at)
-                if not self.extend(stack[sp - 3], sp - 2, sp, at, K_DICT, R_DICT):
+                    raise self.underflow(mp, at)
+                if not self.add_pairs(stack[sp - 3], sp - 2, sp, at):
                     return False
                 sp -= 2
-            elif op == 0x95:  # FRAME
-                pos = at + 9
-                if framed:
-                    raise Malformed(Reason.BAD_FRAME, at, "a frame within a frame")
-                if pos > total:
-                    raise Malformed(Reason.TRUNCATED, at, "a frame without its length")
-                n = int.from_bytes(data[at + 1 : pos], "little")
-                if n > total - pos:
-                    raise Malformed(Reason.BAD_FRAME, at, "a frame longer than the data")
-                end = pos + n
-                framed = True
-                shift = self.replace(at, pos, b"")
             elif op == 0x2E:  # STOP
                 if end != total:
                     raise Malformed(Reason.BAD_FRAME, at, "STOP within a frame that goes on")
-                self.opcodes = ops
+                self.opcodes = ops + fused
+                self.marks_used = mp
                 self.finish(at, sp)
                 return True
             elif op == 0x42:  # BINBYTES
                 pos = self.sized(at, end, 4, 1, sp)
-                shift = self.shift
-                sp += 1
-            elif op == 0x8F:  # EMPTY_SET
-                stack[sp] = self.empty(K_SET)
-                sp += 1
-            elif op == 0x90:  # ADDITEMS
-                if not marks:
-                    raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                if k <= floor:
-                    raise self.underflow(at)
-                if not self.extend(stack[k - 1], k, sp, at, K_SET, R_SET):
-                    return False
-                sp = k
-            elif op == 0x91:  # FROZENSET
-                if not marks:
-                    raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                n = self.node(K_FROZENSET, F_INSTANCE, 1, 1, at)
-                self.check_keys(n, k, sp, 1, at)
-                self.absorb(n, k, sp, at)
-                stack[k] = n
-                sp = k + 1
-            elif op == 0x8A or op == 0x8B:  # LONG1, LONG4
-                pos = self.long_int(at, end, sp)
-                shift = self.shift
                 sp += 1
             elif op == 0x72:  # LONG_BINPUT
                 pos = at + 5
                 if pos > end:
                     raise self.cut_off(at, end)
                 if sp <= floor:
-                    raise self.underflow(at)
+                    raise self.underflow(mp, at)
+                self.memo_used = used
                 self.put_line(at, pos, stack[sp - 1])
-                room = self.memo_room()
-                shift = self.shift
-            elif op == 0x92:  # NEWOBJ_EX
-                if sp - 3 < floor:
-                    raise self.underflow(at)
-                self.effect = at + shift
-                k = self.bundle(sp, at)
-                stack[sp - 3] = self.new_ex(stack[sp - 3], stack[sp - 2], stack[sp - 1], k, at)
-                sp -= 2
-            elif op == 0x8D:  # BINUNICODE8
-                pos = self.sized(at, end, 8, 0, sp)
-                shift = self.shift
-                sp += 1
-            elif op == 0x8E:  # BINBYTES8
-                pos = self.sized(at, end, 8, 1, sp)
-                shift = self.shift
-                sp += 1
-            elif op == 0x96:  # BYTEARRAY8
-                pos = self.sized(at, end, 8, 2, sp)
-                sp += 1
+                used, memo, room, dense = self.memo_used, self.memo, self.memo_room(), not self.is_sparse
             elif op == 0x54:  # BINSTRING
                 pos = self.sized(at, end, 4, 3, sp)
-                shift = self.shift
                 sp += 1
             elif op == 0x49 or op == 0x4C or op == 0x46 or op == 0x53 or op == 0x56:
                 # INT, LONG, FLOAT, STRING, UNICODE
                 pos = self.text_literal(at, end, sp)
-                shift = self.shift
                 sp += 1
             elif op == 0x63:  # GLOBAL
                 module, name, pos = self.name_lines(at, end)
                 n = self.resolve(module, name, at)
-                self.write_global(n, at, pos)
-                shift = self.shift
+                self.replace(at, pos, self.spell_global(n, at))
                 stack[sp] = n
                 sp += 1
             elif op == 0x67:  # GET
                 pos = data.find(b"\n", at + 1, end) + 1
                 if not pos:
                     raise self.cut_off(at, end)
+                self.memo_used = used
                 stack[sp] = self.get(at, pos)
-                shift = self.shift
                 sp += 1
             elif op == 0x70:  # PUT
                 pos = data.find(b"\n", at + 1, end) + 1
                 if not pos:
                     raise self.cut_off(at, end)
                 if sp <= floor:
-                    raise self.underflow(at)
+                    raise self.underflow(mp, at)
+                self.memo_used = used
                 self.put_line(at, pos, stack[sp - 1])
-                room = self.memo_room()
-                shift = self.shift
+                used, memo, room, dense = self.memo_used, self.memo, self.memo_room(), not self.is_sparse
             elif op == 0x6C or op == 0x64:  # LIST, DICT
-                if not marks:
+                if not mp:
                     raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                n = self.empty(K_LIST if op == 0x6C else K_DICT)
-                self.extend(n, k, sp, at, self.kind[n], 0)
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
+                if op == 0x6C:
+                    n = self.empty(K_LIST | F_UNHASHABLE)
+                    self.absorb(n, k, sp, at)
+                else:
+                    n = self.empty(K_DICT | F_UNHASHABLE)
+                    self.add_pairs(n, k, sp, at)
                 stack[k] = n
                 sp = k + 1
             elif op == 0x69:  # INST
-                if not marks:
+                if not mp:
                     raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
-                stack[k], pos = self.old_instance(at, end, k, sp)
-                shift = self.shift
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
+                n, pos = self.old_instance(at, end, k, sp)
+                stack[k] = n
                 sp = k + 1
             elif op == 0x6F:  # OBJ
-                if not marks:
+                if not mp:
                     raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
                 if k >= sp:
-                    raise self.underflow(at)
+                    raise self.underflow(mp, at)
                 stack[k] = self.make_old(stack[k], k + 1, sp, at)
                 sp = k + 1
             elif op == 0x30:  # POP
-                if marks and sp == floor:
+                if mp and sp == floor:
                     # As in CPython: with nothing above it, POP takes the mark.
-                    marks.pop()
-                    floor = marks[-1] if marks else 0
+                    mp -= 1
+                    floor = marks[mp - 1] if mp else 0
                 else:
                     if sp <= floor:
-                        raise self.underflow(at)
+                        raise self.underflow(mp, at)
+                    self.memo_used = used
                     self.discard(sp - 1, sp, at)
                     sp -= 1
-                self.effect = at + shift
             elif op == 0x31:  # POP_MARK
-                if not marks:
+                if not mp:
                     raise self.no_mark(at)
-                k = marks.pop()
-                floor = marks[-1] if marks else 0
+                mp -= 1
+                k = marks[mp]
+                floor = marks[mp - 1] if mp else 0
+                self.memo_used = used
                 self.discard(k, sp, at)
-                self.effect = at + shift
                 sp = k
             elif op == 0x32:  # DUP
                 if sp <= floor:
-                    raise self.underflow(at)
+                    raise self.underflow(mp, at)
                 stack[sp] = stack[sp - 1]
                 sp += 1
-            elif op == 0x97:  # NEXT_BUFFER
-                if self.used_buffers >= self.buffers:
-                    raise Malformed(Reason.BUFFER_MISUSE, at, f"the caller passed {self.buffers}")
-                self.used_buffers += 1
-                self.effect = at + shift
-                stack[sp] = ~at
-                sp += 1
-            elif op == 0x98:  # READONLY_BUFFER
-                if sp <= floor:
-                    raise self.underflow(at)
-                if stack[sp - 1] >= 0 or data[~stack[sp - 1]] != 0x97:
-                    raise Malformed(Reason.BUFFER_MISUSE, at, "the top of the stack is no buffer")
-                self.effect = at + shift
-            elif op == 0x80:  # PROTO
-                if pos >= total:
-                    raise self.cut_off(at, end)
-                raise Malformed(Reason.BAD_PROTOCOL, at, "PROTO may only be first")
-            elif op == 0x82 or op == 0x83 or op == 0x84:  # EXT1, EXT2, EXT4
-                raise Forbidden(Reason.EXTENSION_CODE, at)
             elif op == 0x50 or op == 0x51:  # PERSID, BINPERSID
                 raise Forbidden(Reason.PERSISTENT_ID, at)
             else:
-                assert op not in BY_CODE
-                raise Malformed(Reason.UNKNOWN_OPCODE, at, f"0x{op:02x}")
-        raise Malformed(Reason.TOO_MANY_OPCODES, pos, f"the limit is {limits.max_opcodes}")
+                raise self.unknown(op, at)
+        raise Malformed(Reason.TOO_MANY_OPCODES, pos, f"the limit is {self.max_opcodes}")
+
+    def scan_text(self, start: int, stop: int, at: int) -> None:
+        """Check text that is nearly always ASCII; compiled build only."""
+        if COMPILED:
+            for i in range(start, stop):
+                if self.data[i] >= 0x80:
+                    self.check_text(start, stop, at)
+                    break
+
+    def top(self, sp: int) -> tuple[int, ...]:
+        """The upmost slots, for whoever watches."""
+        return tuple([self.stack[i] for i in range(max(0, sp - 4), sp)])
+
+    def frame_end(self, at: int, start: int) -> int:
+        """Where the frame of the opcode at ``at`` ends."""
+        data = self.data
+        length = data[at + 1] | data[at + 2] << 8 | data[at + 3] << 16 | data[at + 4] << 24
+        more = data[at + 5] | data[at + 6] | data[at + 7] | data[at + 8]
+        if more or length > self.total - start:
+            raise Malformed(Reason.BAD_FRAME, at, "a frame longer than the data")
+        return start + length
 
     def bundle(self, sp: int, at: int) -> int:
         """A tuple node over the arguments and keywords of NEWOBJ_EX, for what they weigh together."""
-        n = self.node(K_TUPLE, 0, 1, 1, at)
-        self.first[n] = len(self.items)
-        self.items.extend(self.stack[sp - 2 : sp])
-        depth, weight = 1, 1
+        n = self.node(K_TUPLE, 1, 1, at)
+        self.first[n] = self.keep(sp - 2, sp, 1)
         for i in range(sp - 2, sp):
             slot = self.stack[i]
             if slot >= 0:
-                self.flags[slot] |= F_HELD
-                depth = max(depth, self.depth[slot])
-                weight += self.weight[slot]
+                self.head[slot] |= F_HELD
+                self.depth[n] = max(self.depth[n], self.depth[slot])
+                self.weight[n] += self.weight[slot]
                 if self.careful:
                     self.edges.setdefault(n, []).append(slot)
-        self.depth[n] = depth
-        self.weight[n] = weight
         return n
 
     def check_narrow(self, at: int) -> None:
         """A short int under a limit below 32 bits."""
-        value = value_at(self.data, at)
-        assert isinstance(value, int)
-        if value.bit_length() > self.limits.max_int_bits:
-            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.limits.max_int_bits} bits")
+        if cast("int", value_at(self.data, at)).bit_length() > self.max_bits:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
 
-    def underflow(self, at: int) -> Malformed:
+    def underflow(self, marks: int, at: int) -> Malformed:
         """The refusal for taking more than is there."""
-        if self.marks:
+        if marks:
             return Malformed(Reason.MARK_MISUSE, at, "it would take a mark for a value")
         return Malformed(Reason.STACK_UNDERFLOW, at)
 
     def no_mark(self, at: int) -> Malformed:
         """The refusal for an opcode whose mark is missing."""
         return Malformed(Reason.MARK_MISUSE, at, "there is no mark")
+
+    def unknown(self, op: int, at: int) -> Malformed:
+        """The refusal for a byte that is no opcode."""
+        assert op not in BY_CODE
+        return Malformed(Reason.UNKNOWN_OPCODE, at, f"0x{op:02x}")
+
+
+def run_over(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Outcome:
+    """One run over one stream, done again with care where it must be; see :class:`verify.Verdict` for the parts.
+
+    Raises:
+        Refused: With the offset of the opcode, and the global that it is about.
+    """
+    machine = _SPARE[0]
+    if machine is None:
+        machine = Machine(data, allow, limits, buffers)
+    else:
+        _SPARE[0] = None
+        machine.begin(data, allow, limits, buffers, False, None)
+    try:
+        if not machine.run():
+            machine = Machine(data, allow, limits, buffers, True)
+            machine.run()
+    except Refused as refusal:
+        refusal.global_name = machine.unlisted or None
+        raise
+    outcome = machine.outcome()
+    if COMPILED and machine.node_cap <= _SPARE_LINES:
+        machine.forget()
+        _SPARE[0] = machine
+    return outcome

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import charge
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Verdict", "as_bytes", "judge"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What an accepted pickle would do.
 
     Attributes:
@@ -44,35 +42,29 @@ class Verdict:
 
 def as_bytes(data: object, limits: Limits) -> bytes:
     """The input as bytes, if it is some and not too long."""
+    if type(data) is bytes:
+        if len(data) > limits.max_bytes:
+            charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
+        return data
     if isinstance(data, memoryview):
         charge(Reason.TOO_LARGE, data.nbytes, limits.max_bytes)
     elif isinstance(data, (bytes, bytearray)):
         charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
     else:
         raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
-    return data if type(data) is bytes else bytes(data)
+    return bytes(data)
 
 
 def judge(engine: type[Machine], data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Verdict:
     """``minipickle.verify``, with the machine that was picked."""
-    data = as_bytes(data, limits)
-    machine = engine(data, allow, limits, buffers)
+    if type(data) is not bytes or len(data) > limits.max_bytes:
+        data = as_bytes(data, limits)
     try:
-        if not machine.run():
-            machine = engine(data, allow, limits, buffers, True)
-            machine.run()
+        return _as_verdict(Verdict, engine.judge(data, allow, limits, buffers))
     except Refused as refusal:
         row = BY_CODE.get(data[refusal.offset]) if refusal.offset is not None and refusal.offset < len(data) else None
         refusal.opcode = None if row is None else row.name
-        refusal.global_name = machine.unlisted or None
         raise
-    root = machine.stack[0]
-    return Verdict(
-        tuple(machine.names),
-        bytes(machine.out),
-        machine.opcodes,
-        machine.values,
-        machine.depth[root] if root >= 0 else 0,
-        machine.weight[root] if root >= 0 else 1,
-        machine.protocol,
-    )
+
+
+_as_verdict = tuple.__new__  # what Verdict._make calls, without the way there

@@ -19,7 +19,7 @@ from safeserial.policy import lint
 from safeserial.policy.grammar import Entry, parse, shown
 from safeserial.policy.model import Compiled, Finding
 from safeserial.policy.presets import PRESETS
-from safeserial.policy.shapes import Shape, class_row
+from safeserial.policy.shapes import Shape, array_state, class_row
 
 __all__ = ["compile_policy", "known_presets"]
 
@@ -64,7 +64,9 @@ def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...]) -> Comp
 
     for preset in presets:
         for name, (row, target) in _preset_rows(preset).items():
-            table[name], objects[name] = row, target
+            # Presets may list one name each with arguments of their own, in whatever order they are loaded.
+            table[name] = _joined(table[name], row) if name in table else row
+            objects[name] = target
             if name in PRESETS[preset].elsewhere:
                 aliases.add(name)
 
@@ -103,9 +105,10 @@ def _merge(entries: tuple[Entry, ...]) -> dict[str, _Merged]:
         joined = entry
         if entry.name in merged:
             first, have = merged[entry.name]
-            if ("only=refer" in first.words) != ("only=refer" in entry.words):
-                problem = 'the name is also listed without "only=refer", or with it: keep one of the two'
-                raise Misconfigured(f"{shown(entry.text)}: {problem}", key="allow")
+            for word in ("only=refer", "only=argument"):
+                if (word in first.words) != (word in entry.words):
+                    problem = f'the name is also listed without "{word}", or with it: keep one of the two'
+                    raise Misconfigured(f"{shown(entry.text)}: {problem}", key="allow")
             joined = replace(first, words=first.words | entry.words, signature=first.signature or entry.signature)
             signatures = have + tuple(one for one in signatures if one not in have)
         merged[entry.name] = _Merged(joined, signatures)
@@ -141,7 +144,7 @@ def _resolve(entry: Entry, elsewhere: str = "") -> object:
 
 
 def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tuple[Row, tuple[Finding, ...]]:
-    if isinstance(target, type) and issubclass(target, Enum) and entry.words - {"refer", "only=refer"}:
+    if isinstance(target, type) and issubclass(target, Enum) and entry.words - {"refer", "only=refer", "only=argument"}:
         raise Misconfigured(
             f"{shown(entry.text)}: a member of an Enum is shared and takes no state: leave the words out", key="allow"
         )
@@ -150,8 +153,11 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
         return class_row(entry.name, target, words=entry.words, signatures=signatures, shapes=shapes)
     if "only=refer" in entry.words:
         return Row(entry.name, int(Right.REFERENCE)), ()
+    if "only=argument" in entry.words:
+        return Row(entry.name, 0), ()
     words = entry.words | _KNOWN_WORDS.get(entry.name, frozenset())
-    if "state=setstate" in words and "returns=fresh" not in words:
+    exact = array_state(words)
+    if ("state=setstate" in words or exact) and "returns=fresh" not in words:
         raise Misconfigured(
             f"{shown(entry.text)}: what a function returns takes state only with returns=fresh too", key="allow"
         )
@@ -160,8 +166,13 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
         rights |= Right.REFERENCE
     state: tuple[Arg, ...] = ()
     if "returns=fresh" in words:
-        rights |= Right.FRESH | Right.BUILD
-        if "state=setstate" in words:
+        rights |= Right.FRESH
+        if exact:
+            rights |= Right.SETSTATE
+            state = exact
+        else:
+            rights |= Right.BUILD
+        if "state=setstate" in words and not exact:
             rights |= Right.SETSTATE
             state = (Arg("any" if "state=references" in words else "data"),)
     row = Row(
@@ -191,6 +202,29 @@ def _widened(row: Row, entry: Entry, signatures: tuple[Signature, ...]) -> Row:
         # No pattern means any data, which is already more than an added pattern.
         signatures=row.signatures + extra if row.signatures else row.signatures,
         state_references=row.state_references or "state=references" in entry.words,
+    )
+
+
+def _joined(row: Row, other: Row) -> Row:
+    """What two presets grant to one name, together."""
+    stateful = Right.BUILD | Right.SETSTATE
+    if row.rights & stateful and other.rights & stateful:
+        # Without patterns, plain attributes are the state; the one cannot be added to the other.
+        assert bool(row.state) == bool(other.state)
+    signatures = row.signatures + other.signatures
+    for one in (row, other):
+        if one.rights & (Right.CALL | Right.NEW) and not one.signatures:
+            signatures = ()  # any data, which is more than any pattern
+    return row._replace(
+        rights=row.rights | other.rights,
+        signatures=tuple(dict.fromkeys(signatures)),
+        keywords=row.keywords or other.keywords,
+        slots=row.slots | other.slots,
+        state=tuple(dict.fromkeys(row.state + other.state)),
+        state_references=row.state_references or other.state_references,
+        reserved=row.reserved & other.reserved,
+        dunders=row.dunders | other.dunders,
+        cost=max(row.cost, other.cost),
     )
 
 

@@ -1,13 +1,17 @@
 """The grammar of one allow entry: text to data and back, with no import and no lookup of anything it names.
 
-    entry    = target [ "(" patterns ")" ] { word }
+    entry    = target [ "(" patterns | whole ")" ] { word }
     target   = module ":" qualname                       exact names; no wildcard, regex or prefix exists
     patterns = [ pattern { "," pattern } [ "," ] ]       last may stand "*" (any further data arguments) or
                                                          "*" pattern (any further arguments that fit it)
     pattern  = literal | target | kinds | "data" | "any" | "(" patterns ")"
+    whole    = "array" "[" ( "dtype" | "blank" | "scalar" | "buffer" ) "]"
+                                                         all arguments of one of numpy's own calls, whose sizes must
+                                                         agree: "array-call" in safeserial.allow
     literal  = str | bytes | int | float | True | False | None
     kinds    = kind { "|" kind } [ "[" [low] ".." [high] [ "of" str ] "]" ]
-    word     = refer | only=refer | state=setstate | state=references | returns=fresh
+    word     = refer | only=refer | only=argument | returns=fresh
+             | state=setstate | state=references | state=dtype | state=array
 
 ``builtins:getattr(pkg:Class, "name")`` is how protocols below 4 spell ``pkg:Class.name``, and is read as that.
 """
@@ -28,8 +32,11 @@ __all__ = ["KINDS", "WORDS", "Entry", "parse", "shown"]
 WORDS = {
     "refer": "it may also stand as a value: a default_factory, a class inside an argument or container",
     "only=refer": "it may stand as a value, and is never called or instantiated",
+    "only=argument": "it may stand where another entry's pattern names it, and nowhere else",
     "state=setstate": "its own __setstate__ may be run on a fresh instance",
     "state=references": "its instance state may hold listed classes and functions",
+    "state=dtype": "it takes exactly the state that numpy writes for a plain dtype",
+    "state=array": "it takes numpy's state of an array, whose data must be exactly as long as its dtype and shape say",
     "returns=fresh": "calling it returns a new object that nobody else holds, so state may follow",
 }
 
@@ -53,6 +60,8 @@ KINDS = {
 
 _CONSTANTS = {"True": True, "False": False}
 _NO_COLON = "write package.module:Class, with a colon between the module and the name; a whole module cannot be listed"
+_WHOLE = frozenset({"dtype", "blank", "scalar", "buffer"})
+_ALONE = frozenset({"only=refer", "only=argument"})
 _MAX_ENTRY_CHARS = 4096
 _MAX_NESTING = 8
 _GETATTR = "builtins:getattr"
@@ -216,8 +225,9 @@ class _Parser:
                 'builtins:getattr(package.module:Class, "attribute")'
             )
         words = self.words()
-        if "only=refer" in words and (signature is not None or len(words) > 1):
-            raise self.wrong('"only=refer" stands alone: what is never called has no arguments, state or result')
+        for word in sorted(words & _ALONE):
+            if signature is not None or len(words) > 1:
+                raise self.wrong(f'"{word}" stands alone: what is never called has no arguments, state or result')
         arguments = "" if signature is None else _show_signature(signature)
         canonical = " ".join([name + arguments, *sorted(words)])
         return Entry(self.text, name, signature, words, canonical)
@@ -244,6 +254,8 @@ class _Parser:
     def patterns(self, depth: int) -> Signature:
         if depth > _MAX_NESTING:
             raise self.wrong(f"patterns are nested deeper than {_MAX_NESTING}")
+        if depth == 0 and self.take("array"):
+            return self.whole()
         args: list[Arg] = []
         rest = None
         while not self.peek(")"):
@@ -258,6 +270,16 @@ class _Parser:
                 break
         self.expect(")")
         return Signature(tuple(args), rest)
+
+    def whole(self) -> Signature:
+        self.expect("[")
+        token = self.tokens[self.at]
+        if token.text not in _WHOLE:
+            raise self.wrong(f"after array[ comes one of {', '.join(sorted(_WHOLE))}")
+        self.at += 1
+        self.expect("]")
+        self.expect(")")
+        return Signature((Arg("array-call", value=token.text),))
 
     def pattern(self, depth: int) -> Arg:
         token = self.tokens[self.at]
@@ -275,7 +297,7 @@ class _Parser:
         if token.kind == "bytes":
             return Arg("const", value=self.unquote_bytes(token.text[1:]))
         if token.kind == "int":
-            return Arg("const", value=self.whole(token))
+            return Arg("const", value=self.number(token))
         if token.kind == "float":
             return Arg("const", value=self.real(token))
         if token.kind == "name":
@@ -330,9 +352,9 @@ class _Parser:
         if token.kind != "int":
             return None
         self.at += 1
-        return self.whole(token)
+        return self.number(token)
 
-    def whole(self, token: _Token) -> int:
+    def number(self, token: _Token) -> int:
         digits = token.text.lstrip("-")
         if len(digits) > 40 or (digits != "0" and digits[0] == "0") or token.text == "-0":
             raise self.wrong(f"{shown(token.text)} is not a whole number in its plain spelling")
@@ -378,6 +400,8 @@ def _show_arg(arg: Arg) -> str:
         return arg.op
     if arg.op == "global":
         return str(value)
+    if arg.op == "array-call":
+        return f"array[{value}]"
     if arg.op == "tuple":
         assert isinstance(value, tuple)
         return f"({', '.join(_show_arg(inner) for inner in value)})"

@@ -37,6 +37,8 @@ _ACTING_MODULE_NAMES = """
 _ACTING_MODULES = frozenset(_ACTING_MODULE_NAMES.split())
 
 _ARRAY_MODULES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
+# What to list instead of their raw names.
+_ARRAY_PRESETS = {"numpy": "numpy@1", "pandas": "pandas@1"}
 
 # Classes that are called with names or callables, or that hand out everything.
 _ACTING_BUILTINS = frozenset(
@@ -80,10 +82,7 @@ def refuse_name(entry: Entry) -> None:
         raise _wrong(entry, f"a Python 2 name, which pickle rewrites before it looks: write {module}:{name}")
     top = entry.module.partition(".")[0]
     if top in _ARRAY_MODULES:
-        raise _wrong(
-            entry,
-            f"raw {top} names let a message corrupt memory or run code: send plain data (tolist(), to_dict(), bytes)",
-        )
+        raise _raw(entry, top)
     if any(part.startswith("__") and part.endswith("__") for part in entry.qualname.split(".")):
         raise _wrong(entry, "a special method or attribute: list the class itself, package.module:Class")
 
@@ -120,7 +119,12 @@ def _refuse_class(entry: Entry, cls: type) -> None:
     if top in _ACTING_MODULES and entry.words != {"only=refer"}:
         raise _wrong(entry, f"classes of {top} act on what they are given: list a class that holds data only")
     if top in _ARRAY_MODULES:
-        raise _wrong(entry, f"raw {top} names let a message corrupt memory or run code: send plain data")
+        raise _raw(entry, top)
+    for base in cls.__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in _ARRAY_MODULES:
+            # It inherits a constructor that takes buffers and strides, and a __setstate__ that believes what it gets.
+            raise _raw(entry, package, f"its base {base.__qualname__} is {package}'s, and ")
     if "<locals>" in cls.__qualname__:
         raise _wrong(entry, "a class made inside a function: define it at module level")
 
@@ -143,7 +147,7 @@ def _refuse_function(entry: Entry, function: types.FunctionType | types.BuiltinF
             entry, f"functions of {top} act on names, code or callables: list the class that messages really carry"
         )
     if top in _ARRAY_MODULES:
-        raise _wrong(entry, f"raw {top} names let a message corrupt memory or run code: send plain data")
+        raise _raw(entry, top)
     if entry.signature is None and entry.words != {"only=refer"}:
         for parameter in _parameters(function):
             if parameter in _ACTING_PARAMETERS:
@@ -164,6 +168,13 @@ def _parameters(function: object) -> tuple[str, ...]:
 def _is_record(cls: type) -> bool:
     # Named tuples, and the C twin of them that os and time use.
     return issubclass(cls, tuple) and cls is not tuple
+
+
+def _raw(entry: Entry, package: str, before: str = "") -> Misconfigured:
+    preset = _ARRAY_PRESETS.get(package)
+    plain = "send plain data (tolist(), to_dict(), bytes)"
+    instead = f'use presets = ["{preset}"], which checks every size, or {plain}' if preset else plain
+    return _wrong(entry, f"{before}raw {package} names let a message corrupt memory or run code: {instead}")
 
 
 def _wrong(entry: Entry, problem: str) -> Misconfigured:

@@ -20,7 +20,11 @@ import dataclasses
 import datetime
 import decimal
 import dis
+import fractions
+import ipaddress
+import pathlib
 import types
+import uuid
 from abc import ABCMeta
 from enum import Enum, EnumMeta, Flag
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,7 +36,7 @@ from safeserial.policy.model import Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Shape", "class_row", "is_fresh"]
+__all__ = ["Shape", "array_state", "class_row", "is_fresh"]
 
 _DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
 _BASE_EXCEPTION_SETSTATE = vars(BaseException)["__setstate__"]
@@ -54,6 +58,20 @@ _EXCEPTION_DUNDERS = frozenset({"__notes__"})
 
 _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _SCALARS = (int, float, str, bytes, bool, type(None))
+
+# Hashes of the standard library, by the class that defines them. Text and bytes are hashed with a key that no message
+# knows; a UUID hashes its int, and ints that share a hash are charged wherever they stand; dates and spans are too few
+# to choose among; a network's is one of a hundred at most.
+_KNOWN_HASHES: tuple[tuple[type, str], ...] = (
+    (decimal.Decimal, "decimal"),
+    (fractions.Fraction, "fraction"),
+    (tuple, "arguments"), (int, "arguments"), (float, "arguments"),
+    *((cls, "free") for cls in (
+        str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
+        ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Interface, ipaddress.IPv6Interface,
+        ipaddress.IPv4Network, ipaddress.IPv6Network, pathlib.PurePath,
+    )),
+)  # fmt: skip
 
 _LIST_SHAPES = (Signature(), Signature((Arg("kind", int(Kind.LIST)),)))
 
@@ -112,16 +130,24 @@ def class_row(
     hashable = Right.HASHABLE if getattr(cls, "__hash__", None) is not None else Right(0)
     if "only=refer" in words:
         return Row(name, int(Right.CLASS | Right.REFERENCE)), ()
+    if "only=argument" in words:
+        return Row(name, int(Right.CLASS)), ()
     rights = Right.CLASS | hashable
     if "refer" in words:
         rights |= Right.REFERENCE
     if issubclass(cls, Enum):
         # A member is found, not made: no NEW, and state would rewrite it for everybody.
-        return Row(name, int(rights | Right.CALL), signatures or _enum_signatures(cls)), warn(name, cls)
+        return (
+            Row(name, int(rights | Right.CALL), signatures or _enum_signatures(cls), hashing=_enum_hashing(cls)),
+            warn(name, cls),
+        )
 
     findings = list(warn(name, cls))
     base = _inherited(cls, shapes)
-    rights |= Right.CALL | Right.NEW | _hashes(cls)
+    rights |= Right.CALL | _hashes(cls)
+    if not array_state(words):
+        # An array or dtype made by its bare __new__ would not have the arguments that its state is checked against.
+        rights |= Right.NEW
     slots: frozenset[str] = frozenset()
     state: tuple[Arg, ...] = ()
     if "returns=fresh" in words or is_fresh(cls):
@@ -148,6 +174,7 @@ def class_row(
         state_references="state=references" in words,
         reserved=_c_members(cls) if issubclass(cls, BaseException) else frozenset(),
         dunders=_EXCEPTION_DUNDERS if issubclass(cls, BaseException) else frozenset(),
+        hashing=_hashing(cls),
     )
     return row, tuple(findings)
 
@@ -164,6 +191,18 @@ def _c_members(cls: type) -> frozenset[str]:
     return frozenset(name for name in names - _EXCEPTION_STATE if not name.startswith("__"))
 
 
+def _hashing(cls: type) -> str:
+    """What the hash of an instance follows from; see ``Row.hashing``."""
+    inherited = static(cls, "__hash__")
+    for base, how in _KNOWN_HASHES:
+        if issubclass(cls, base) and inherited is static(base, "__hash__"):
+            # Arguments say nothing of what a constructor of the class's own makes of them.
+            return (
+                how if how == "free" or static(cls, "__new__") is static(base, "__new__") or _is_namedtuple(cls) else ""
+            )
+    return "free" if inherited is None and getattr(cls, "__hash__", None) is object.__hash__ else ""
+
+
 def _enum_signatures(cls: type[Enum]) -> tuple[Signature, ...]:
     if issubclass(cls, Flag):
         members = [member.value for member in cls.__members__.values()]
@@ -176,6 +215,13 @@ def _enum_signatures(cls: type[Enum]) -> tuple[Signature, ...]:
             return (Signature((Arg("kind", int(Kind.INT)),)),)
     # Exactly one argument: more of them are Enum's way to create classes.
     return (Signature((Arg("data"),)),)
+
+
+def _enum_hashing(cls: type[Enum]) -> str:
+    """Members are few, however they hash; a Flag's combinations hash by their number, and need not be few."""
+    if not issubclass(cls, Flag):
+        return "free"
+    return "arguments" if static(cls, "__hash__") is static(Flag, "__hash__") else ""
 
 
 def _containers(cls: type) -> Right:
@@ -211,6 +257,9 @@ def _state(
 ) -> tuple[Right, frozenset[str], tuple[Arg, ...], list[Finding]]:
     """Which state BUILD may set: rights, slots, patterns, findings."""
     any_data = (Arg("any" if "state=references" in words else "data"),)
+    exact = array_state(words)
+    if exact:
+        return Right.SETSTATE, frozenset(), exact, []
     setstate = static(cls, "__setstate__")
     if setstate is not None:
         if setstate is _BASE_EXCEPTION_SETSTATE:
@@ -243,6 +292,11 @@ def _state(
     if static(cls, "__setattr__") is not None:
         return rights, frozenset(), (), []
     return rights, _slots(cls), (), []
+
+
+def array_state(words: frozenset[str]) -> tuple[Arg, ...]:
+    """The state patterns that an entry's words ask for beside any data: numpy's own of dtypes and arrays."""
+    return tuple(Arg("array-state", value=what) for what in ("dtype", "array") if f"state={what}" in words)
 
 
 def _lookup_hooks(cls: type) -> tuple[str, ...]:
@@ -295,12 +349,20 @@ def _is_fresh_new(base: type) -> bool:
         return base in _FRESH_BASES
     if not isinstance(new, types.FunctionType):
         return False
-    if issubclass(base, tuple) and new.__module__ == f"namedtuple_{base.__name__}":
+    if _is_namedtuple(base):
         return True
     defaults = (*(new.__defaults__ or ()), *(new.__kwdefaults__ or {}).values())
     if not all(type(value) in _SCALARS for value in defaults):
         return False
     return all(_touches_nothing_shared(step, new) for step in dis.get_instructions(new))
+
+
+def _is_namedtuple(cls: type) -> bool:
+    """Whether its ``__new__`` is the one that ``namedtuple`` wrote: the arguments are the items."""
+    new = static(cls, "__new__")
+    if isinstance(new, staticmethod):
+        new = new.__func__
+    return issubclass(cls, tuple) and isinstance(new, types.FunctionType) and new.__module__.startswith("namedtuple_")
 
 
 def _touches_nothing_shared(step: dis.Instruction, function: types.FunctionType) -> bool:

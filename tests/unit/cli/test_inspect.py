@@ -134,6 +134,42 @@ def test_hostile_names_do_not_reach_the_terminal(cli: Callable[..., Result], rin
         assert "\x07" not in output
 
 
+def test_values_are_shown_only_if_asked_for_and_only_of_plain_data(
+    cli: Callable[..., Result], ring: Keyring, here: Path
+) -> None:
+    where = ("--keyring", "env:SAFESERIAL_KEYS")
+    secret = {"card": ["4111", (1, b"pin")]}
+    for protocol in range(6):
+        (here / "p").write_bytes(pickle.dumps(secret, protocol))
+        assert "4111" not in cli("inspect", "p", "--format", "pickle").output
+        shown = json.loads(cli("inspect", "p", "--format", "pickle", "--values", "--json").output)
+        assert shown["values"] == "{'card': ['4111', (1, bytes[3])]}"
+    for format in ("pickle", "json", "msgpack"):
+        (here / "m").write_bytes(safe_dumps({"card": "4111"}, keyring=ring, format=format))
+        assert "4111" not in cli("inspect", "m", *where).output
+        result = cli("inspect", "m", *where, "--values")
+        assert result.exit_code == 0
+        assert "  values {'card': '4111'}\n" in result.output
+    assert "  values [1, None]\n" in cli("inspect", "-", "--values", input=b"[1,null]").output
+    assert "  values {'a': 1}\n" in cli("inspect", "-", "--values", input=b"\x81\xa1a\x01").output
+    assert json.loads(cli("inspect", "-", "--values", "--json", input=b"").output)["values"] is None
+
+
+def test_values_need_no_policy_and_build_nothing(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:
+    (here / "p").write_bytes(pickle.dumps([Trap()], 4))
+    text = cli("inspect", "p", "--values").output
+    assert "no values: they are shown of plain data only (SS201 global-not-allowed at byte" in text
+    assert "\n  values" not in text
+    where = ("--keyring", "env:SAFESERIAL_KEYS", "--values", "--json")
+    blob = Gateway(keyring=ring, policy=Policy(allow=["decimal:Decimal"])).seal([Decimal(1)], format="pickle")
+    (here / "m").write_bytes(blob)
+    assert json.loads(cli("inspect", "m", *where).output)["values"] is None
+    # What cannot be authenticated is not read.
+    (here / "m").write_bytes(safe_dumps([1], keyring=ring)[:-1] + b"!")
+    shown = json.loads(cli("inspect", "m", *where).output)
+    assert (shown["values"], shown["notes"], shown["refusal"]["code"]) == (None, [], "SS115")
+
+
 def test_disasm_marks_the_opcode_that_decides(cli: Callable[..., Result], here: Path) -> None:
     (here / "p").write_bytes(pickle.dumps([Trap()], 4))
     result = cli("disasm", "p")
@@ -141,8 +177,13 @@ def test_disasm_marks_the_opcode_that_decides(cli: Callable[..., Result], here: 
     marked = [line for line in result.output.splitlines() if line.startswith(">>")]
     assert len(marked) == 1
     assert "STACK_GLOBAL" in marked[0]
+    assert "no policy may list builtins:exec: " in result.output
+    assert "allow =" not in result.output
+    assert result.output.splitlines()[-1].startswith("it would make: [builtins.exec('raise SystemExit(")
     shown = json.loads(cli("disasm", "p", "--json").output)
     assert [line["opcode"] for line in shown["lines"] if line["deciding"]] == ["STACK_GLOBAL"]
+    assert shown["makes"].startswith("[builtins.exec('raise SystemExit(")
+    assert shown["nearest"] is None
     assert shown["refusal"]["code"] == "SS201"
 
 
@@ -151,6 +192,8 @@ def test_disasm_accepts_what_the_policy_lists(cli: Callable[..., Result], here: 
     assert cli("disasm", "p").exit_code == 1
     assert cli("disasm", "p", "--allow", "decimal:Decimal").exit_code == 0
     assert cli("disasm", "p", "--preset", "stdlib@1").exit_code == 0
+    near = cli("disasm", "p", "--allow", "decimal:DecimalException")
+    assert "nearest allowed entry: decimal:DecimalException" in near.output
 
 
 def test_disasm_opens_a_seal_first(cli: Callable[..., Result], ring: Keyring, here: Path) -> None:

@@ -33,7 +33,7 @@ def test_version_says_the_build_and_the_python(cli: Callable[..., Result]) -> No
 
 def test_help_teaches_and_lists_every_command(cli: Callable[..., Result]) -> None:
     text = cli("--help").output
-    for name in ("config", "disasm", "explain", "inspect", "keys", "policy", "quarantine"):
+    for name in ("config", "disasm", "explain", "inspect", "keys", "policy", "quarantine", "why"):
         assert f"\n  {name} " in text
     assert "Exit status" in text
 
@@ -41,7 +41,7 @@ def test_help_teaches_and_lists_every_command(cli: Callable[..., Result]) -> Non
 @pytest.mark.parametrize(
     "command",
     ["config show", "disasm", "explain", "inspect", "keys new", "keys check", "policy check", "quarantine list",
-     "quarantine show"],
+     "quarantine show", "why"],
 )  # fmt: skip
 def test_every_command_has_help_and_reading_ones_take_json(cli: Callable[..., Result], command: str) -> None:
     result = cli(*command.split(), "--help")

@@ -1,0 +1,134 @@
+# The C types of machine.py: tables are typed memoryviews, counts are machine integers, and every index stays checked.
+cimport cython
+
+cdef bint COMPILED
+cdef long long K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY, K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE
+cdef long long K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW
+cdef long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED, F_NODES
+cdef long long INHERITED, GROWN_INHERITED
+cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
+cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
+cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX
+cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
+cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONG_SPAN, _CEILING, _SMALL, _SPARE_LINES
+cdef list _SPARE
+
+cdef class Machine:
+    cdef readonly Py_ssize_t total, cap, marks_cap, memo_cap, node_cap, items_cap
+    cdef readonly bytes data
+    cdef readonly bytes canonical
+    cdef readonly object allow, limits, trace, holders
+    cdef readonly long long max_nodes, max_depth, max_weight, max_hash_cost, max_key_depth
+    cdef readonly long long max_string, max_stack, max_memo, max_calls, max_instances, max_opcodes, max_bits
+    cdef readonly bint no_nan, careful, is_sparse, may_fuse, has_bytearray, odd_keys
+    cdef readonly long long buffers, used_buffers, protocol
+    cdef readonly long long values, opcodes, instances, calls, call_weight, hash_cost
+    cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
+    cdef readonly long long[::1] stack, marks, memo
+    cdef readonly long long[::1] head, depth, weight, entry, where, first, count, items
+    cdef readonly dict states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
+    cdef readonly set even_keys
+    cdef readonly list rows, patterns, letters, pieces, names
+    cdef readonly long long[::1] rights, made, cost, code_at, codes
+    cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
+    cdef readonly bytearray out
+    cdef readonly object unlisted
+
+    @cython.locals(root='long long')
+    cdef outcome(self)
+    @cython.locals(i=Py_ssize_t)
+    cdef bint forget(self) except -1
+    cdef bint begin(self, bytes data, allow, limits, long long buffers, bint careful, trace) except -1
+    cdef node_slots(self, Py_ssize_t low, Py_ssize_t high)
+    @cython.locals(root='long long', rest=bytes, header=bytes)
+    cdef bint finish(self, Py_ssize_t at, Py_ssize_t sp) except -1
+    cdef bint replace(self, Py_ssize_t start, Py_ssize_t stop, bytes new) except -1
+    cdef Py_ssize_t stack_room(self, Py_ssize_t sp, Py_ssize_t at) except -1
+    cdef bint grow_nodes(self) except -1
+    @cython.locals(n=Py_ssize_t)
+    cdef Py_ssize_t node(self, long long head, long long depth, long long weight, Py_ssize_t at) except -1
+    @cython.locals(n=Py_ssize_t)
+    cdef Py_ssize_t empty(self, long long head) except -1
+    @cython.locals(start=Py_ssize_t, i=Py_ssize_t, place=Py_ssize_t)
+    cdef Py_ssize_t keep(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
+    cdef bint grow_items(self) except -1
+    cdef bint grow_marks(self) except -1
+    cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
+    @cython.locals(at=Py_ssize_t)
+    cpdef long long kind_of(self, long long slot) except -1
+    cpdef bint is_tainted(self, long long slot) except -1
+    cpdef bint is_bare(self, long long slot) except -1
+    cpdef bint is_held(self, long long slot) except -1
+    cpdef Py_ssize_t offset_of(self, long long slot) except -1
+    @cython.locals(k='long long', mine='long long', weight='long long',
+                   gained='long long', depth='long long', shared=bint, i=Py_ssize_t, slot='long long', theirs='long long')
+    cdef bint absorb(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    @cython.locals(n=Py_ssize_t)
+    cdef Py_ssize_t make_tuple(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef bint may_grow(self, long long slot, Py_ssize_t at, long long plain, long long right) except -1
+    cdef bint add_items(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef bint add_pairs(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef bint are_constants(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
+    @cython.locals(keys=object, items=object)
+    cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
+    cdef bint add_members(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef bint charge_hash(self, long long cost, Py_ssize_t at) except -1
+    @cython.locals(i=Py_ssize_t, slot='long long', op='unsigned char')
+    cdef bint check_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step, Py_ssize_t at) except -1
+    @cython.locals(head='long long', depth='long long', weight='long long', before='long long')
+    cdef bint check_key(self, Py_ssize_t n, long long slot, Py_ssize_t at) except -1
+    cdef grow_rows(self)
+    cdef grow_codes(self)
+    @cython.locals(index=Py_ssize_t, place=Py_ssize_t)
+    cdef Py_ssize_t use_row(self, row) except -1
+    cdef Py_ssize_t global_node(self, dotted, Py_ssize_t at) except -1
+    @cython.locals(module_slot='long long', name_slot='long long', n=Py_ssize_t)
+    cdef Py_ssize_t stack_global(self, Py_ssize_t at, Py_ssize_t sp) except -1
+    @cython.locals(data=bytes, width=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, size='unsigned long long')
+    cdef Py_ssize_t long_int(self, Py_ssize_t at, Py_ssize_t end, Py_ssize_t sp) except -1
+    cdef bint push_giant(self, value, Py_ssize_t at, Py_ssize_t sp) except -1
+    cdef bint put(self, key, long long slot, Py_ssize_t at) except -1
+    cdef Py_ssize_t memo_room(self) except -1
+    cdef bint put_line(self, Py_ssize_t at, Py_ssize_t stop, long long slot) except -1
+    @cython.locals(weight='long long', n=Py_ssize_t)
+    cdef Py_ssize_t instance(self, Py_ssize_t index, Py_ssize_t args, Py_ssize_t at, long long flags) except -1
+    cdef bint charge_call(self, long long weight, Py_ssize_t at) except -1
+    cdef bint count_call(self, Py_ssize_t at) except -1
+    cdef bint count_instance(self, Py_ssize_t at) except -1
+    cdef bint check_arguments(self, Py_ssize_t index, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
+    @cython.locals(c=Py_ssize_t, left='long long', i=Py_ssize_t, slot='long long', fixed=Py_ssize_t,
+                   least=Py_ssize_t, rest=Py_ssize_t)
+    cdef bint accepts(self, Py_ssize_t index, Py_ssize_t base, Py_ssize_t k) except -1
+    @cython.locals(op='long long', kind='long long', size='long long', start=Py_ssize_t, i=Py_ssize_t,
+                   letters=bytes)
+    cdef bint fits(self, long long slot, Py_ssize_t c) except -1
+    @cython.locals(data=bytes, op='unsigned char')
+    cdef long long short_size(self, Py_ssize_t at, long long kind) except? -1
+    cdef Py_ssize_t as_tuple(self, long long slot, Py_ssize_t at) except -1
+    @cython.locals(index=Py_ssize_t, rights='long long', base=Py_ssize_t, k=Py_ssize_t)
+    cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
+    cdef Py_ssize_t listed_class(self, long long slot, Py_ssize_t at) except -1
+    @cython.locals(index=Py_ssize_t)
+    cdef Py_ssize_t new(self, long long cls, Py_ssize_t base, Py_ssize_t k, Py_ssize_t args, Py_ssize_t at) except -1
+    @cython.locals(index=Py_ssize_t, flags='long long', rights='long long', part='long long')
+    cdef bint build(self, long long target, long long state, Py_ssize_t at) except -1
+    @cython.locals(run=Py_ssize_t, stop=Py_ssize_t, i=Py_ssize_t, slot='long long')
+    cdef bint is_plain_state(self, Py_ssize_t index, long long state) except -1
+    @cython.locals(i=Py_ssize_t, slot='long long', head='long long')
+    cdef bint discard(self, Py_ssize_t low, Py_ssize_t sp, Py_ssize_t at) except -1
+    cpdef bint run(self) except -1
+    @cython.locals(data=bytes, total=Py_ssize_t, stack='long long[::1]', marks='long long[::1]', memo='long long[::1]',
+                   max_string='long long', max_stack='long long', narrow=bint, no_nan=bint, cap=Py_ssize_t,
+                   pos=Py_ssize_t, floor=Py_ssize_t, sp=Py_ssize_t, mp=Py_ssize_t, at=Py_ssize_t, used=Py_ssize_t,
+                   fused=Py_ssize_t, end=Py_ssize_t, framed=bint, dense=bint, room=Py_ssize_t, n=Py_ssize_t,
+                   k=Py_ssize_t, ops=Py_ssize_t, marks_room=Py_ssize_t, void='long long', op='unsigned char')
+    cdef bint loop(self) except -1
+    @cython.locals(i=Py_ssize_t)
+    cdef bint scan_text(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t at) except -1
+    @cython.locals(data=bytes, length='long long', more='long long')
+    cdef Py_ssize_t frame_end(self, Py_ssize_t at, Py_ssize_t start) except -1
+    @cython.locals(n=Py_ssize_t, i=Py_ssize_t, slot='long long')
+    cdef Py_ssize_t bundle(self, Py_ssize_t sp, Py_ssize_t at) except -1
+
+@cython.locals(machine=Machine)
+cpdef run_over(bytes data, allow, limits, long long buffers)

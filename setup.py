@@ -1,0 +1,72 @@
+"""Compiles the judge of pickles where a C compiler is at hand; everything else about the build is in pyproject.toml.
+
+``SAFESERIAL_BUILD`` says what is wanted:
+
+``auto``
+    The default. Compile ``safeserial.minipickle._machine_c`` from ``machine.py``, and install without it if that fails.
+``require``
+    Fail if it cannot be compiled. For wheels and for CI.
+``pure``
+    Do not try. Gives a wheel for every platform.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+if TYPE_CHECKING:
+    from setuptools.extension import Extension as AnyExtension
+
+HERE = Path(__file__).parent
+PACKAGE = "safeserial/minipickle"
+MODE = os.environ.get("SAFESERIAL_BUILD", "auto")
+if MODE not in {"auto", "require", "pure"}:
+    sys.exit(f"SAFESERIAL_BUILD must be auto, require or pure, not {MODE!r}")
+
+
+def drop_in_tree() -> None:
+    """Remove what an earlier editable install compiled beside the source: it would outlive an edit of the source."""
+    for pattern in ("_machine_c.*.so", "_machine_c.*.pyd", "_machine_c.so", "_machine_c.pyd"):
+        for stale in (HERE / PACKAGE).glob(pattern):
+            stale.unlink()
+
+
+class FreshBuildExt(build_ext):
+    """Never ships an old binary: an optional build that fails must leave nothing behind."""
+
+    def build_extension(self, ext: AnyExtension) -> None:
+        """Compile one extension, from scratch."""
+        Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        if self.editable_mode:
+            drop_in_tree()
+        super().build_extension(ext)
+
+
+machine = Extension(
+    "safeserial.minipickle._machine_c",
+    [f"{PACKAGE}/machine.py"],
+    depends=[f"{PACKAGE}/machine.pxd", f"{PACKAGE}/_machine_c.pxd"],
+    optional=MODE == "auto",
+)
+machine.cython_c_in_temp = True  # generated C goes to build/, never into the tree
+machine.cython_directives = {
+    "language_level": "3",
+    "annotation_typing": False,  # the types are those of machine.pxd; Python's annotations say less
+    "auto_pickle": False,
+    # Memory safety is the point of the thing: all checks stay on.
+    "boundscheck": True,
+    "nonecheck": True,
+    "initializedcheck": True,
+    "overflowcheck": True,
+    "allow_none_for_extension_args": False,
+}
+
+if MODE == "pure" and "editable_wheel" in sys.argv:
+    drop_in_tree()
+setup(ext_modules=[] if MODE == "pure" else [machine], cmdclass={"build_ext": FreshBuildExt})

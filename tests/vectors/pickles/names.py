@@ -1,0 +1,143 @@
+"""Names: which globals a stream may reach, how they may be spelled, and where a name may stand."""
+
+from __future__ import annotations
+
+import struct
+
+from pickles.parts import (
+    ALL,
+    BAG,
+    NEW,
+    Vector,
+    bad,
+    get,
+    getattr_of,
+    here,
+    integer,
+    name,
+    named,
+    put,
+    stated,
+    string,
+    text,
+    tup,
+)
+
+VECTORS: list[Vector] = [
+    # A name that nobody listed, at every protocol and by every opcode that names or makes
+    *(bad("unlisted-global", p, "global-not-allowed", "a harmless call in place of a harmful one",
+          *stated(p, "os", "getpid"), tup(p), b"R.", policy="stdlib") for p in ALL),
+    *(bad("unlisted-inst", p, "global-not-allowed", "INST names and calls in one opcode", b"(", here(b"ios\ngetpid\n"), b".", policy="stdlib") for p in (0, 2, 4)),
+    *(bad("unlisted-obj", p, "global-not-allowed", "OBJ calls what lies above the mark", b"(", *stated(p, "os", "getpid"), b"o.", policy="stdlib") for p in (1, 2, 4)),
+    *(bad("unlisted-newobj", p, "global-not-allowed", "a class made without its constructor", *stated(p, "subprocess", "Popen"), tup(p), b"\x81.", policy="stdlib") for p in (2, 3, 4)),
+    bad("unlisted-newobj", 4, "global-not-allowed", "and with keywords", *stated(4, "subprocess", "Popen"), b")}\x92.", policy="stdlib"),
+    *(bad("unlisted-value", p, "global-not-allowed", "never called here, but a caller of the value may",
+          b"(", *stated(p, "os", "system"), b"l.", policy="stdlib") for p in (0, 2, 3, 4, 5)),
+    bad("unlisted-value", 4, "global-not-allowed", "named and thrown away: the import ran already", *stated(4, "antigravity", "fly"), b"0N.", policy="stdlib"),
+    bad("unlisted-value", 4, "global-not-allowed", "a name among a thousand honest ones", b"(", name("shop", "Kind") * 50, *stated(4, "shop", "Kinds"), b"l."),
+    # fix_imports
+    *(bad("fix-imports-name", p, "global-not-allowed", "Python 2's name: find_class sees it before it is mapped", here(f"c{module}\n{what}\n".encode()), b")R.", policy="stdlib")
+      for p, module, what in ((0, "commands", "getoutput"), (1, "__builtin__", "eval"), (2, "__builtin__", "apply"), (2, "__builtin__", "execfile"), (2, "os", "getcwdu"),
+                              (2, "itertools", "imap"), (0, "__builtin__", "reduce"), (1, "urllib2", "urlopen"), (2, "cPickle", "loads"), (2, "copy_reg", "add_extension"))),
+    bad("fix-imports-name", 3, "global-not-allowed", "from protocol 3 on, Python 2's names are nobody's", here(b"c__builtin__\nset\n"), b")R.", policy="stdlib"),
+    bad("fix-imports-name", 4, "global-not-allowed", "the same by STACK_GLOBAL", *stated(4, "__builtin__", "set"), b")R.", policy="stdlib"),
+    # Computed names
+    *(bad("computed-name", 4, "computed-name", why, before, here(b"\x93"), b".") for why, before in (
+        ("a name that a call makes", text("shop") + name("shop", "found") + b")R"),
+        ("a module that a call makes", name("shop", "found") + b")R" + text("Bag")),
+        ("a name that is bytes", text("shop") + b"C\x03Bag"),
+        ("a module that is bytes", b"C\x04shop" + text("Bag")),
+        ("a name that is a number", text("shop") + b"K\x07"),
+        ("a module that is None", b"N" + text("Bag")),
+        ("a name in a tuple", text("shop") + text("Bag") + b"\x85"),
+        ("a module that is a class", name("shop", "Kind") + text("mro")),
+        ("a bytearray", text("shop") + b"\x96\x03" + bytes(7) + b"Bag"))),
+    bad("computed-name", 4, "computed-name", "the memo holds a number where a scanner expects a str", b"K\x2a\x94", text("os") + b"\x94", b"h\0h\1", here(b"\x93"), b"K\x42.", policy="stdlib"),
+    # Names through the memo, where a linear scanner looks at the wrong place
+    *(bad("memo-name", p, "global-not-allowed", "the operands are fetched by number: the strings in front are innocent",
+          string(p, "os") + b"p2\n0" + string(p, "getpid") + b"p3\n0" + string(p, "collections") + b"p0\n0" + string(p, "Counter") + b"p1\n0g2\ng3\n",
+          here(b"\x93"), b")R.", policy="stdlib") for p in (0, 1, 2)),
+    bad("memo-name", 4, "global-not-allowed", "operands by BINGET, far away", text("os") + b"\x940" + text("getpid") + b"\x940" + b"N0" * 40 + b"h\0h\1", here(b"\x93"), b")R.", policy="stdlib"),
+    bad("memo-name", 4, "global-not-allowed", "operands by LONG_BINGET", text("os") + b"\x940" + text("getpid") + b"\x940j\0\0\0\0j\1\0\0\0", here(b"\x93"), b")R.", policy="stdlib"),
+    bad("memo-name", 4, "global-not-allowed", "one operand from the memo, one in place", text("os") + b"\x940h\0" + text("getpid"), here(b"\x93"), b")R.", policy="stdlib"),
+    bad("memo-name", 2, "global-not-allowed", "operands copied by DUP", text("copy") + b"2", here(b"\x93"), b"0N.", policy="stdlib"),
+    *(bad("text-operands", p, "global-not-allowed", "operands in text opcodes, which some scanners do not read", code, here(b"\x93"), b")R.", policy="stdlib") for p, code in (
+        (0, b"S'os'\nS'getpid'\n"), (0, b"Vos\nVgetpid\n"), (1, b"U\2osU\6getpid"), (1, b"T\2\0\0\0osT\6\0\0\0getpid"), (4, b"\x8d\2" + bytes(7) + b"os\x8d\6" + bytes(7) + b"getpid"),
+        (0, b"V\\u006fs\nVgetpi\\u0064\n"), (0, b"S'o\\x73'\nS\"getpid\"\n"))),
+    # Dotted names
+    *(bad("dotted-reach", 4, "global-not-allowed", why, *stated(4, module, what), b")R.", policy=policy) for why, module, what, policy in (
+        ("a listed class's method", "shop", "Kind.mro", "rows"),
+        ("its globals, through its constructor", "shop", "Bag.__init__.__globals__", "rows"),
+        ("its subclasses", "builtins", "Exception.__subclasses__", "stdlib"),
+        ("an inner module of a harmless one", "pathlib", "os.getpid", "stdlib"),
+        ("the same in the datetime family", "zoneinfo", "sys.exit", "stdlib"),
+        ("a metaclass", "datetime", "date.__class__", "stdlib"),
+        ("beyond a listed dotted name", "zoneinfo", "ZoneInfo._unpickle.__func__", "stdlib"),
+        ("a sibling of a listed dotted name", "zoneinfo", "ZoneInfo.from_file", "stdlib"),
+        ("a module of a package", "collections", "abc.Callable", "stdlib"),
+        ("an alias of a builtin", "uuid", "os.getpid", "stdlib"))),
+    bad("dotted-reach", 4, "global-not-allowed", "only the way to a listed name, and used as one", name("shop", "Kind") + b"0", *stated(4, "shop", "Zone"), b")R."),
+    bad("prefix-of-a-name", 4, "global-not-allowed", "a longer name than the listed one", *stated(4, "shop", "Bags"), b")\x81."),
+    bad("prefix-of-a-name", 4, "global-not-allowed", "a shorter one", *stated(4, "shop", "Ba"), b")\x81."),
+    bad("prefix-of-a-name", 4, "global-not-allowed", "another case", *stated(4, "shop", "bag"), b")\x81."),
+    bad("prefix-of-a-name", 4, "global-not-allowed", "the listed name in another module", *stated(4, "shop.old", "Bag"), b")\x81."),
+    bad("prefix-of-a-name", 4, "global-not-allowed", "module and name cut at another place", *stated(4, "zoneinfo.ZoneInfo", "_unpickle"), b")R.", policy="stdlib"),
+    # What is no name at all
+    *(bad("malformed-name", 4, "bad-name", why, text(module) + text(what), here(b"\x93"), b".") for why, module, what in (
+        ("a blank", "shop", "a b"), ("nothing", "shop", ""), ("no module", "", "Bag"), ("a colon moves the border", "shop:Kind", "x"), ("a colon in the name", "shop", "Kind:x"),
+        ("<locals>", "shop", "f.<locals>.g"), ("a leading dot", "shop", ".Bag"), ("a trailing dot", "shop", "Bag."), ("two dots", "shop", "Bag..x"), ("a relative module", ".shop", "Bag"),
+        ("a path", "../shop", "Bag"), ("a digit first", "shop", "1Bag"), ("a NUL", "shop\0", "Bag"), ("a newline", "shop\n", "Bag"), ("a quote", "shop", "Bag'"))),
+    *(bad("malformed-name", p, "bad-name", "a blank before the name", here(b"cshop\n Bag\n"), b".") for p in (0, 2)),
+    bad("malformed-name", 0, "bad-name", "an empty name, in INST", b"(", here(b"ishop\n\n"), b"."),
+    bad("malformed-name", 0, "bad-name", "INST takes ASCII names, listed or not", b"(", here("ishop\nBäg\n".encode()), b"."),
+    bad("malformed-name", 0, "global-not-allowed", "a name that only looks like a listed one", here("cshop\nB\u0430g\n".encode()), b"."),
+    bad("malformed-name", 0, "bad-name", "a name of 300 bytes", here(b"cshop\n" + b"x" * 300 + b"\n"), b"."),
+    bad("malformed-name", 0, "bad-name", "a module of 300 bytes", here(b"c" + b"x" * 300 + b"\nBag\n"), b"."),
+    bad("malformed-name", 4, "bad-name", "256 bytes are one too many", b"X\0\1\0\0" + b"m" * 256, text("Bag"), here(b"\x93"), b"."),
+    # getattr
+    *(bad("getattr-chain", p, "global-not-allowed", "getattr of a class: folds to a name that is not listed",
+          getattr_of(p), named(p, "shop", "Kind"), string(p, "mro"), b"\x86", here(b"R"), b".") for p in (1, 2, 3, 4)),
+    *(bad("getattr-chain", p, "global-not-allowed", "getattr twice, towards the globals of a constructor",
+          getattr_of(p), named(p, "shop", "Bag"), string(p, "__init__"), b"\x86", here(b"R"), b"0N.") for p in (2, 4)),
+    bad("getattr-chain", 2, "global-not-allowed", "no step beyond a listed name", getattr_of(2), named(2, "shop", "Zone._unpickle"), text("__globals__") + b"\x86", here(b"R"), b"."),
+    bad("getattr-chain", 2, "global-not-allowed", "the class that a listed name goes through has other attributes", getattr_of(2), named(2, "shop", "Zone"), text("mro") + b"\x86", here(b"R"), b"."),
+    *(bad("getattr-target", p, "call-not-allowed", why, getattr_of(p), target, string(p, "x"), b"\x86", here(b"R"), b".") for p in (2, 4) for why, target in (
+        ("getattr of an instance", BAG + NEW), ("of a call's result", name("shop", "found") + b")R"), ("of a str", text("x")), ("of a tuple", b")"), ("of a dict", b"}"), ("of a buffer's stand-in", b"C\1x"))),
+    bad("getattr-target", 2, "call-not-allowed", "getattr of getattr", getattr_of(2) * 2, text("x") + b"\x86", here(b"R"), b"."),
+    bad("getattr-target", 2, "call-not-allowed", "getattr of a reconstructor", getattr_of(2), b"ccopy_reg\n_reconstructor\n", text("__globals__") + b"\x86", here(b"R"), b"."),
+    bad("getattr-target", 2, "call-not-allowed", "a third argument is a default, which comes out unjudged", getattr_of(2), named(2, "shop", "Zone"), text("x") + b"N\x87", here(b"R"), b"."),
+    bad("getattr-target", 2, "call-not-allowed", "one argument", getattr_of(2), named(2, "shop", "Zone"), b"\x85", here(b"R"), b"."),
+    bad("getattr-name", 2, "computed-name", "the attribute is bytes", getattr_of(2), named(2, "shop", "Kind"), b"C\x01x\x86", here(b"R"), b"."),
+    bad("getattr-name", 2, "computed-name", "the attribute is a call's result", getattr_of(2), named(2, "shop", "Kind"), name("shop", "found") + b")R\x86", here(b"R"), b"."),
+    bad("getattr-name", 2, "bad-name", "getattr takes no dots", getattr_of(2), named(2, "shop", "Kind"), text("a.b") + b"\x86", here(b"R"), b"."),
+    bad("getattr-name", 2, "bad-name", "no attribute at all", getattr_of(2), named(2, "shop", "Kind"), text("") + b"\x86", here(b"R"), b"."),
+    bad("getattr-name", 2, "bad-name", "together longer than a name may be", getattr_of(2), named(2, "shop", "Kind"), b"X" + struct.pack("<I", 255) + b"x" * 255 + b"\x86", here(b"R"), b"."),
+    *(bad("getattr-as-value", p, "global-not-allowed", "getattr in a list", b"(", *stated(p, "__builtin__" if p < 3 else "builtins", "getattr"), b"l.") for p in (0, 2, 3, 4)),
+    bad("getattr-as-value", 2, "global-not-allowed", "getattr handed to a listed function", name("shop", "found"), here(b"c__builtin__\ngetattr\n"), b"\x85R."),
+    bad("getattr-as-value", 2, "global-not-allowed", "getattr handed to one that takes anything", name("shop", "Any"), here(b"c__builtin__\ngetattr\n"), b"\x85R."),
+    bad("getattr-as-value", 2, "global-not-allowed", "getattr as what is returned", here(b"c__builtin__\ngetattr\n"), b"."),
+    bad("getattr-as-value", 2, "global-not-allowed", "INST of getattr", b"(" + name("shop", "Zone") + text("_unpickle"), here(b"i__builtin__\ngetattr\n"), b"."),
+    bad("getattr-as-value", 2, "global-not-allowed", "OBJ of getattr", b"(", here(b"c__builtin__\ngetattr\n"), named(2, "shop", "Zone"), text("_unpickle"), b"o."),
+    # Names that are there for one purpose
+    *(bad("base-class-as-value", p, "global-not-allowed", "object may stand in a reconstructor's arguments only", b"(", *stated(p, "__builtin__" if p < 3 else "builtins", "object"), b"l.", policy="empty") for p in (0, 2, 3, 4)),
+    *(bad("base-class-called", p, "global-not-allowed", "a built-in that is not listed, called", *stated(p, "__builtin__" if p < 3 else "builtins", what), tup(p, integer(p, 9)), b"R.", policy="empty")
+      for p, what in ((0, "object"), (2, "bytearray"), (3, "bytes"), (4, "list"), (1, "str"))),
+    bad("reconstructor-as-value", 0, "global-not-allowed", "a reconstructor in a list", b"(", here(b"ccopy_reg\n_reconstructor\n"), b"l."),
+    bad("reconstructor-as-value", 2, "global-not-allowed", "copyreg.__newobj__ in a list", b"(", here(b"ccopy_reg\n__newobj__\n"), b"l."),
+    bad("reconstructor-as-value", 4, "global-not-allowed", "copyreg.__newobj_ex__ in a dict", b"}K\1", text("copyreg") + text("__newobj_ex__"), here(b"\x93"), b"s."),
+    # Listed, but not as a value
+    *(bad("class-as-value", p, "reference-not-allowed", "a class in a list: whoever gets the list may call it", b"(l" if p == 0 else b"]", named(p, "shop", "Bag"), here(b"a"), b".") for p in ALL),
+    bad("class-as-value", 4, "reference-not-allowed", "a function", b"]" + name("shop", "found"), here(b"a"), b"."),
+    bad("class-as-value", 4, "reference-not-allowed", "as the value itself", BAG, here(b".")),
+    bad("class-as-value", 4, "reference-not-allowed", "hidden in a tuple", b"]" + BAG + b"\x85", here(b"a"), b"."),
+    bad("class-as-value", 4, "reference-not-allowed", "hidden in a tuple that is returned", BAG + b"\x85", here(b".")),
+    bad("class-as-value", 4, "reference-not-allowed", "as a dict's value", b"}N" + BAG, here(b"s"), b"."),
+    bad("class-as-value", 4, "reference-not-allowed", "in a set", b"\x8f(" + BAG, here(b"\x90"), b"."),
+    bad("class-as-value", 4, "reference-not-allowed", "in a frozenset", b"(" + BAG, here(b"\x91"), b"."),
+    bad("class-as-value", 1, "reference-not-allowed", "through LIST", b"(cshop\nBag\n", here(b"l"), b"."),
+    bad("class-as-value", 1, "reference-not-allowed", "through DICT", b"(Ncshop\nBag\n", here(b"d"), b"."),
+    bad("class-as-value", 2, "reference-not-allowed", "fetched from the memo", b"](" + named(2, "shop", "Bag") + put(2, 0) + NEW + get(2, 0), here(b"e"), b"."),
+    bad("late-class", 4, "reference-not-allowed", "a list was passed as data, then gets a class", b"]\x94\x85\x94h\0" + name("shop", "Kind"), here(b"a"), b"0."),
+    bad("late-class", 4, "reference-not-allowed", "the list is an argument of a call already", b"(" + name("shop", "Plain") + b"]\x94\x85Rh\0" + name("shop", "Kind"), here(b"a"), b"t."),
+    bad("late-class", 4, "reference-not-allowed", "a dict in use gets a class", b"}\x94\x85\x94h\0N" + name("shop", "Kind"), here(b"s"), b"0."),
+]  # fmt: skip
