@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copyreg
 import pickle
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats.base import Judged
-from safeserial.minipickle import verify
+from safeserial.minipickle import is_plain, verify
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -76,8 +75,20 @@ class _Stream:
         return peek
 
 
+#: Up to this many bytes, looking at all of them takes less time than making an unpickler.
+_SMALL = 512
+
 #: Streams that nobody uses. One is taken for each load and belongs to it alone: a load may run code that loads.
 _IDLE: list[_Stream] = []
+
+
+def _filled(canonical: bytes) -> _Stream:
+    try:
+        stream = _IDLE.pop()
+    except IndexError:
+        stream = _Stream()
+    stream.content.append(canonical)
+    return stream
 
 
 class NamelessUnpickler(pickle.Unpickler):
@@ -149,21 +160,20 @@ def load_verified(
             ``BUILD_FAILED`` if an allowed constructor raised.
     """
     try:
-        stream = _IDLE.pop()
-    except IndexError:
-        stream = _Stream()
-    stream.content.append(canonical)
-    try:
-        if not names and buffers is None:
-            # Keyword arguments cost as much as a small load, and without a name there is none to map.
-            value: object = NamelessUnpickler(stream).load()
-        else:
+        if names or buffers is not None:
+            stream = _filled(canonical)
             # Our bytes are mapped already; mapping them again would change a name after it was judged.
             loader = RestrictedUnpickler(stream, fix_imports=False, buffers=buffers)
             loader.names, loader.objects, loader.found = names, objects, 0
-            value = loader.load()
+            value: object = loader.load()
             if loader.found != len(names):
                 raise Malformed(Reason.LOAD_DISAGREED, None, "names were recorded that nobody asked for")
+        elif is_plain is not None and len(canonical) <= _SMALL and is_plain(canonical):
+            # No opcode in it can ask for a name; making an unpickler to refuse one would double the time.
+            return pickle.loads(canonical)
+        else:
+            stream = _filled(canonical)
+            value = NamelessUnpickler(stream).load()
     except _Disagreement as error:
         raise Malformed(Reason.LOAD_DISAGREED, None, safe_repr(str(error))) from None
     except Refused:
@@ -209,8 +219,8 @@ class PickleCodec:
     def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:
         """Judge one body; nothing is built or imported."""
         # The wire's ceiling was charged before decompression; what counts here is the body's.
-        verdict = verify(data, allow=policy.table, limits=replace(limits, max_bytes=limits.max_raw_bytes))
-        return Judged("pickle", verdict.canonical, tuple(name for _, name in verdict.names))
+        verdict = verify(data, allow=policy.table, limits=limits, max_bytes=limits.max_raw_bytes)
+        return Judged("pickle", verdict.canonical, tuple([name for _, name in verdict.names]))
 
     def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:  # noqa: ARG002 - the judge charged them
         """Build the value of a judged body."""

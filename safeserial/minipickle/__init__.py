@@ -36,7 +36,20 @@ __all__ = ["BUILD", "Disassembly", "Verdict", "decompile", "disassemble", "loads
 BUILD = "compiled" if engine.__name__.endswith("._machine_c") else "pure"
 
 
-def verify(data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = None, buffers: int = 0) -> Verdict:
+#: Whether canonical bytes hold opcodes of plain data alone; ``None`` where asking takes longer than it saves.
+is_plain = engine.is_plain if BUILD == "compiled" else None
+
+_DEFAULT = Limits()
+
+
+def verify(
+    data: bytes,
+    *,
+    allow: AllowTable = EMPTY,
+    limits: Limits | None = None,
+    buffers: int = 0,
+    max_bytes: int | None = None,
+) -> Verdict:
     """Judge one pickle without running it, importing from it or allocating for it.
 
     Args:
@@ -44,6 +57,7 @@ def verify(data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = No
         allow: What each name may be used for; the empty table admits plain data only.
         limits: Inclusive ceilings.
         buffers: How many out-of-band buffers come with it; all must be used.
+        max_bytes: Instead of ``limits.max_bytes``, where the input was counted before it was expanded.
 
     Returns:
         The names it would resolve, its counts, and the canonical bytes to load instead of ``data``.
@@ -55,7 +69,7 @@ def verify(data: bytes, *, allow: AllowTable = EMPTY, limits: Limits | None = No
     Time is linear in the input, and in ``limits``; some streams that CPython loads are refused (bytes after
     ``STOP``, computed names, memo entries written twice, numbers in odd spellings).
     """
-    return judge(engine.Machine, data, allow, Limits() if limits is None else limits, buffers)
+    return judge(engine.Machine, data, allow, _DEFAULT if limits is None else limits, buffers, max_bytes)
 
 
 def disassemble(

@@ -265,7 +265,7 @@ def decompile(
     limits = Limits() if limits is None else limits
     suffix = ""
     try:
-        data = as_bytes(data, limits)
+        data = as_bytes(data, limits.max_bytes)
     except Refused as refusal:
         # Not bytes, or too many: what was not read is not shown either.
         return _refused(refusal)

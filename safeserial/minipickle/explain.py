@@ -75,7 +75,7 @@ def explain(
     trace: list[tuple[int, int, tuple[int, ...], int]] = []
     machine: Machine | None = None
     try:
-        data = as_bytes(data, limits)
+        data = as_bytes(data, limits.max_bytes)
         machine = engine(data, allow, limits, buffers, False, trace)
         if not machine.run():
             trace.clear()

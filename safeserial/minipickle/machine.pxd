@@ -3,15 +3,16 @@ cimport cython
 
 cdef bint COMPILED
 cdef long long K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY, K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE
-cdef long long K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW
+cdef long long K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW, K_CONSTANTS
 cdef long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED, F_NODES
 cdef long long INHERITED, GROWN_INHERITED
 cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
 cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
 cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
-cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONG_SPAN, _CEILING, _SMALL, _SPARE_LINES
+cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONG_SPAN, _FEW, _CEILING, _SMALL, _SPARE_LINES
 cdef list _SPARE
+cdef bytes PLAIN_FORM
 
 cdef class Machine:
     cdef readonly Py_ssize_t total, cap, marks_cap, memo_cap, node_cap, items_cap
@@ -24,10 +25,11 @@ cdef class Machine:
     cdef readonly long long buffers, used_buffers, protocol
     cdef readonly long long values, opcodes, instances, calls, call_weight, hash_cost
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
-    cdef readonly long long[::1] stack, marks, memo
-    cdef readonly long long[::1] head, depth, weight, entry, where, first, count, items
+    cdef readonly int[::1] stack, marks, memo
+    cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
     cdef readonly dict states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
-    cdef readonly set even_keys
+    cdef readonly set even_keys, states_fitted, accepted
+    cdef readonly dict by_operands, fitted, texts, tuple_hashes
     cdef readonly list rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
@@ -82,7 +84,7 @@ cdef class Machine:
     @cython.locals(index=Py_ssize_t, place=Py_ssize_t)
     cdef Py_ssize_t use_row(self, row) except -1
     cdef Py_ssize_t global_node(self, dotted, Py_ssize_t at) except -1
-    @cython.locals(module_slot='long long', name_slot='long long', n=Py_ssize_t)
+    @cython.locals(module_slot='long long', name_slot='long long', n=Py_ssize_t, known=Py_ssize_t)
     cdef Py_ssize_t stack_global(self, Py_ssize_t at, Py_ssize_t sp) except -1
     @cython.locals(data=bytes, width=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, size='unsigned long long')
     cdef Py_ssize_t long_int(self, Py_ssize_t at, Py_ssize_t end, Py_ssize_t sp) except -1
@@ -117,7 +119,7 @@ cdef class Machine:
     @cython.locals(i=Py_ssize_t, slot='long long', head='long long')
     cdef bint discard(self, Py_ssize_t low, Py_ssize_t sp, Py_ssize_t at) except -1
     cpdef bint run(self) except -1
-    @cython.locals(data=bytes, total=Py_ssize_t, stack='long long[::1]', marks='long long[::1]', memo='long long[::1]',
+    @cython.locals(data=bytes, total=Py_ssize_t, stack='int[::1]', marks='int[::1]', memo='int[::1]',
                    max_string='long long', max_stack='long long', narrow=bint, no_nan=bint, cap=Py_ssize_t,
                    pos=Py_ssize_t, floor=Py_ssize_t, sp=Py_ssize_t, mp=Py_ssize_t, at=Py_ssize_t, used=Py_ssize_t,
                    fused=Py_ssize_t, end=Py_ssize_t, framed=bint, dense=bint, room=Py_ssize_t, n=Py_ssize_t,
@@ -132,3 +134,5 @@ cdef class Machine:
 
 @cython.locals(machine=Machine)
 cpdef run_over(bytes data, allow, limits, long long buffers)
+@cython.locals(total=Py_ssize_t, pos=Py_ssize_t, form='long long')
+cpdef bint is_plain(bytes data) except -1

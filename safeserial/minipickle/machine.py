@@ -41,8 +41,8 @@ from safeserial.minipickle.literals import (
 )  # fmt: skip
 from safeserial.minipickle.match import fits, state_fits, wanted
 from safeserial.minipickle.names import is_dotted_name, modern_name
-from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND
-from safeserial.minipickle.rules import PATTERN_INTS, rule_of
+from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
+from safeserial.minipickle.rules import PATTERN_INTS, holders_of, rule_of
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from safeserial.allow import AllowTable, Arg, Row
     from safeserial.limits import Limits
 
-__all__ = ["COMPILED", "Machine", "Outcome", "run_over"]
+__all__ = ["COMPILED", "Machine", "Outcome", "is_plain", "run_over"]
 
 #: The same file is compiled under another name.
 COMPILED = __name__.endswith("_machine_c")
@@ -65,6 +65,7 @@ KINDS = 0xFFFF
 K_CONTAINERS = 128 | 256 | 512 | 1024 | 2048
 K_NAMES = 3 << 14
 K_RAW = 32 | 64
+K_CONSTANTS = 4 | 16 | 32 | 64  # kinds of nodes that are constants, unless a call made them
 
 _SIZED_KINDS = (K_STR, K_BYTES, K_BYTEARRAY, K_STR)
 
@@ -114,12 +115,14 @@ _FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
+_TEXT_CODES = frozenset(b"FILSV")
 _SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
+_FEW = 9  # arguments from here on are looked at once, however often they are passed
 _LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
-_CEILING = 1 << 31  # of counts, so that products of two of them fit a machine integer
+_CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 _SMALL = 64  # lines in a new table
-_SPARE_LINES = 1 << 16  # a machine that grew beyond this for a giant is not kept
+_SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
 
 # Pattern codes; see rules.py.
 P_DATA, P_ANY, P_KIND, P_CHARS = 1, 2, 3, 4
@@ -136,16 +139,17 @@ class _Careful(Exception):  # noqa: N818 - never leaves this module
     """Only a careful run can measure this."""
 
 
-def _table(size: int, fill: int = 0) -> MutableSequence[int]:
-    """A table of integers. Lists are fastest in Python; compiled code wants machine integers."""
-    return array("q", [fill]) * size if COMPILED else [fill] * size
+def _table(size: int, fill: int = 0, wide: bool = False) -> MutableSequence[int]:
+    """A table of integers. Lists are fastest in Python; compiled code wants machine integers, as short as will do."""
+    return array("q" if wide else "i", [fill]) * size if COMPILED else [fill] * size
 
 
 def _doubled(table: MutableSequence[int], fill: int = 0) -> MutableSequence[int]:
     """A table twice as long, with the same beginning."""
     if COMPILED:
-        grown = array("q", [fill]) * (2 * len(table))
-        memoryview(grown)[: len(table)] = memoryview(table)  # type: ignore[arg-type]
+        old = memoryview(table)  # type: ignore[arg-type]
+        grown = array(old.format, [fill]) * (2 * len(table))
+        memoryview(grown)[: len(table)] = old
         return grown
     return [*table, *[fill] * len(table)]
 
@@ -197,19 +201,27 @@ class Machine:
         self.rows: list[Row] = []
         self.rows_cap = self.codes_cap = _SMALL
         self.codes_used = 0
-        self.rights = _table(_SMALL)
-        self.made = _table(_SMALL)
-        self.cost = _table(_SMALL)
-        self.code_at = _table(_SMALL)
-        self.codes = _table(_SMALL)
+        self.rights = _table(_SMALL, wide=True)
+        self.made = _table(_SMALL, wide=True)
+        self.cost = _table(_SMALL, wide=True)
+        self.code_at = _table(_SMALL, wide=True)
+        self.codes = _table(_SMALL, wide=True)
         self.patterns: list[Arg] = []
         self.letters: list[bytes] = []
         self.even_keys: set[int] = set()  # pure build: strings and ints that were keys already
         self.good_keys: dict[int, Sequence[int]] = {}  # pure build: the last attribute names that a row accepted
         self.row_index: dict[str, int] = {}
+        self.by_operands: dict[tuple[int, int], int] = {}  # globals by the slots of their two names
+        # What was looked at is not looked at again, wherever else it stands: constants by pattern, states by row,
+        # arguments by row, values of constants that are spelled as text, and hashes of tuples of constants.
+        self.fitted: dict[tuple[int, int], bool] = {}
+        self.states_fitted: set[tuple[int, int]] = set()
+        self.accepted: set[tuple[int, int]] = set()
+        self.texts: dict[int, object] = {}
+        self.tuple_hashes: dict[int, int] = {}
         self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
-        self.holders: set[str] | None = None  # names that listed names go through, once one is asked for
+        self.holders: frozenset[str] | None = None  # names that listed names go through, once one is asked for
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
@@ -251,6 +263,8 @@ class Machine:
     ) -> None:
         """Start a run: every table is as after ``__init__``, the counters are not."""
         self.total = len(data)
+        if self.total >= _CEILING:
+            raise Malformed(Reason.TOO_LARGE, None, f"{self.total} bytes; a pickle has less than {_CEILING}")
         # Each opcode but STOP may look at the byte behind it without asking, if the last byte is a STOP.
         self.data = data if self.total and data[self.total - 1] == 0x2E else data + bytes(_SLACK)
         self.allow = allow
@@ -302,12 +316,20 @@ class Machine:
                 self.patterns.clear()
                 self.letters.clear()
                 self.row_index.clear()
+                self.by_operands.clear()
                 self.states.clear()
+                self.fitted.clear()
+                self.states_fitted.clear()
+                self.accepted.clear()
             if self.special:
                 self.special.clear()
                 self.holders = None
             if self.sparse:
                 self.sparse.clear()
+            if self.texts:
+                self.texts.clear()
+            if self.tuple_hashes:
+                self.tuple_hashes.clear()
             if self.hashes:
                 self.hashes.clear()
             if self.buckets:
@@ -445,7 +467,15 @@ class Machine:
 
     def value_of(self, slot: int) -> object:
         """A constant's value; ``None`` for anything that is no constant."""
-        return value_at(self.data, self.where[slot] if slot >= 0 else ~slot)
+        return self.constant(self.where[slot] if slot >= 0 else ~slot)
+
+    def constant(self, place: int) -> object:
+        """The value of the constant whose opcode stands there; text is read once."""
+        if self.data[place] not in _TEXT_CODES:
+            return value_at(self.data, place)
+        if place not in self.texts:
+            self.texts[place] = value_at(self.data, place)
+        return self.texts[place]
 
     def count_of(self, slot: int) -> int:
         """How many values a node holds: twice as many as a dict has keys."""
@@ -673,7 +703,7 @@ class Machine:
 
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
-        number = cast("float", value_at(self.data, place))
+        number = cast("float", self.constant(place))
         if number == number:  # noqa: PLR0124 - NaN hashes by identity
             self.collide(n, hash(number), 1, at)
 
@@ -717,7 +747,10 @@ class Machine:
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
-        return cast("int", self.known_hash(slot, at))
+        found = self.tuple_hashes.get(slot)
+        if found is None:
+            found = self.tuple_hashes[slot] = cast("int", self.known_hash(slot, at))
+        return found
 
     def known_hash(self, slot: int, at: int) -> int | None:
         """The hash of a tuple or instance, as CPython computes it; ``None`` if something in it has an unknown one."""
@@ -742,10 +775,10 @@ class Machine:
             if child < 0:
                 if KEY_CLASS[self.data[~child]] == 2:
                     raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
-                done.append(value_at(self.data, ~child))
+                done.append(self.constant(~child))
             elif self.head[child] & (K_NAMES | K_INT | K_STR | K_BYTES) and not self.head[child] & K_INSTANCE:
                 # A global hashes by identity; its number stands for it.
-                done.append(child if self.head[child] & K_NAMES else value_at(self.data, self.where[child]))
+                done.append(child if self.head[child] & K_NAMES else self.constant(self.where[child]))
             elif self.head[child] & K_TUPLE:
                 frames.append((child, []))
             elif not self.head[child] & K_INSTANCE or not self.rows[self.entry[child]].hashing:
@@ -1046,12 +1079,7 @@ class Machine:
     def is_holder(self, dotted: str) -> bool:
         """Whether some listed name goes through this one. The table is walked once, when the first name asks."""
         if self.holders is None:
-            self.holders = holders = set()
-            for listed in self.allow:
-                module, _, qualname = listed.partition(":")
-                parts = qualname.split(".")
-                for stop in range(1, len(parts)):
-                    holders.add(f"{module}:{'.'.join(parts[:stop])}")
+            self.holders = holders_of(self.allow)
         return dotted in self.holders
 
     def name_lines(self, at: int, end: int) -> tuple[str, str, int]:
@@ -1069,6 +1097,11 @@ class Machine:
     def stack_global(self, at: int, sp: int) -> int:
         """STACK_GLOBAL over the two top slots."""
         module_slot, name_slot = self.stack[sp - 2], self.stack[sp - 1]
+        known = self.by_operands.get((module_slot, name_slot), -1)
+        if known >= 0:
+            # The same two strings from the memo.
+            self.names.append((at, self.rows[self.entry[known]].name))
+            return known
         if self.kind_of(module_slot) != K_STR or self.kind_of(name_slot) != K_STR:
             raise Malformed(Reason.COMPUTED_NAME, at, "an operand is not a constant str")
         module, name = self.text(module_slot), self.text(name_slot)
@@ -1078,6 +1111,7 @@ class Machine:
             n = self.global_node(dotted, at)
             if self.head[n] & K_GLOBAL:
                 self.names.append((at, dotted))
+                self.by_operands[module_slot, name_slot] = n
                 return n
         else:
             n = self.resolve(module, name, at)
@@ -1125,8 +1159,18 @@ class Machine:
 
     def check_arguments(self, index: int, base: int, k: int, at: int) -> None:
         """Refuse arguments that the row has no pattern for: ``k`` items from place ``base`` on."""
-        if not self.accepts(index, base, k):
-            raise self.bad_arguments(index, base, k, at)
+        if k < _FEW:
+            if not self.accepts(index, base, k):
+                raise self.bad_arguments(index, base, k, at)
+        elif (index, base) not in self.accepted:
+            if not self.accepts(index, base, k):
+                raise self.bad_arguments(index, base, k, at)
+            if self.are_flat(base, k):
+                self.accepted.add((index, base))
+
+    def are_flat(self, base: int, k: int) -> bool:
+        """Whether items are constants, of which everything stays true that was said once."""
+        return all(slot < 0 or self.head[slot] & K_CONSTANTS for slot in self.slots(base, k))
 
     def bad_arguments(self, index: int, base: int, k: int, at: int) -> Refused:
         """The refusal for arguments that no pattern describes."""
@@ -1193,7 +1237,13 @@ class Machine:
                         return False
                 return True
             return not self.data[start : start + size].translate(None, letters[256:])
-        return fits(self, slot, self.patterns[self.codes[c + 5] if op != P_CHARS else self.codes[c + 2]])
+        pattern = self.patterns[self.codes[c + 5] if op != P_CHARS else self.codes[c + 2]]
+        if slot >= 0 and (not self.head[slot] & K_CONSTANTS or self.head[slot] & K_INSTANCE):
+            return fits(self, slot, pattern)
+        found = self.fitted.get((c, slot))
+        if found is None:
+            found = self.fitted[c, slot] = fits(self, slot, pattern)
+        return found
 
     def short_size(self, at: int, kind: int) -> int:
         """What bounds say of a constant that is no node: an int's value, or the length of a string."""
@@ -1204,8 +1254,8 @@ class Machine:
         if op == 0x4D:  # BININT2
             return data[at + 1] | data[at + 2] << 8
         if kind == K_INT:
-            return cast("int", value_at(data, at))
-        value = value_at(data, at)
+            return cast("int", self.constant(at))
+        value = self.constant(at)
         return len(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else len(cast("bytes", value))
 
     def as_tuple(self, slot: int, at: int) -> int:
@@ -1407,17 +1457,15 @@ class Machine:
         if rights & R_DATA_STATE and (state < 0 or not self.head[state] & F_TAINT):
             pass
         elif not (rights & R_PLAIN_STATE and self.is_plain_state(index, state)):
-            why = state_fits(self, self.rows[index], state, target)
-            if why:
-                raise Forbidden(Reason.BAD_STATE, at, f"{safe_repr(self.rows[index].name)}: {why}")
-            self.states[target] = state
+            self.check_state(index, target, state, at)
         self.head[target] |= F_BUILT
         if flags & F_HELD and not self.careful:
             return False
         self.values += 1
         if state >= 0:
-            self.head[state] |= F_HELD
-            self.seal(state)
+            if self.head[state] & K_TUPLE:
+                self.seal(state)
+            self.head[state] |= F_HELD | F_SEALED
             if self.careful:
                 self.edges[target].append(state)
             self.depth[target] = max(self.depth[target], self.depth[state])
@@ -1426,6 +1474,20 @@ class Machine:
                 raise self.too_heavy(at)
             self.charge_call(self.weight[state], at)
         return True
+
+    def check_state(self, index: int, target: int, state: int, at: int) -> None:
+        """Refuse state that the row has no pattern for."""
+        row = self.rows[index]
+        # State that an instance has already grows no more, so what was said of it stays true; but some patterns look
+        # at the instance too.
+        again = not row.state and state >= 0 and self.head[state] & F_SEALED != 0
+        if not again or (index, state) not in self.states_fitted:
+            why = state_fits(self, row, state, target)
+            if why:
+                raise Forbidden(Reason.BAD_STATE, at, f"{safe_repr(row.name)}: {why}")
+            if not row.state:
+                self.states_fitted.add((index, state))
+        self.states[target] = state
 
     def seal(self, state: int) -> None:
         """Nothing of an instance's state grows any more: the state, and what stands in tuples of it."""
@@ -2163,3 +2225,28 @@ def run_over(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Ou
         machine.forget()
         _SPARE[0] = machine
     return outcome
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether a canonical stream has nothing but opcodes of plain data in it: no name, call, instance or state.
+
+    A second look with a table of its own, for loaders that resolve nothing: it decides nothing about limits or keys.
+    """
+    total = len(data)
+    pos = 2
+    while pos < total:
+        form = PLAIN_FORM[data[pos]]
+        pos += 1
+        if form < 16:
+            pos += form
+        elif form == 16:
+            if pos >= total:
+                return False
+            pos += 1 + data[pos]
+        elif form == 17:
+            if pos + 4 > total:
+                return False
+            pos += 4 + (data[pos] | data[pos + 1] << 8 | data[pos + 2] << 16 | data[pos + 3] << 24)
+        else:
+            return form == 32 and pos == total
+    return False

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from safeserial.allow import Kind
 
-__all__ = ["BY_CODE", "KEY_CLASS", "LITERAL_KIND", "OPCODES", "Opcode", "argument_span"]
+__all__ = ["BY_CODE", "KEY_CLASS", "LITERAL_KIND", "OPCODES", "PLAIN_FORM", "Opcode", "argument_span"]
 
 
 class Opcode(NamedTuple):
@@ -117,6 +117,22 @@ def _column(values: dict[int, int]) -> tuple[int, ...]:
 LITERAL_KIND: tuple[int, ...] = _column({row.code: int(row.literal) for row in OPCODES})
 #: How a constant of this opcode behaves as a dict key or set member; see :class:`Opcode`.
 KEY_CLASS: tuple[int, ...] = _column({row.code: row.key for row in OPCODES})
+
+# By code: how many bytes of argument follow in a canonical stream of plain data; 16 and
+# 17 where they follow a length of one or four bytes; 32 for STOP; 255 for what no such stream has.
+_PLAIN = frozenset(
+    {
+        "MARK", "POP", "POP_MARK", "DUP", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
+        "LONG1", "LONG4", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES", "EMPTY_TUPLE",
+        "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT", "DICT",
+        "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET", "MEMOIZE", "BINGET", "LONG_BINGET",
+    }
+)  # fmt: skip
+_PLAIN_FORMS = {"": 0, "u1": 1, "u2": 2, "u4": 4, "i4": 4, "f8": 8, "s1": 16, "s4": 17, "t4": 17}
+PLAIN_FORM: bytes = bytes(
+    255 if row is None or row.name not in _PLAIN else 32 if row.name == "STOP" else _PLAIN_FORMS[row.argument]
+    for row in map(BY_CODE.get, range(256))
+)
 
 _WIDTHS = {"": 0, "u1": 1, "u2": 2, "u4": 4, "u8": 8, "i4": 4, "f8": 8}
 

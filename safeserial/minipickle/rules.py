@@ -6,14 +6,15 @@ machine falls back to it for every pattern that has no integer form.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from safeserial.allow import Arg, Kind, Right, Row
+from safeserial.allow import AllowTable, Arg, Kind, Right, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PATTERN_INTS", "Rule", "rule_of"]
+__all__ = ["PATTERN_INTS", "Rule", "holders_of", "rule_of"]
 
 #: Integers for one pattern: code, kinds, whether it is bounded, low, high, number of the letters or the pattern.
 PATTERN_INTS = 6
@@ -134,3 +135,27 @@ def _pattern(arg: Arg, number: int, letters: list[bytes]) -> tuple[int, ...]:
         letters.append(bytes(byte in listed for byte in range(256)) + listed)
         return (_CHARS, 0, number, 0, high, len(letters) - 1)
     return (_OTHER, 0, 0, 0, 0, number)
+
+
+# Only tables that cannot be written to are remembered, by identity: a policy's are.
+_HOLDERS: dict[int, tuple[AllowTable, frozenset[str]]] = {}
+_MOST_TABLES = 1_000
+
+
+def holders_of(allow: AllowTable) -> frozenset[str]:
+    """The names that listed names go through: ``"m:A"`` and ``"m:A.B"`` for ``"m:A.B.c"``."""
+    kept = _HOLDERS.get(id(allow))
+    if kept is not None and kept[0] is allow:
+        return kept[1]
+    holders = set()
+    for listed in allow:
+        module, _, qualname = listed.partition(":")
+        parts = qualname.split(".")
+        for stop in range(1, len(parts)):
+            holders.add(f"{module}:{'.'.join(parts[:stop])}")
+    found = frozenset(holders)
+    if isinstance(allow, MappingProxyType):
+        if len(_HOLDERS) >= _MOST_TABLES:
+            _HOLDERS.clear()
+        _HOLDERS[id(allow)] = (allow, found)
+    return found

@@ -40,25 +40,29 @@ class Verdict(NamedTuple):
     protocol: int
 
 
-def as_bytes(data: object, limits: Limits) -> bytes:
+def as_bytes(data: object, max_bytes: int) -> bytes:
     """The input as bytes, if it is some and not too long."""
-    if type(data) is bytes:
-        if len(data) > limits.max_bytes:
-            charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
-        return data
     if isinstance(data, memoryview):
-        charge(Reason.TOO_LARGE, data.nbytes, limits.max_bytes)
+        charge(Reason.TOO_LARGE, data.nbytes, max_bytes)
     elif isinstance(data, (bytes, bytearray)):
-        charge(Reason.TOO_LARGE, len(data), limits.max_bytes)
+        charge(Reason.TOO_LARGE, len(data), max_bytes)
     else:
         raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
-    return bytes(data)
+    return data if type(data) is bytes else bytes(data)
 
 
-def judge(engine: type[Machine], data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Verdict:
+def judge(
+    engine: type[Machine],
+    data: bytes,
+    allow: AllowTable,
+    limits: Limits,
+    buffers: int,
+    max_bytes: int | None = None,
+) -> Verdict:
     """``minipickle.verify``, with the machine that was picked."""
-    if type(data) is not bytes or len(data) > limits.max_bytes:
-        data = as_bytes(data, limits)
+    ceiling = limits.max_bytes if max_bytes is None else max_bytes
+    if type(data) is not bytes or len(data) > ceiling:
+        data = as_bytes(data, ceiling)
     try:
         return _as_verdict(Verdict, engine.judge(data, allow, limits, buffers))
     except Refused as refusal:

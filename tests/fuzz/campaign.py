@@ -48,7 +48,7 @@ _MAX_BYTES = 8000
 
 def signature(problem: Broken) -> str:
     """What makes two findings the same one."""
-    words = re.sub(r"[0-9]+|'[^']*'|\"[^\"]*\"|\[[^]]*\]|\([^)]*\)", "#", problem.message)
+    words = re.sub(r"\b[\w.]+:\w[\w.]*|[0-9]+|'[^']*'|\"[^\"]*\"|\[[^]]*\]|\([^)]*\)", "#", problem.message)
     return f"{problem.oracle}: {words.partition(';')[0][:90]}"
 
 

@@ -83,6 +83,11 @@ def _content(value: object) -> list[object]:
     return parts
 
 
+def parts(value: object) -> list[object]:
+    """Everything that a value holds, members and attributes included."""
+    return [*_content(value), *_members_of(value), *attributes(value).values()]
+
+
 def fingerprint(value: object, depth: int = 4) -> str:
     """Text by which members of a set are paired; bounded, and the same for equal structures."""
     if isinstance(value, _BY_IDENTITY):

@@ -13,6 +13,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from typing import TYPE_CHECKING, Any
 
 from fuzz import rights
+from fuzz.compare import parts
 from fuzz.rights import Broken, Made
 
 from safeserial.allow import Right
@@ -227,17 +228,39 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
             self.with_instance = True
         run()
 
-    def drop(self, values: list[object], follows_get: bool) -> None:
-        for value in values:
-            records = self.made.get(id(value))
-            if (
-                not records
-                or type(value).__module__ != "fuzz.zoo"
-                or isinstance(value, (int, str, float, bytes, tuple))
-            ):
+    def drop(self, values: list[object], rest: list[object], follows_get: bool) -> None:
+        """POP: what a call made is not dropped, neither alone nor within something that nothing else holds."""
+        if follows_get or not self.made:
+            return
+        lost = {id(one): one for value in values for one in self.reach(value)}
+        made = [one for one in lost.values() if id(one) in self.made and type(one).__module__ == "fuzz.zoo"]
+        made = [one for one in made if not isinstance(one, (int, str, float, bytes, tuple))]
+        if not made:
+            return
+        instances = [one for one in self.kept if id(one) in self.made]
+        outside = [held for held in (*self.holders, *instances) if id(held) not in lost]
+        held = {id(one) for holder in outside for one in self.inner(holder)}
+        held |= {id(one) for value in rest for one in self.reach(value)}
+        for one in made:
+            if id(one) not in held:
+                raise Broken("rights", f"pop: discards what {self.made[id(one)][-1].row.name} made")
+
+    def inner(self, value: object) -> list[object]:
+        """What a container or an instance holds."""
+        return list(rights.direct(value)) if type(value) in rights.HOLD else parts(value)
+
+    def reach(self, value: object) -> list[object]:
+        """All that hangs on a value."""
+        todo, found, seen = [value], [], set()
+        while todo:
+            one = todo.pop()
+            if id(one) in seen:
                 continue
-            if not follows_get and not any(x is value for held in self.holders for x in rights.direct(held)):
-                raise Broken("rights", f"pop: discards what {records[-1].row.name} made")
+            seen.add(id(one))
+            found.append(one)
+            if type(one) in rights.HOLD or id(one) in self.made:
+                todo += self.inner(one)
+        return found
 
 
 def _mark_items(self: Watching) -> tuple[Any, list[Any]]:
@@ -313,14 +336,19 @@ def _follows_get(self: Watching) -> bool:
     return code in (b"h", b"j")
 
 
+def _below(self: Watching) -> list[object]:
+    """What is on the stack below the last mark."""
+    return [one for part in self.metastack for one in part]
+
+
 def _pop(self: Watching, run: Any) -> None:
     if self.stack:
-        self.drop([self.stack[-1]], _follows_get(self))
+        self.drop([self.stack[-1]], [*self.stack[:-1], *_below(self)], _follows_get(self))
     run()
 
 
 def _pop_mark(self: Watching, run: Any) -> None:
-    self.drop(list(self.stack), _follows_get(self))
+    self.drop(list(self.stack), _below(self), _follows_get(self))
     run()
 
 

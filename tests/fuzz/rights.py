@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fuzz.loaders import Watching
 
-__all__ = ["BASES", "Broken", "Made", "accepts", "check_state", "direct", "fits", "holds_instance", "is_data"]
+__all__ = ["BASES", "HOLD", "Broken", "Made", "accepts", "check_state", "direct", "fits", "holds_instance", "is_data"]
 
 BASES = (object, int, float, str, bytes, bytearray, complex, tuple, list, dict)
 
@@ -46,14 +46,14 @@ _EXACT: dict[type, int] = {
     bytes: int(Kind.BYTES), bytearray: int(Kind.BYTEARRAY), tuple: int(Kind.TUPLE), list: int(Kind.LIST),
     dict: int(Kind.DICT), set: int(Kind.SET), frozenset: int(Kind.FROZENSET),
 }  # fmt: skip
-_HOLD = (tuple, list, dict, set, frozenset)
+HOLD = (tuple, list, dict, set, frozenset)
 
 
 def direct(value: Any) -> Iterable[Any]:
     """What an exact container holds."""
     if type(value) is dict:
         return [one for pair in value.items() for one in pair]
-    return list(value) if type(value) in _HOLD else ()
+    return list(value) if type(value) in HOLD else ()
 
 
 def _reach(value: object) -> Iterable[object]:
@@ -62,7 +62,7 @@ def _reach(value: object) -> Iterable[object]:
     while todo:
         one = todo.pop()
         yield one
-        if type(one) in _HOLD and id(one) not in seen:
+        if type(one) in HOLD and id(one) not in seen:
             seen.add(id(one))
             todo += direct(one)
 

@@ -25,6 +25,7 @@ from pickles import (  # noqa: E402 - found through the line above
     bypasses,
     calls,
     containers,
+    edges,
     frames,
     grammar,
     keys,
@@ -37,7 +38,7 @@ from pickles.techniques import TECHNIQUES  # noqa: E402
 
 REFUSED = HERE / "minipickle" / "refused.json"
 ACCEPTED = HERE / "minipickle" / "accepted.json"
-FAMILIES = (grammar, names, calls, build, containers, keys, memo, frames, numbers, bombs, buffers, bypasses)
+FAMILIES = (grammar, names, calls, build, containers, keys, memo, frames, numbers, bombs, buffers, edges, bypasses)
 
 
 def refused() -> list[dict[str, object]]:
@@ -53,7 +54,7 @@ def refused() -> list[dict[str, object]]:
     return out
 
 
-def _as_json(vector: Vector, key: str, raw: bytes, offset: int) -> dict[str, object]:
+def _as_json(vector: Vector, key: str, raw: bytes, offset: int | None) -> dict[str, object]:
     return {
         "id": key,
         "technique": vector.technique,

@@ -58,6 +58,9 @@ def _recursive() -> Iterator[tuple[str, object, str]]:
     yield "list-subclass-in-itself", stack, "own"
     twice = wares.Point(1, 2)
     yield "shared-instance", [twice, {"k": twice}], "own"
+    ring = wares.Ring([])
+    ring.links.append(ring)
+    yield "ring-through-arguments", ring, "own"
     ordered: collections.OrderedDict[str, object] = collections.OrderedDict()
     ordered["me"] = ordered
     yield "ordered-in-itself", ordered, "stdlib"
@@ -126,6 +129,9 @@ def _values() -> Iterator[tuple[str, object, str, range]]:
         "int-subclass": wares.Count(7), "str-subclass": wares.Label("x"), "float-subclass": wares.Ratio(0.5), "bytes-subclass": wares.Raw(b"xy"), "tuple-subclass": wares.Pair((1, 2)), "list-subclass": wares.Stack([1, 2]),
         "set-subclass": wares.Tags({1}), "frozenset-subclass": wares.Fixed({1, 2}), "enum-keys": {wares.Color.RED: 1, wares.Level.LOW: 2}, "frozen-key": {wares.Named(1, 2): "x"},
     }  # fmt: skip
+    odd = wares.Point(1, 2)
+    vars(odd).update({"__a": 1, "b__": 2, "_": 3, "ü": 4})
+    own["odd-attributes"] = odd
     ledger = wares.Ledger(a=1)
     ledger.owner = "me"  # type: ignore[attr-defined]
     own["dict-subclass"] = ledger

@@ -48,6 +48,7 @@ class Vector:
         limits: Ceilings other than the defaults.
         buffers: How many out-of-band buffers come with it.
         head: False if the parts bring their own first opcode.
+        nowhere: True if it is refused before its first byte is read.
     """
 
     technique: str
@@ -59,8 +60,9 @@ class Vector:
     limits: dict[str, int | bool] = field(default_factory=dict)
     buffers: int = 0
     head: bool = True
+    nowhere: bool = False
 
-    def stream(self) -> tuple[bytes, int]:
+    def stream(self) -> tuple[bytes, int | None]:
         """The bytes, and the offset of the marked part."""
         raw = bytes((0x80, self.protocol)) if self.head and self.protocol >= 2 else b""
         offsets = []
@@ -69,9 +71,9 @@ class Vector:
                 offsets.append(len(raw))
                 part = part.code
             raw += part
-        if len(offsets) != 1:
+        if len(offsets) != (not self.nowhere):
             raise ValueError(f"{self.technique}: {len(offsets)} parts are marked: {self.why}")
-        return raw, offsets[0]
+        return raw, offsets[0] if offsets else None
 
 
 def bad(
@@ -84,9 +86,10 @@ def bad(
     limits: dict[str, int | bool] | None = None,
     buffers: int = 0,
     head: bool = True,
+    nowhere: bool = False,
 ) -> Vector:
     """One hostile pickle; see :class:`Vector`."""
-    return Vector(technique, protocol, reason, why, parts, policy, limits or {}, buffers, head)
+    return Vector(technique, protocol, reason, why, parts, policy, limits or {}, buffers, head, nowhere)
 
 
 # -- opcodes ------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ _ROWS = (
     Row("shop:Heavy", int(_CLASS), cost=700_000),
     # Functions
     Row("shop:found", int(R.CALL), _one()),
+    Row("shop:lister", int(R.CALL | R.LIST | R.DICT | R.SET | R.BUILD)),
     Row("shop:made", int(R.CALL | R.FRESH | R.BUILD)),
     Row("shop:Zone._unpickle", int(R.CALL)),
     Row("_codecs:encode", int(R.CALL), _one(_kind(Kind.STR), Arg("const", value="latin1"))),
@@ -60,6 +61,19 @@ _ROWS = (
     Row("shop:Refer", int(_CLASS), _one(Arg("reference"))),
     Row("shop:Any", int(_CLASS), _one(Arg("any"))),
     Row("shop:Plain", int(_CLASS), _one(Arg("data"))),
+    Row("shop:Least", int(_CLASS), _one(_kind(Kind.INT, 1))),
+    Row("shop:Most", int(_CLASS), _one(_kind(Kind.STR, None, 3))),
+    Row("shop:Nested", int(_CLASS), _one(Arg("tuple", value=(_kind(Kind.INT, 1), _kind(Kind.STR, None, 3), _kind(Kind.LIST, None, 2))))),
+    Row("shop:Held", int(_CLASS), _one(Arg("tuple", value=(_kind(Kind.INSTANCE | Kind.BYTES),)))),
+    Row("shop:Hashed", int(_CLASS | R.HASHABLE), hashing="arguments"),
+    Row("shop:Nothing", int(_CLASS), _one(Arg("const", value=None))),
+    Row("shop:Letters", int(_CLASS), _one(Arg("chars", value="äb"))),
+    Row("shop:Both", int(_CLASS | R.REFERENCE)),
+    # Patterns that no policy compiles to
+    Row("shop:NoLetters", int(_CLASS), _one(Arg("chars"))),
+    Row("shop:NoParts", int(_CLASS), _one(Arg("tuple"))),
+    Row("shop:NoOwners", int(_CLASS), _one(Arg("made-by", value="shop:Bag"))),
+    Row("shop:NoSuchThing", int(_CLASS), _one(Arg("of another release"))),
     # State
     Row("shop:Slotted", int(_CLASS | R.BUILD), slots=frozenset({"width"})),
     Row("shop:Stateful", int(_CLASS | R.SETSTATE), state=(_kind(Kind.LIST, 2, 2),)),
@@ -75,7 +89,7 @@ _ROWS = (
 OWN = (
     *(f"pickles.wares:{one}" for one in (
         "Point", "Money", "Node", "Slots", "Mixed", "PlainData", "SlotData", "Frozen", "FrozenSlots", "Color", "Level", "Access", "Bits", "Outer.Inner",
-        "Outer.Kind", "Named", "Typed", "Newargs", "NewargsEx", "Failure", "Oddity", "Stack", "Ledger", "Tags", "Fixed", "Count", "Label", "Ratio", "Raw", "Pair",
+        "Outer.Kind", "Named", "Typed", "Newargs", "NewargsEx", "Failure", "Oddity", "Stack", "Ledger", "Tags", "Fixed", "Count", "Label", "Ratio", "Raw", "Pair", "Ring",
     )),
     "pickles.wares:Thermo state=setstate",
     "pickles.wares:Temperature state=setstate",

@@ -78,6 +78,7 @@ class Heavy(Free):
 
 
 Number = Raw = Small = Short = Few = One = Pair = Mixed = Owner = Plan = Refer = Any = Plain = Free
+Least = Most = Nested = Held = Hashed = Nothing = Letters = Both = NoLetters = NoParts = NoOwners = NoSuchThing = Free
 
 
 class Slotted:
@@ -115,6 +116,9 @@ _SHARED = Basket()
 def found(*args: object) -> Basket:
     """What it returns is shared."""
     return _SHARED
+
+
+lister = found
 
 
 def made(*args: object) -> Bag:

@@ -138,6 +138,8 @@ _STREAMS = (
     Stream("unframed-between", b"\x80\x04\x95\2" + bytes(7) + b"](K\1\x95\2" + bytes(7) + b"e.", "empty", _HAND, ()),
     Stream("late-frame", b"\x80\x04](K\1K\2\x95\2" + bytes(7) + b"e.", "empty", _HAND, ()),
     Stream("pop-and-dup", b"\x80\x02N0K\x012\x86.", "empty", _HAND, ()),
+    Stream("pop-of-held", b"\x80\x04](cpickles.wares\nPoint\n)\x81\x94eh\x000.", "own", _HAND, ("pickles.wares:Point",)),
+    Stream("pop-mark-of-held", b"\x80\x04](cpickles.wares\nPoint\n)\x81\x94e(h\x00N1.", "own", _HAND, ("pickles.wares:Point",)),
     Stream("pop-mark", b"\x80\x02(K\1K\2" b"1K\3.", "empty", _HAND, ()),
     Stream("dict-and-list", b"(I1\n(I2\nI3\nld.", "empty", _HAND, ()),
     Stream("memo-gaps", b"\x80\x02](X\1\0\0\0aq\x07h\x07r\0\1\0\0h\x07e.", "empty", _HAND, ()),

@@ -40,6 +40,11 @@ code
     reference-called        what is listed as a value only is called
     new-of-no-class         NEWOBJ of what is no listed class
     arguments-no-tuple      arguments that are no tuple
+    open-bounds             arguments outside a bound that is open on one side
+    pattern-of-constants    a container where a constant is asked for
+    pattern-of-names        an instance where its class is asked for
+    pattern-of-letters      a letter that is not listed
+    pattern-without-sense   a pattern that nobody can fit
     keywords                keyword arguments that nobody granted
     pop-hides-call          a call whose result is thrown away
     persistent-id           the reader's own resolver, fed by the sender
@@ -118,6 +123,7 @@ cost
     long-string             a string longer than the ceiling
     constructor-bomb        a listed constructor whose arguments make gigabytes
     regex-bomb              a pattern that takes for ever
+    at-the-ceiling          one more than a ceiling, or than a rule, admits
     one-too-many            one more than fits, at the edge of a table
     not-finite              NaN and infinity where they are no values
 smuggle
@@ -135,6 +141,7 @@ smuggle
     text-operands           a name whose operands are text opcodes
     decoy-import            a name that a scanner reads from the wrong strings
     broken-tail             a call in front of bytes that stop a scanner
+    mirrored-index          a constant whose place, read from the end, meets another value
     memo-unwritten          a memo number that was never written
     memo-rewritten          a memo number that is written twice
     memo-of-folded-call     a memo number whose value was folded away

@@ -269,6 +269,16 @@ def _reduce_coded(coded: Coded) -> tuple[object, tuple[str, int]]:
 copyreg.pickle(Coded, _reduce_coded)  # type: ignore[arg-type]
 
 
+class Ring:
+    """Holds itself through its own constructor's arguments, which pickle writes as one made and dropped again."""
+
+    def __init__(self, links: list[object]) -> None:
+        self.links = links
+
+    def __reduce__(self) -> tuple[object, tuple[list[object]]]:
+        return Ring, (self.links,)
+
+
 class Fresh:
     """Made by a function, then given its state."""
 
