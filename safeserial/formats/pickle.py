@@ -170,7 +170,7 @@ def load_verified(
                 raise Malformed(Reason.LOAD_DISAGREED, None, "names were recorded that nobody asked for")
         elif is_plain is not None and len(canonical) <= _SMALL and is_plain(canonical):
             # No opcode in it can ask for a name; making an unpickler to refuse one would double the time.
-            return pickle.loads(canonical)
+            return pickle.loads(canonical)  # noqa: S301 - judged, and looked at once more
         else:
             stream = _filled(canonical)
             value = NamelessUnpickler(stream).load()

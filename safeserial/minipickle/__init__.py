@@ -34,8 +34,6 @@ __all__ = ["BUILD", "Disassembly", "Verdict", "decompile", "disassemble", "loads
 
 #: ``"compiled"`` or ``"pure"``.
 BUILD = "compiled" if engine.__name__.endswith("._machine_c") else "pure"
-
-
 #: Whether canonical bytes hold opcodes of plain data alone; ``None`` where asking takes longer than it saves.
 is_plain = engine.is_plain if BUILD == "compiled" else None
 
@@ -69,7 +67,7 @@ def verify(
     Time is linear in the input, and in ``limits``; some streams that CPython loads are refused (bytes after
     ``STOP``, computed names, memo entries written twice, numbers in odd spellings).
     """
-    return judge(engine.Machine, data, allow, _DEFAULT if limits is None else limits, buffers, max_bytes)
+    return judge(engine.Machine, data, allow, _DEFAULT if limits is None else limits, buffers, max_bytes=max_bytes)
 
 
 def disassemble(

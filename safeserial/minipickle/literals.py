@@ -48,11 +48,14 @@ def float_text(text: bytes, at: int) -> float:
     """The float that a text says, in the spelling that ``repr`` writes.
 
     Raises:
-        Malformed: ``BAD_LITERAL`` for any other spelling.
+        Malformed: ``BAD_LITERAL`` for any other spelling, ``NUMBER_OUT_OF_RANGE`` for a number that would overflow.
     """
     if not _FLOAT.fullmatch(text):
         raise Malformed(Reason.BAD_LITERAL, at, "not a canonical decimal number")
-    return float(text)
+    number = float(text)
+    if number - number != 0 and text[-1:] not in (b"f", b"n"):
+        raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, "too large for a float")
+    return number
 
 
 def string_text(text: bytes, at: int) -> bytes:

@@ -27,8 +27,8 @@ cdef class Machine:
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
     cdef readonly int[::1] stack, marks, memo
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
-    cdef readonly dict states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
-    cdef readonly set even_keys, states_fitted, accepted
+    cdef readonly dict loose, states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
+    cdef readonly set even_keys, states_fitted, accepted, let_go
     cdef readonly dict by_operands, fitted, texts, tuple_hashes
     cdef readonly list rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
@@ -72,7 +72,7 @@ cdef class Machine:
     cdef bint add_pairs(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef bint are_constants(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     @cython.locals(keys=object, items=object)
-    cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
+    cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef bint add_members(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef bint charge_hash(self, long long cost, Py_ssize_t at) except -1
     @cython.locals(i=Py_ssize_t, slot='long long', op='unsigned char')

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from safeserial.allow import EMPTY, Kind
@@ -119,6 +120,7 @@ _TEXT_CODES = frozenset(b"FILSV")
 _SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
 _FEW = 9  # arguments from here on are looked at once, however often they are passed
+_WIDE = 64  # pure build: values that are held at once from here on may well be the same few
 _LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
 _CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 _SMALL = 64  # lines in a new table
@@ -196,7 +198,9 @@ class Machine:
         self.items_cap = _SMALL
         self.items_used = 0
         self.items = _table(_SMALL if COMPILED else 0)
-        self.edges: dict[int, list[int]] = {}  # careful runs only
+        self.edges: dict[int, list[int]] = {}  # careful runs only: the nodes that each node holds ...
+        self.loose: dict[int, int] = {}  # ... and how many constants were put into it
+        self.let_go: set[int] = set()  # instances that were rightly discarded
         # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
         self.rows_cap = self.codes_cap = _SMALL
@@ -330,6 +334,8 @@ class Machine:
                 self.texts.clear()
             if self.tuple_hashes:
                 self.tuple_hashes.clear()
+            if self.let_go:
+                self.let_go.clear()
             if self.hashes:
                 self.hashes.clear()
             if self.buckets:
@@ -521,17 +527,20 @@ class Machine:
         if weight > self.max_weight:
             raise self.too_heavy(at)
         self.count[n] += k
-        if not COMPILED and k and self.are_constants(low, high, 1):
+        if not COMPILED and k > 3 and not self.careful and self.are_constants(low, high, 1):
             self.weight[n] = weight  # constants alone
             return True
         gained = depth = shared = 0
+        if not COMPILED and k > _WIDE and not self.careful:
+            # A few values that many places refer to are looked at once each.
+            low, weight = self.fold_shared(low, high, weight)
         for i in range(low, high):
             slot = self.stack[i]
             if slot >= 0:
                 shared = 1
                 theirs = self.head[slot]
                 gained |= theirs
-                if theirs & F_HELD == 0:
+                if theirs & F_HELD == 0 and slot != n:  # what holds only itself is held by nobody
                     mine |= theirs & F_CALL
                     self.head[slot] = theirs | F_HELD
                 weight += self.weight[slot] - 1
@@ -552,10 +561,29 @@ class Machine:
                     self.check_references(low, high, at, mine)
                 mine |= gained & GROWN_INHERITED
             if self.careful:
-                self.edges.setdefault(n, []).extend(self.node_slots(low, high))
-            self.head[n] = mine | (self.head[n] & F_HELD)  # it may have been put into itself just now
+                held = self.node_slots(low, high)
+                self.edges.setdefault(n, []).extend(held)
+                k -= len(held)
+            self.head[n] = mine
+        if self.careful:
+            self.loose[n] = self.loose.get(n, 0) + k
         self.weight[n] = weight
         return True
+
+    def fold_shared(self, low: int, high: int, weight: int) -> tuple[int, int]:
+        """Move one of each node to the end of a wide span, and weigh the others; pure build only.
+
+        Returns:
+            Where those start, and the weight with the others in it.
+        """
+        seen = Counter(self.stack[low:high])
+        nodes = [slot for slot in seen if slot >= 0]
+        if 2 * len(nodes) < high - low:
+            for slot in nodes:
+                weight += (seen[slot] - 1) * (self.weight[slot] - 1)
+            low = high - len(nodes)
+            self.stack[low:high] = nodes
+        return low, weight
 
     def node_slots(self, low: int, high: int) -> list[int]:
         """The slots of the stack from ``low`` to ``high`` that are no constants."""
@@ -637,14 +665,23 @@ class Machine:
             self.may_grow(slot, at, K_DICT, R_DICT)
         if (high - low) & 1:
             raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
-        if high > low and (COMPILED or not self.quick_keys(slot, low, high)):
+        if high > low and (COMPILED or not self.quick_keys(slot, low, high, at)):
             self.check_keys(slot, low, high, 2, at)
             if self.head[slot] & K_DICT:
                 self.remember_keys(slot, low, high)
         return self.absorb(slot, low, high, at)
 
-    def quick_keys(self, n: int, low: int, high: int) -> bool:
+    def quick_keys(self, n: int, low: int, high: int, at: int) -> bool:
         """Take strings and short ints as keys of a dict in one step; pure build only. False where they need a look."""
+        if high - low == 2:
+            key = self.stack[low]
+            if key >= 0 or KEY_CLASS[self.data[~key]] or not self.head[n] & K_DICT:
+                return False
+            self.charge_hash(1, at)
+            self.items += (self.first[n], 1, key)
+            self.first[n] = self.items_used + 1
+            self.items_used += 3
+            return True
         keys = self.stack[low:high:2]
         cost = self.hash_cost + len(keys)
         if max(keys) >= 0 or cost > self.max_hash_cost or not self.head[n] & K_DICT:
@@ -760,6 +797,7 @@ class Machine:
             return None
         # Post-order with a stack of our own: each frame is a node and what its parts hash like.
         frames: list[tuple[int, list[object]]] = [(slot, [])]
+        unknown = False
         while True:
             node, done = frames[len(frames) - 1]
             if len(done) == self.count[node]:
@@ -768,7 +806,7 @@ class Machine:
                 if self.head[node] & K_INSTANCE:
                     value = hash_like(self.rows[self.entry[node]].hashing, done)
                 if not frames:
-                    return hash(value)
+                    return None if unknown else hash(value)
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
@@ -782,7 +820,8 @@ class Machine:
             elif self.head[child] & K_TUPLE:
                 frames.append((child, []))
             elif not self.head[child] & K_INSTANCE or not self.rows[self.entry[child]].hashing:
-                return None
+                unknown = True  # what is behind it may still be no key at all
+                done.append(None)
             elif self.rows[self.entry[child]].hashing == "free":
                 done.append(child)
             else:
@@ -973,7 +1012,10 @@ class Machine:
     def memo_key(self, at: int, stop: int) -> int:
         """The number in any PUT or GET."""
         if self.data[at] in (0x67, 0x70):
-            return decimal_text(self.data[at + 1 : stop - 1], at, 64)
+            key = decimal_text(self.data[at + 1 : stop - 1], at, 64)
+            if key < 0:
+                raise Malformed(Reason.MEMO_MISUSE, at, "a negative number")
+            return key
         return int.from_bytes(self.data[at + 1 : stop], "little")
 
     def get(self, at: int, stop: int) -> int:
@@ -1542,8 +1584,10 @@ class Machine:
             if slot < 0:
                 continue
             head = self.head[slot]
-            if head & F_CALL and not head & F_HELD and not self.replaced(slot, at):
-                raise Forbidden(Reason.DISCARDED_CALL, at)
+            if head & F_CALL and not head & F_HELD:
+                if not self.replaced(slot, at):
+                    raise Forbidden(Reason.DISCARDED_CALL, at)
+                self.let_go.add(slot)
 
     def replaced(self, slot: int, at: int) -> bool:
         """Whether the next opcode gets another instance of the same row, made from the same arguments' shape.
@@ -1623,12 +1667,23 @@ class Machine:
         self.charge_hash(steps, at)
         return depth[root], weight[root]
 
+    def check_reach(self, root: int, at: int) -> None:
+        """Refuse what was made by a call and is held by nothing but a cycle that was discarded with it."""
+        reached = {root}
+        ahead = [root]
+        while ahead:
+            for child in self.edges.get(ahead.pop(), ()):
+                if child not in reached:
+                    reached.add(child)
+                    ahead.append(child)
+        for node in range(self.nodes):
+            if self.head[node] & K_INSTANCE and node not in reached and node not in self.let_go:
+                raise Forbidden(Reason.DISCARDED_CALL, at, f"made at byte {self.where[node]}, and lost with a cycle")
+
     def own_weight(self, node: int) -> int:
         """Weight of a node without the nodes it holds: itself and its constants."""
-        if self.head[node] & K_INSTANCE:
-            return 1
-        if self.head[node] & K_CONTAINERS:
-            return 1 + self.count[node] - len(self.edges.get(node, ()))
+        if self.head[node] & (K_INSTANCE | K_CONTAINERS):
+            return 1 + self.loose.get(node, 0)
         return self.weight[node]
 
     def finish(self, at: int, sp: int) -> None:
@@ -1643,7 +1698,9 @@ class Machine:
         if root >= 0:
             if self.head[root] & F_BARE:
                 raise self.not_a_value(root, at)
-            if self.careful:
+        if self.careful:
+            self.check_reach(root, at)
+            if root >= 0:
                 self.depth[root], self.weight[root] = self.survey(root, at)
         self.values += 1
         if self.values > self.max_nodes:

@@ -57,6 +57,7 @@ def judge(
     allow: AllowTable,
     limits: Limits,
     buffers: int,
+    *,
     max_bytes: int | None = None,
 ) -> Verdict:
     """``minipickle.verify``, with the machine that was picked."""

@@ -92,7 +92,11 @@ _BUILTIN_SHAPES: Mapping[type, tuple[Signature, ...]] = {
     float: (Signature(), *_one(Kind.FLOAT | Kind.INT)),
     str: (Signature(), *_one(Kind.STR)),
     bytes: (Signature(), *_one(Kind.BYTES)),
-    bytearray: (Signature(), *_one(Kind.BYTES | Kind.BYTEARRAY)),
+    bytearray: (
+        Signature(),
+        *_one(Kind.BYTES | Kind.BYTEARRAY),
+        Signature((Arg("kind", int(Kind.STR)), Arg("const", value="latin-1"))),  # below protocol 3
+    ),
 }
 
 

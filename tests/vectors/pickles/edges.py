@@ -43,6 +43,7 @@ VECTORS: list[Vector] = [
     bad("mirrored-index", 4, "build-not-allowed", "state on a constant where an instance stands", _mirrored(BAG + b"\x94)\x94", b"h\1h\2\x81" * 60), b"h\0}", here(b"b"), b"t."),
     bad("mirrored-index", 4, "call-not-allowed", "a constant is data, whatever stands where it would be", _mirrored(name("shop", "Any") + b"\x94", b"cshop\nfound\n" * 61), b"h\1h\0\x85RN)", here(b"R"), b"t."),
     bad("mirrored-index", 5, "buffer-misuse", "a list whose place meets the byte of a buffer", b"(" + b"]" * 21, here(b"\x98"), b"\x97" * 40),
+    *(bad("mark-missing", 4, "mark-misuse", "sixty-four marks were there, and are gone", b"(" * 63 + target + b"(01" + b"0" * 62, here(op), b".") for target, op in ((b"]", b"e"), (b"}", b"u"), (b"\x8f", b"\x90"))),
     # Weight, depth and cost: one more than the ceiling
     bad("at-the-ceiling", 4, "too-heavy", "what is inside counts too", b"NN\x86", here(b"\x85"), b".", limits={"max_weight": 3}),
     bad("at-the-ceiling", 4, "too-heavy", "three calls where two fit", (name("shop", "found") + b")R") * 2 + name("shop", "found") + b")", here(b"R"), b".", limits={"max_weight": 2}),
@@ -94,6 +95,7 @@ VECTORS: list[Vector] = [
     bad("pop-hides-call", 4, "discarded-call", "a list that alone holds a result is not replaced by an instance", b"(" + name("shop", "Free") + b"N\x85R\x94](" + BAG + NEW + b"e", here(b"0"), b"h\0t."),
     bad("pop-hides-call", 4, "discarded-call", "replaced by an instance made from fewer arguments", b"(" + name("shop", "Free") + b")R\x94" + name("shop", "Free") + b"NN\x86R", here(b"0"), b"j\0\0\0\0t."),
     bad("pop-hides-call", 2, "discarded-call", "replaced by another class's, fetched by text", b"(" + BAG + NEW + b"q\0" + name("shop", "Key") + NEW, here(b"0"), b"g0\nt."),
+    bad("pop-hides-call", 4, "discarded-call", "replaced by an entry behind the end of the memo", name("shop", "found") + b")R", here(b"0"), b"h\x7f."),
     # What a function returns is not fresh, whatever else its entry grants
     *(bad("items-on-shared", 4, "mutation-not-allowed", "a function whose result takes items, but not for this stream", name("shop", "lister") + b")R" + items, here(op), b".") for op, items in ((b"a", b"N"), (b"e", b"(N"), (b"s", b"K\1N"), (b"\x90", b"(N"))),
     bad("build-on-shared", 4, "build-not-allowed", "a function whose result takes state, but is not said to be fresh", name("shop", "lister") + b")R}", here(b"b"), b"."),

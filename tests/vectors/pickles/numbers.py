@@ -34,5 +34,8 @@ VECTORS: list[Vector] = [
     bad("quadratic-number", 0, "number-out-of-range", "digits within reach, bits beyond it", here(b"I99999\n"), b".", limits={"max_int_bits": 16}),
     *(bad("not-finite", p, "not-finite", why, here(op), b".", limits={"allow_nan": False}) for p, why, op in (
         (4, "NaN", b"G\x7f\xf8" + bytes(6)), (4, "infinity", b"G\x7f\xf0" + bytes(6)), (4, "minus infinity", b"G\xff\xf0" + bytes(6)), (4, "a signalling NaN", b"G" + struct.pack(">Q", 0x7FF0000000000001)),
-        (0, "infinity", b"Finf\n"), (0, "minus infinity", b"F-inf\n"), (0, "NaN", b"Fnan\n"), (0, "too large to be finite", b"F1e999\n"))),
+        (0, "infinity", b"Finf\n"), (0, "minus infinity", b"F-inf\n"), (0, "NaN", b"Fnan\n"))),
+    *(bad("float-overflow", p, "number-out-of-range", "CPython raises OverflowError where float() says infinity", here(b"F" + digits + b"\n"), b".") for p, digits in ((0, b"1e999"), (1, b"-1e999"), (0, b"1" + b"0" * 399))),
+    bad("memo-unwritten", 0, "memo-misuse", "a negative number, which CPython does not write", b"N", here(b"p-1\n"), b"."),
+    bad("memo-unwritten", 0, "memo-misuse", "nor fetch", b"N", here(b"g-1\n"), b"."),
 ]  # fmt: skip

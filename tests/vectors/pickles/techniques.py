@@ -147,6 +147,7 @@ smuggle
     memo-of-folded-call     a memo number whose value was folded away
     memo-is-no-hiding-place what is refused, fetched from the memo instead
     number-spelling         integers that C and Python read differently
+    float-overflow          floats that overflow for one reader and not for the other
     float-spelling          floats that C and Python read differently
     memo-number-spelling    memo numbers that C and Python read differently
     signed-length           lengths that C reads as negative
