@@ -1,24 +1,31 @@
 # Two commands set everything up on a fresh machine with python3 and make: `make demo` and `make test`.
 # PYTHON=python3.12 make test uses another interpreter; changing it builds a new .venv.
+# The judge of pickles is compiled if a C compiler is there. SAFESERIAL_BUILD=require insists, =pure does without;
+# changing it, or CC, installs again, and so does an edit of what is compiled.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
+SAFESERIAL_BUILD ?= auto
+export SAFESERIAL_BUILD
+# What the extension is made from.
+COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.pxd _machine_c.pxd)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types contracts bench docs coverage build clean FORCE
 
 help:
 	@echo "make demo       show a stock worker hijacked and the guarded one refusing"
-	@echo "make test       run all tests (starts or finds Redis and RabbitMQ; without them their tests are skipped by name)"
+	@echo "make test       run all tests (starts or finds Redis and RabbitMQ; without them their tests are skipped by name);"
+	@echo "                if the compiled build is installed, what depends on the build runs on the pure one too"
 	@echo "make coverage   branch coverage of envelope, minipickle and policy, which is 100 %"
 	@echo "make lint       ruff"
 	@echo "make types      mypy --strict"
 	@echo "make contracts  the import rules of the house"
 	@echo "make bench      ratios against peers, in one run"
 	@echo "make docs       build the documentation"
-	@echo "make build      sdist and wheel"
+	@echo "make build      sdist, compiled wheel and pure wheel"
 
 # Rewritten only when PYTHON changes, so that another interpreter makes another environment.
 .venv.python: FORCE
@@ -35,20 +42,43 @@ $(BIN)/python: .venv.python
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@touch $(BIN)/python
 
+# Rewritten only when another build is wanted, or by another compiler.
+.venv.build: FORCE
+	@echo "$(SAFESERIAL_BUILD) $(CC)" > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# pip hides what a compiler says, so the outcome is told.
+define tell
+@env -u SAFESERIAL_PURE SAFESERIAL_BUILD="$(SAFESERIAL_BUILD)" $(BIN)/python -c 'import os, safeserial as s; \
+	why = " (no C compiler that works; SAFESERIAL_BUILD=require shows its errors)"; \
+	print(f"installed: safeserial {s.__version__}, the {s.BUILD} build" \
+	      + why * ((s.BUILD, os.environ["SAFESERIAL_BUILD"]) == ("pure", "auto")))'
+endef
+
 # The demo needs less than development does, so a first `make demo` is quick.
-$(VENV)/.demo: $(BIN)/python pyproject.toml
+$(VENV)/.demo: $(BIN)/python .venv.build pyproject.toml $(COMPILED_FROM)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	$(tell)
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml
+$(VENV)/.dev: $(BIN)/python .venv.build pyproject.toml $(COMPILED_FROM)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(tell)
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	@$(BIN)/safeserial demo $(ARGS)
 
+# What depends on the build. ARGS that name files are run once, on the build at hand; CI says OTHER=tests, the whole suite.
+OTHER ?= tests/unit/minipickle tests/unit/formats tests/unit/policy tests/property tests/fuzz
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
+ifeq ($(findstring tests/,$(ARGS)),)
+	@if [ "$$($(BIN)/python -c 'import safeserial; print(safeserial.BUILD)')" = compiled ]; then \
+		echo "== the pure build: $(OTHER)"; \
+		SAFESERIAL_PURE=1 SAFESERIAL_EXPECT=pure $(BIN)/python -m pytest $(ARGS) $(OTHER); \
+	fi
+endif
 
 # The tests whose business the three packages are; everything else is measured by reading.
 COVERED := safeserial/envelope,safeserial/minipickle,safeserial/policy
@@ -78,9 +108,12 @@ docs: $(VENV)/.dev
 
 build: $(VENV)/.dev
 	rm -rf dist build
-	$(BIN)/python -m build --outdir dist .
+	SAFESERIAL_BUILD=require $(BIN)/python -m build --outdir dist .
+	rm -rf build
+	SAFESERIAL_BUILD=pure $(BIN)/python -m build --wheel --outdir dist .
 
 clean:
-	rm -rf $(VENV) .venv.python build dist docs/_build .coverage .coverage.* *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv.python .venv.build build dist docs/_build .coverage .coverage.* *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		safeserial/minipickle/_machine_c.*.so safeserial/minipickle/_machine_c.*.pyd
 
 FORCE:

@@ -1,7 +1,8 @@
 """Switches of the whole suite: which build is under test, and which servers the integration tests may use.
 
 ``SAFESERIAL_EXPECT=pure|compiled``
-    The run ends with exit status 3 if the other build of minipickle was imported: a silent fallback proves nothing.
+    The run ends with exit status 3 if the other build of minipickle was imported: a silent fallback proves nothing. Set or
+    not, it ends like that if the compiled one was not made from the source as it is, for then it proves nothing either.
 ``SAFESERIAL_REQUIRE_SERVICES=1``
     A test that needs a server which is not there fails instead of being skipped.
 ``SAFESERIAL_TEST_REDIS_URL``, ``SAFESERIAL_TEST_AMQP_URL``
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections import Counter
@@ -46,14 +48,40 @@ def services_required() -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "last: runs after every other test of its module and parameter")
     config.stash[SERVICES], config.stash[SKIPPED], config.stash[REASONS] = Services(), Counter(), {}
-    expected = os.environ.get("SAFESERIAL_EXPECT", "")
-    if expected:
-        try:
-            build = getattr(importlib.import_module("safeserial.minipickle"), "BUILD", "neither")
-        except ModuleNotFoundError as error:
-            build = f"none ({error})"
-        if build != expected:
-            pytest.exit(f"SAFESERIAL_EXPECT: expected the {expected} build of minipickle, got {build}", returncode=3)
+    problem = wrong_build(os.environ.get("SAFESERIAL_EXPECT", "")) or stale_extension()
+    if problem:
+        pytest.exit(problem, returncode=3)
+
+
+def wrong_build(expected: str) -> str:
+    """What is wrong with the build that was imported, or nothing."""
+    if not expected:
+        return ""
+    try:
+        build = getattr(importlib.import_module("safeserial.minipickle"), "BUILD", "neither")
+    except ModuleNotFoundError as error:
+        build = f"none ({error})"
+    return "" if build == expected else f"SAFESERIAL_EXPECT: expected the {expected} build of minipickle, got {build}"
+
+
+def stale_extension() -> str:
+    """Whether the compiled machine, if there is one, is of another source than the one that these tests are about.
+
+    It matters on the pure build, too: some tests compare the two.
+    """
+    spec = importlib.util.find_spec("safeserial.minipickle._machine_c")
+    if spec is None or spec.origin is None:
+        return ""
+    extension = Path(spec.origin)
+    tree = Path(__file__).parents[1] / "safeserial" / "minipickle"
+    if extension.parent == tree:
+        sources = [tree / name for name in ("machine.py", "machine.pxd", "_machine_c.pxd")]
+        newer = [source.name for source in sources if source.stat().st_mtime > extension.stat().st_mtime]
+        return f"{extension.name} is older than {', '.join(newer)}: compile it again (make)" if newer else ""
+    # An installed wheel: pip gives its files any times, but it has the source that was compiled.
+    if (extension.parent / "machine.py").read_bytes() != (tree / "machine.py").read_bytes():
+        return f"{extension} was not made from the machine.py of this tree: install it again"
+    return ""
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

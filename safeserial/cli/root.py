@@ -6,7 +6,6 @@ loaded is still listed, and says why when it is used.
 
 from __future__ import annotations
 
-import platform
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -20,6 +19,7 @@ from safeserial.cli.keys import keys
 from safeserial.cli.output import Failure, SafeGroup
 from safeserial.cli.policy import policy
 from safeserial.cli.quarantine import quarantine
+from safeserial.cli.version import version_line
 from safeserial.cli.why import why
 
 __all__ = ["GROUP", "safeserial"]
@@ -70,11 +70,7 @@ class Root(SafeGroup):
 def _show_version(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from safeserial import __version__
-    from safeserial.minipickle import BUILD
-
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    click.echo(f"safeserial {__version__} (minipickle: {BUILD}, {python})")
+    click.echo(version_line())
     ctx.exit()
 
 

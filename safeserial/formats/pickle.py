@@ -8,6 +8,7 @@ disagree, which is a bug that refuses the message instead of building it.
 from __future__ import annotations
 
 import copyreg
+import functools
 import pickle
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -29,12 +30,13 @@ __all__ = ["FORMS", "PROTOCOL", "PickleCodec", "RestrictedUnpickler", "load_veri
 PROTOCOL = 5
 
 #: Names that need no policy because the judge admits them in one place only: copyreg's reconstructors, whose class
-#: must be listed, and the built-in base they are given.
+#: must be listed, the built-in base they are given, and the partial that stands for NEWOBJ_EX below protocol 4.
 FORMS: Mapping[str, object] = MappingProxyType(
     {
         "copyreg:_reconstructor": copyreg._reconstructor,  # type: ignore[attr-defined]  # noqa: SLF001 - protocols 0 and 1 name it
         "copyreg:__newobj__": copyreg.__newobj__,  # type: ignore[attr-defined]
         "copyreg:__newobj_ex__": copyreg.__newobj_ex__,  # type: ignore[attr-defined]
+        "functools:partial": functools.partial,
         **{
             f"builtins:{cls.__name__}": cls
             for cls in (
@@ -129,6 +131,10 @@ class RestrictedUnpickler(pickle.Unpickler):
         found = self.objects.get(wanted, _MISSING)
         if found is _MISSING:
             found = FORMS.get(wanted, _MISSING)
+        if found is _MISSING and wanted.endswith(".__new__"):
+            # Only ever inside of a partial, and with that class as its first argument.
+            owner = self.objects.get(wanted.removesuffix(".__new__"))
+            found = owner.__new__ if isinstance(owner, type) else _MISSING
         if found is _MISSING:
             raise _Disagreement(wanted)
         return found

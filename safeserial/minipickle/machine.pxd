@@ -8,7 +8,7 @@ cdef long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN
 cdef long long INHERITED, GROWN_INHERITED
 cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
 cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
-cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX
+cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
 cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONG_SPAN, _FEW, _CEILING, _SMALL, _SPARE_LINES
 cdef list _SPARE
@@ -27,7 +27,7 @@ cdef class Machine:
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
     cdef readonly int[::1] stack, marks, memo
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
-    cdef readonly dict loose, states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
+    cdef readonly dict partials, loose, states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
     cdef readonly set even_keys, states_fitted, accepted, let_go
     cdef readonly dict by_operands, fitted, texts, tuple_hashes
     cdef readonly list rows, patterns, letters, pieces, names
@@ -58,6 +58,7 @@ cdef class Machine:
     cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef long long kind_of(self, long long slot) except -1
+    cpdef long long special_of(self, long long slot) except -1
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1

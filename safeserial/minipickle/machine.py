@@ -91,11 +91,15 @@ R_PLAIN_STATE, R_DATA_STATE = 1 << 20, 1 << 21  # rules.py: state is attributes,
 #: Globals with rules of their own. They are no policy: what they make is judged by the row of the class they get.
 SP_GETATTR, SP_HOLDER, SP_BASE = 1, 2, 3
 SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX = 4, 5, 6
+# Below protocol 4, NEWOBJ_EX is ``functools.partial(cls.__new__, cls, *args, **keywords)()``, and the partial is made
+# bare and then given its state. Each step is a node of its own kind, of no use for anything but the next one.
+SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY = 7, 8, 9, 10
 _SPECIAL = {
     "builtins:getattr": SP_GETATTR,
     "copyreg:_reconstructor": SP_RECONSTRUCTOR,
     "copyreg:__newobj__": SP_NEWOBJ,
     "copyreg:__newobj_ex__": SP_NEWOBJ_EX,
+    "functools:partial": SP_PARTIAL,
 }
 #: What copyreg._reconstructor may get as base, and the kinds that its state then may have.
 BASES: dict[str, int] = {
@@ -225,6 +229,7 @@ class Machine:
         self.tuple_hashes: dict[int, int] = {}
         self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
+        self.partials: dict[int, tuple[int, int, int, int, int]] = {}  # what each partial was set to call
         self.holders: frozenset[str] | None = None  # names that listed names go through, once one is asked for
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
@@ -327,6 +332,7 @@ class Machine:
                 self.accepted.clear()
             if self.special:
                 self.special.clear()
+                self.partials.clear()
                 self.holders = None
             if self.sparse:
                 self.sparse.clear()
@@ -1072,6 +1078,8 @@ class Machine:
                 return n
             if dotted in BASES:
                 special = SP_BASE
+            elif dotted.endswith(".__new__") and self.is_instantiable(dotted.removesuffix(".__new__")):
+                special = SP_MAKER
             elif self.is_holder(dotted):
                 # Not listed itself, but a listed name goes through it: getattr may fold it into that name.
                 special = SP_HOLDER
@@ -1081,6 +1089,11 @@ class Machine:
         n = self.node(K_SPECIAL | F_TAINT | F_BARE, 0, 1, at)
         self.special[n] = (special, dotted)
         return n
+
+    def is_instantiable(self, dotted: str) -> bool:
+        """Whether a name is listed as a class to instantiate, with keywords."""
+        row = self.allow.get(dotted)
+        return row is not None and bool(row.rights & R_NEW) and row.keywords
 
     def use_row(self, row: Row) -> int:
         """Put a row into the tables; returns its index."""
@@ -1356,6 +1369,13 @@ class Machine:
             return self.new(self.items[base], base + 1, k - 1, args, at)
         if special == SP_NEWOBJ_EX and k == 3:
             return self.new_ex(self.items[base], self.items[base + 1], self.items[base + 2], args, at)
+        if special == SP_PARTIAL and k == 1 and self.special_of(self.items[base]) == SP_MAKER:
+            n = self.node(K_SPECIAL | F_TAINT | F_BARE, 0, 1, at)
+            self.special[n] = (SP_UNSET, self.special[self.items[base]][1])
+            return n
+        if special == SP_READY and k == 0:
+            cls, place, count, keywords, whole = self.partials[function]
+            return self.new_with(self.listed_class(cls, at), place, count, keywords, whole, at)
         if special in (SP_BASE, SP_HOLDER):
             self.unlisted = dotted
             raise Forbidden(
@@ -1384,6 +1404,34 @@ class Machine:
         self.replace(at, stop, b"00" + self.spell_global(n, at))
         return n
 
+    def special_of(self, slot: int) -> int:
+        """Which of the globals with rules of their own a slot is; 0 for anything else."""
+        return self.special[slot][0] if slot >= 0 and self.head[slot] & K_SPECIAL else 0
+
+    def set_partial(self, target: int, state: int, at: int) -> bool:
+        """BUILD of ``functools.partial(cls.__new__)``: the state must call just that, with data."""
+        parts = self.items_of(state) if state >= 0 and self.head[state] & K_TUPLE else []
+        maker = self.special[target][1]
+        if (
+            len(parts) != 4
+            or self.special_of(parts[0]) != SP_MAKER
+            or self.special[parts[0]][1] != maker
+            or self.kind_of(parts[1]) != K_TUPLE
+            or not self.count[parts[1]]
+            or self.kind_of(parts[2]) != K_DICT
+            or self.kind_of(parts[3]) != 1  # None
+        ):
+            raise Forbidden(Reason.BAD_STATE, at, "functools.partial of anything but a listed class's own __new__")
+        place = self.first[parts[1]]
+        cls = self.items[place]
+        if cls < 0 or not self.head[cls] & K_GLOBAL or f"{self.name_of(cls)}.__new__" != maker:
+            raise Forbidden(Reason.BAD_STATE, at, "__new__ of one class and an instance of another")
+        self.seal(state)
+        self.head[state] |= F_HELD
+        self.special[target] = (SP_READY, maker)
+        self.partials[target] = (cls, place + 1, self.count[parts[1]] - 1, parts[2], state)
+        return True
+
     def listed_class(self, slot: int, at: int) -> int:
         """The row index of a class that may be instantiated."""
         if slot < 0 or not self.head[slot] & K_GLOBAL:
@@ -1408,7 +1456,10 @@ class Machine:
         args = self.as_tuple(args, at)
         if keywords < 0 or self.head[keywords] & KINDS != K_DICT:
             raise Malformed(Reason.BAD_ARGUMENTS, at, "the keyword arguments are no dict")
-        index = self.listed_class(cls, at)
+        return self.new_with(self.listed_class(cls, at), self.first[args], self.count[args], keywords, whole, at)
+
+    def new_with(self, index: int, base: int, k: int, keywords: int, whole: int, at: int) -> int:
+        """``cls.__new__(cls, *items, **keywords)``, ``k`` items from place ``base`` on."""
         row = self.rows[index]
         if self.count[keywords]:
             if not row.keywords:
@@ -1419,7 +1470,6 @@ class Machine:
             if self.head[keywords] & F_TAINT:
                 raise Forbidden(Reason.BAD_ARGUMENTS, at, "a class or function as keyword argument")
         self.count_instance(at)
-        base, k = self.first[args], self.count[args]
         self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
             self.check_members(base, k, at)
@@ -1479,6 +1529,8 @@ class Machine:
 
     def build(self, target: int, state: int, at: int) -> bool:
         """BUILD. False: only a careful run can measure this."""
+        if self.special_of(target) == SP_UNSET:
+            return self.set_partial(target, state, at)
         if target < 0 or not self.head[target] & K_INSTANCE:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the target is no instance made in this stream")
         index = self.entry[target]
@@ -1695,9 +1747,8 @@ class Machine:
         if self.used_buffers != self.buffers:
             raise Malformed(Reason.BUFFER_MISUSE, at, f"{self.buffers} buffers passed, {self.used_buffers} used")
         root = self.stack[0]
-        if root >= 0:
-            if self.head[root] & F_BARE:
-                raise self.not_a_value(root, at)
+        if root >= 0 and self.head[root] & F_BARE:
+            raise self.not_a_value(root, at)
         if self.careful:
             self.check_reach(root, at)
             if root >= 0:

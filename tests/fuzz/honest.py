@@ -240,7 +240,7 @@ def written(value: object, s: Source) -> tuple[str, int, bytes]:
     """One way to write it: the writer's name, the protocol and the bytes.
 
     Two spellings are left out. Below protocol 4 an object with ``__getnewargs_ex__`` is a call of ``functools.partial``,
-    which no policy may list; below 2, slots without ``__getstate__`` are an error of the pickler itself.
+    which ``loaders.py`` has no rule for; below 2, slots without ``__getstate__`` are an error of the pickler itself.
     """
     writer = s.pick(tuple(WRITERS))
     protocol = s.below(6)

@@ -53,6 +53,7 @@ EXPLAINED: dict[str, str] = {
     "machine.build does-not-fit drop": "each BUILD asks for a careful run, which says the same",
     "machine.build too-heavy off": "what calls are given is charged beside it, and is never less",
     "machine.build too-heavy add-one": "what calls are given is charged beside it, and is never less",
+    "machine.quick_keys does-not-fit drop": "keys of an instance would be remembered too, and nobody asks for them",
     "machine.sized bad-frame off": "a cut length is read as shorter, and never fits into what is left: less than nothing",
     "machine.sized bad-frame add-one": "the same",
     "machine.long_int bad-literal drop": "a length of one byte has no sign bit to look at",

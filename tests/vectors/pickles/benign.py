@@ -150,8 +150,8 @@ def _values() -> Iterator[tuple[str, object, str, range]]:
         "newargs": wares.Newargs(1, "b"),
     }.items():
         yield key, value, "own", _NEW
-    # Below protocol 4, keywords travel as functools.partial(cls.__new__, ...): a callable made by the sender.
-    yield "newargs-ex", wares.NewargsEx(size=9), "own", range(4, 6)
+    # Below protocol 4, keywords travel as functools.partial(cls.__new__, ...).
+    yield "newargs-ex", wares.NewargsEx(size=9), "own", _NEW
     for key, value, policy in _recursive():
         yield (
             key,

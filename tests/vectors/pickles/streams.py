@@ -71,7 +71,8 @@ class _Recorder(pickle.Unpickler):
     def _fold(self) -> Callable[[Any, str], Any]:
         def fold(owner: Any, attribute: str) -> Any:
             dotted = f"{owner.__module__}:{owner.__qualname__}"
-            if self.names and self.names[-1] == dotted:
+            # The class is never looked up on the way to its attribute, unless it is listed itself.
+            if self.names and self.names[-1] == dotted and attribute != "__new__":
                 self.names.pop()
             self.names.append(f"{dotted}.{attribute}")
             return getattr(owner, attribute)

@@ -47,6 +47,7 @@ code
     pattern-without-sense   a pattern that nobody can fit
     keywords                keyword arguments that nobody granted
     pop-hides-call          a call whose result is thrown away
+    lost-with-a-cycle       a call whose result only a cycle holds that is thrown away
     persistent-id           the reader's own resolver, fed by the sender
     ext-cache               extension codes, which a warm cache answers unasked
     interpreter-in-stdlib   a function of the standard library that runs text
