@@ -67,7 +67,8 @@ machine.cython_directives = {
     # Memory safety is the point of the thing: all checks stay on.
     "boundscheck": True,
     "wraparound": False,  # no index is negative, and one that is by mistake had better not find anything
-    "nonecheck": True,
+    # Attributes are set when a machine is made and never to None, and arguments are checked below.
+    "nonecheck": False,
     "initializedcheck": True,
     "overflowcheck": True,
     "allow_none_for_extension_args": False,

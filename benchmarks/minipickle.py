@@ -113,7 +113,8 @@ def ours(engine: Any, work: Workload) -> tuple[Call, Call]:
 
     def load() -> object:
         verdict = judge(engine, data, table, limits, 0)
-        return load_verified(verdict.canonical, tuple([name for _, name in verdict.names]), objects)
+        names = tuple([name for _, name in verdict.names]) if verdict.names else ()
+        return load_verified(verdict.canonical, names, objects)
 
     return verify, load
 

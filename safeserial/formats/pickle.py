@@ -226,7 +226,8 @@ class PickleCodec:
         """Judge one body; nothing is built or imported."""
         # The wire's ceiling was charged before decompression; what counts here is the body's.
         verdict = verify(data, allow=policy.table, limits=limits, max_bytes=limits.max_raw_bytes)
-        return Judged("pickle", verdict.canonical, tuple([name for _, name in verdict.names]))
+        names = tuple([name for _, name in verdict.names]) if verdict.names else ()
+        return Judged("pickle", verdict.canonical, names)
 
     def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:  # noqa: ARG002 - the judge charged them
         """Build the value of a judged body."""

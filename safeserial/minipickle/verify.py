@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from safeserial.limits import Limits
     from safeserial.minipickle.machine import Machine
 
-__all__ = ["Verdict", "as_bytes", "judge"]
+__all__ = ["Verdict", "as_bytes", "as_verdict", "judge", "tell_opcode"]
 
 
 class Verdict(NamedTuple):
@@ -65,11 +65,17 @@ def judge(
     if type(data) is not bytes or len(data) > ceiling:
         data = as_bytes(data, ceiling)
     try:
-        return _as_verdict(Verdict, engine.judge(data, allow, limits, buffers))
+        return as_verdict(Verdict, engine.judge(data, allow, limits, buffers))
     except Refused as refusal:
-        row = BY_CODE.get(data[refusal.offset]) if refusal.offset is not None and refusal.offset < len(data) else None
-        refusal.opcode = None if row is None else row.name
+        tell_opcode(refusal, data)
         raise
 
 
-_as_verdict = tuple.__new__  # what Verdict._make calls, without the way there
+#: What ``Verdict._make`` calls, without the way there.
+as_verdict = tuple.__new__
+
+
+def tell_opcode(refusal: Refused, data: bytes) -> None:
+    """Let a refusal say at which opcode it was made."""
+    row = BY_CODE.get(data[refusal.offset]) if refusal.offset is not None and refusal.offset < len(data) else None
+    refusal.opcode = None if row is None else row.name
