@@ -239,17 +239,13 @@ WRITERS: dict[str, Callable[[object, int], bytes]] = {
 def written(value: object, s: Source) -> tuple[str, int, bytes]:
     """One way to write it: the writer's name, the protocol and the bytes.
 
-    Two spellings are left out. Below protocol 4 an object with ``__getnewargs_ex__`` is a call of ``functools.partial``,
-    which ``loaders.py`` has no rule for; below 2, slots without ``__getstate__`` are an error of the pickler itself.
+    One is left out: below protocol 2, slots without ``__getstate__`` are an error of the pickler itself.
     """
     writer = s.pick(tuple(WRITERS))
     protocol = s.below(6)
     if protocol < 2 and _has_slots(value):
         protocol = 2
     data = WRITERS[writer](value, protocol)
-    if protocol in (2, 3) and b"cfunctools\npartial\n" in data:
-        protocol = 4
-        data = WRITERS[writer](value, protocol)
     return writer, protocol, data
 
 

@@ -7,6 +7,7 @@ it checks each effect against the table on the *real* objects, so it shares no c
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -20,7 +21,7 @@ from safeserial.allow import Right
 from safeserial.formats.pickle import FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from fuzz.zoo import Profile
 
@@ -36,6 +37,17 @@ def mapped(module: str, name: str, protocol: int) -> tuple[str, str]:
     return module, name
 
 
+def resolved(dotted: str, objects: Mapping[str, object]) -> object:
+    """The object behind a name that the judge admits; ``None`` for any other.
+
+    Beside what is listed that is a listed class's ``__new__``, which is good for nothing but a partial.
+    """
+    if dotted in objects:
+        return objects[dotted]
+    owner = objects.get(dotted.removesuffix(".__new__")) if dotted.endswith(".__new__") else None
+    return owner.__new__ if isinstance(owner, type) else FORMS.get(dotted)
+
+
 class Recording(pickle.Unpickler):
     """The C unpickler over canonical bytes."""
 
@@ -47,11 +59,10 @@ class Recording(pickle.Unpickler):
     def find_class(self, module: str, name: str, /) -> Any:
         dotted = f"{module}:{name}"
         self.seen.append(dotted)
-        if dotted in self.objects:
-            return self.objects[dotted]
-        if dotted in FORMS:
-            return FORMS[dotted]
-        raise Broken("sound", f"canonical bytes ask for {dotted!a}, which nobody listed")
+        found = resolved(dotted, self.objects)
+        if found is None:
+            raise Broken("sound", f"canonical bytes ask for {dotted!a}, which nobody listed")
+        return found
 
     def persistent_load(self, pid: object, /) -> object:
         raise Broken("sound", "canonical bytes hold a persistent id")
@@ -67,9 +78,9 @@ class Original(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         dotted = ":".join(mapped(module, name, self.protocol))
-        if dotted not in self.reach:
+        found = resolved(dotted, self.reach)
+        if found is None:
             raise Broken("sound", f"the input reaches {dotted!a}, which nobody listed")
-        found = self.reach[dotted]
         # A dotted name below protocol 4 is one that CPython does not find at all; aliases of other Pythons, neither.
         if ("." not in name or self.protocol >= 4) and not dotted.startswith("pathlib._local:"):
             theirs = super().find_class(module, name)
@@ -101,6 +112,7 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.with_instance = False
         self.resolved: dict[int, str] = {}
         self.made: dict[int, list[Made]] = {}
+        self.partials: dict[int, tuple[Any, Any, Any] | None] = {}  # what each calls, once it was set
         self.own: set[int] = set()  # lists, dicts and sets that opcodes of this stream made
         self.sealed: set[int] = set()  # those of them that are some instance's state
         self.kept: list[object] = []
@@ -111,7 +123,7 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def find_class(self, module: str, name: str) -> Any:
         dotted = f"{module}:{name}"
         self.seen.append(dotted)
-        found = self.profile.objects.get(dotted, FORMS.get(dotted))
+        found = resolved(dotted, self.profile.objects)
         if found is None:
             raise Broken("sound", f"nobody listed {dotted!a}")
         self.resolved[id(found)] = dotted
@@ -148,7 +160,20 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
     def call(self, function: object, args: Any, run: Callable[[], object]) -> None:
         """REDUCE and its old spellings."""
+        if id(function) in self.partials:
+            ready = self.partials[id(function)]
+            if ready is None or type(args) is not tuple or args:
+                raise Broken("rights", "call: of a partial that is not ready, or with arguments of its own")
+            self.new(*ready, run)
+            return
         row = self.row_of(function, "call")
+        if row is None and function is functools.partial:
+            if type(args) is not tuple or len(args) != 1 or not self.names_new(args[0]):
+                raise Broken("rights", "call: partial of anything but a listed class's __new__")
+            run()
+            self.kept.append(self.stack[-1])
+            self.partials[id(self.stack[-1])] = None
+            return
         if row is None:
             row = self.reconstructor(function, args)
             run()
@@ -159,6 +184,23 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.check_arguments(row, args, "call")
         run()
         self.note_made(self.stack[-1], row, bool(row.rights & Right.FRESH))
+
+    def names_new(self, function: object) -> str:
+        """The listed class whose ``__new__`` this is, or nothing."""
+        name = self.resolved.get(id(function), "")
+        return name.removesuffix(".__new__") if name.endswith(".__new__") else ""
+
+    def set_partial(self, target: Any, state: Any, run: Callable[[], object]) -> None:
+        """BUILD of a partial: what it will call is all in the state."""
+        if type(state) is not tuple or len(state) != 4 or state[0] is not target.func or state[3] is not None:
+            raise Broken("rights", "build: a partial of another function")
+        _, args, keywords, _ = state
+        if type(args) is not tuple or not args or self.resolved.get(id(args[0])) != self.names_new(state[0]):
+            raise Broken("rights", "build: a partial that makes an instance of another class")
+        self.sealed |= {id(part) for part in state}
+        self.holders.append(state)
+        self.partials[id(target)] = (args[0], args[1:], keywords)
+        run()
 
     def reconstructor(self, function: object, args: Any) -> Any:
         name = self.resolved[id(function)]
@@ -197,6 +239,9 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.note_made(self.stack[-1], row, True)
 
     def build(self, target: object, state: object, run: Callable[[], object]) -> None:
+        if id(target) in self.partials and self.partials[id(target)] is None:
+            self.set_partial(target, state, run)
+            return
         records = self.made.get(id(target), [])
         if not records or id(target) in self.resolved:
             raise Broken("rights", "build: the target is nothing that this stream made")

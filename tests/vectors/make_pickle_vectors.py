@@ -32,13 +32,29 @@ from pickles import (  # noqa: E402 - found through the line above
     memo,
     names,
     numbers,
+    partials,
 )  # fmt: skip
 from pickles.parts import Vector  # noqa: E402
 from pickles.techniques import TECHNIQUES  # noqa: E402
 
 REFUSED = HERE / "minipickle" / "refused.json"
 ACCEPTED = HERE / "minipickle" / "accepted.json"
-FAMILIES = (grammar, names, calls, build, containers, keys, memo, frames, numbers, bombs, buffers, edges, bypasses)
+FAMILIES = (
+    grammar,
+    names,
+    calls,
+    build,
+    containers,
+    keys,
+    memo,
+    frames,
+    numbers,
+    bombs,
+    buffers,
+    edges,
+    partials,
+    bypasses,
+)
 
 
 def refused() -> list[dict[str, object]]:

@@ -345,8 +345,8 @@ LISTED_MODULES = frozenset({"collections", "datetime", "decimal", "ipaddress", "
 def count_opened(setup: Setup) -> None:
     """Write a line for each value that is built from a message, in whichever process that happens.
 
-    Pickles are counted where CPython's own unpickler is run, and any name that another unpickler of this process looks
-    up in a listed module is a line too (``kind: plain``): a second way to build a value would be seen. Called before
+    Pickles are counted where verified bytes are loaded, and any name that another unpickler of this process looks up in
+    a listed module is a line too (``kind: plain``): a second way to build a value would be seen. Called before
     the pool forks.
     """
     from safeserial.formats import json as json_format
@@ -360,13 +360,14 @@ def count_opened(setup: Setup) -> None:
         serial = value[1].get("serial") if arguments else None
         append(setup.opened, kind=kind, pid=os.getpid(), arguments=bool(arguments), serial=serial, names=names)
 
-    class CountingUnpickler(pickle_format.RestrictedUnpickler):
-        def load(self) -> Any:
-            value = super().load()
-            note("pickle", value, list(self._names))
-            return value
+    load_verified = pickle_format.load_verified
 
-    pickle_format.RestrictedUnpickler = CountingUnpickler  # type: ignore[misc]
+    def load_counted(canonical: bytes, names: Any, objects: Any, **more: Any) -> Any:
+        value = load_verified(canonical, names, objects, **more)
+        note("pickle", value, list(names))
+        return value
+
+    pickle_format.load_verified = load_counted
 
     # Each way to a value from a body of these formats; msgpack's ``build`` is its ``load``.
     for kind, codec, ways in (

@@ -36,6 +36,7 @@ _ROWS = (
     Row("shop:Tags", int(_CLASS | R.BUILD | R.SET)),
     Row("shop:Fixed", int(_CLASS | R.HASHABLE | R.HASHES), _LIST),
     Row("shop:Keyed", int(_CLASS), keywords=True),
+    Row("shop:Other", int(_CLASS), keywords=True),
     Row("shop:Kind", int(R.CLASS | R.REFERENCE)),
     Row("shop:Color", int(R.CLASS | R.CALL | R.HASHABLE), _one(_kind(Kind.INT))),
     Row("shop:Free", int(_CLASS)),

@@ -51,6 +51,10 @@ class Keyed:
         return super().__new__(cls)
 
 
+class Other(Keyed):
+    """Takes them too."""
+
+
 class Kind:
     """Stands as a value only."""
 

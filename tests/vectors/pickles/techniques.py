@@ -65,6 +65,9 @@ code
     call-then-pop           a call of the old kind whose result is dropped
     import-then-getattr     import by a call, then attributes one by one
     partial-chain           a factory that calls for the sender later
+    partial-state           a partial that is set to call something else than its class's __new__
+    partial-call            a partial made or called in another way than pickle does
+    partial-as-value        a partial handed on, for whoever calls it
     proxy-getattr           a proxy that answers for what it wraps
     nested-payload          a second pickle inside the first
     raw-reconstructor       a library's own reconstructor, which trusts its input with memory
