@@ -390,8 +390,9 @@ class Machine:
 
     def grow_items(self) -> None:
         """Double the items; compiled build only."""
-        self.items = _doubled(self.items)
-        self.items_cap *= 2
+        if COMPILED:
+            self.items = _doubled(self.items)
+            self.items_cap *= 2
 
     def node(self, head: int, depth: int, weight: int, at: int) -> int:
         """A new line in the tables."""
@@ -653,11 +654,11 @@ class Machine:
             raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "items may follow only the making of an instance")
 
     def may_grow(self, slot: int, at: int, plain: int, right: int) -> None:
-        """Check that items may be put into ``slot``: a list, dict or set, or an instance that is listed as one."""
+        """Check that items may be put into ``slot``, which is no container that is nobody's state."""
         if slot < 0 or self.head[slot] & KINDS != plain:
             self.own_instance(slot, right, at, "list" if plain == K_LIST else "dict" if plain == K_DICT else "set")
-        elif self.head[slot] & F_SEALED:
-            raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "the dict is an instance's state already")
+        else:
+            raise Forbidden(Reason.MUTATION_NOT_ALLOWED, at, "the target is an instance's state already")
 
     def add_items(self, slot: int, low: int, high: int, at: int) -> bool:
         """APPEND(S): put the stack from ``low`` to ``high`` into the list ``slot``."""
@@ -1603,13 +1604,15 @@ class Machine:
         if self.items[run - 1] != 0:
             return False  # more than one run
         stop = run + 1 + self.items[run]
-        if not COMPILED and self.is_known(index, run + 1, stop):
+        if COMPILED:
+            for i in range(run + 1, stop):
+                slot = self.items[i]
+                if slot >= 0 or self.data[~slot] != 0x8C:
+                    return False
+                if self.data[~slot + 2] == 0x5F and self.data[~slot + 3] == 0x5F:
+                    return False
             return True
-        for i in range(run + 1, stop):
-            slot = self.items[i]
-            if slot >= 0 or self.data[~slot] != 0x8C or (self.data[~slot + 2] == 0x5F and self.data[~slot + 3] == 0x5F):
-                return False
-        return True
+        return self.is_known(index, run + 1, stop)
 
     def is_known(self, index: int, start: int, stop: int) -> bool:
         """Whether these are the keys that were looked at last time for this row; pure build only."""

@@ -187,7 +187,7 @@ class Rules:
 
 def called(call: ast.Call) -> str:
     """The name of the function or of the method of ``self`` that is called."""
-    if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+    if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "self":
         return call.func.attr
     return getattr(call.func, "id", "")
 

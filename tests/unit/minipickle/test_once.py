@@ -1,0 +1,186 @@
+"""What is looked at once and kept, and the corners of the tables that keep it."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
+
+import pytest
+
+from safeserial.allow import Arg, Kind, Right, Row, Signature
+from safeserial.errors import Reason, Refused
+from safeserial.limits import Limits
+from safeserial.minipickle import machine, rules, verify
+from safeserial.minipickle.hashing import hash_like
+from safeserial.minipickle.verify import judge
+from safeserial.policy import Policy
+
+R = Right
+ALL = int(R.REFERENCE | R.CALL | R.NEW | R.BUILD | R.FRESH | R.CLASS | R.HASHABLE)
+PRIME = (1 << 61) - 1
+
+
+def row(name: str, *patterns: Arg, rest: Arg | None = None, **more: object) -> dict[str, Row]:
+    signatures = (Signature(patterns, rest),) if patterns or rest else ()
+    return {name: Row(name, ALL, signatures, **more)}  # type: ignore[arg-type]
+
+
+def refused(data: bytes, allow: dict[str, Row] | None = None, limits: Limits | None = None) -> Reason:
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=allow or {}, limits=limits)
+    return caught.value.reason
+
+
+def text(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def test_judge_is_verify_for_a_machine_of_ones_choice() -> None:
+    data = pickle.dumps([1, {"a": (2,)}])
+
+    assert judge(machine.Machine, data, {}, Limits(), 0) == verify(data) == verify(memoryview(data))  # type: ignore[arg-type]
+    assert judge(machine.Machine, bytearray(data), {}, Limits(max_bytes=0), 0, max_bytes=100) == verify(data)  # type: ignore[arg-type]
+    for wrong, opcode in ((b"cos\ngetpid\n.", "GLOBAL"), (data + b"!", "STOP")):
+        with pytest.raises(Refused) as one:
+            judge(machine.Machine, wrong, {}, Limits(), 0)
+        with pytest.raises(Refused) as other:
+            verify(wrong)
+        assert (one.value.args, one.value.opcode) == (other.value.args, opcode)
+        assert one.value.opcode == other.value.opcode
+        assert one.value.global_name == other.value.global_name
+    with pytest.raises(Refused) as caught:
+        judge(machine.Machine, data, {}, Limits(max_bytes=3), 0)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_offsets_fit_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_CEILING", 10)
+
+    with pytest.raises(Refused) as caught:
+        judge(machine.Machine, b"(NNNNNNNt.", {}, Limits(), 0)
+    assert (caught.value.reason, caught.value.offset) == (Reason.TOO_LARGE, None)
+    assert judge(machine.Machine, b"(NNNNNNt.", {}, Limits(), 0).nodes == 7
+
+
+def test_more_names_than_the_first_tables_hold() -> None:
+    allow: dict[str, Row] = {}
+    for n in range(150):
+        allow |= row(f"m:f{n}", *(Arg("const", value=n + k) for k in range(3)))
+    data = b"\x80\x04(" + b"".join(
+        text("m") + text(f"f{n}") + b"\x93" + b"".join(pickle.dumps(n + k, 2)[2:-1] for k in range(3)) + b"\x87R"
+        for n in range(150)
+    )
+
+    assert len(verify(data + b"t.", allow=allow).names) == 150
+    assert refused(data.replace(b"K\x0bK\x0cK\x0d", b"K\x0bK\x0cK\x0e") + b"t.", allow) is Reason.BAD_ARGUMENTS
+
+
+def test_a_name_fetched_twice_from_the_memo_is_one_global() -> None:
+    data = b"\x80\x04(" + text("m") + b"\x94" + text("A") + b"\x94\x93" + b"h\0h\1\x93" * 3 + b"t."
+
+    assert [name for _, name in verify(data, allow=row("m:A")).names] == ["m:A"] * 4
+    assert refused(data) is Reason.GLOBAL_NOT_ALLOWED
+
+
+def test_a_listed_name_with_rules_of_its_own_keeps_them() -> None:
+    data = b"\x80\x04" + text("builtins") + text("getattr") + b"\x93."
+
+    assert refused(data, row("builtins:getattr")) is Reason.GLOBAL_NOT_ALLOWED
+
+
+def test_many_arguments_are_looked_at_once_if_they_are_constants() -> None:
+    allow = row("m:f", rest=Arg("kind", int(Kind.INT | Kind.STR), 0, 300)) | row("m:g", rest=Arg("data"))
+    ten = b"(" + b"K\1" * 10 + b"t\x94"
+    twice = b"\x80\x04(" + text("m") + text("f") + b"\x93\x94" + ten + b"Rh\0h\1Rh\0h\1Rt."
+    assert verify(twice, allow=allow).names == ((9, "m:f"),)
+    assert refused(twice.replace(b"K\1K\1t", b"NK\1t"), allow) is Reason.BAD_ARGUMENTS
+    assert verify(twice.replace(b"K\1K\1t", b"M\x2c\1K\1t"), allow=allow).names
+    assert refused(twice.replace(b"K\1K\1t", b"M\x2d\1K\1t"), allow) is Reason.BAD_ARGUMENTS
+
+    # A list may still grow, and then a class stands in it.
+    grown = b"\x80\x04(" + text("m") + text("g") + b"\x93\x94(]\x94" + b"K\1" * 9 + b"t\x94Rh\0h\2Rh\1h\0at."
+    assert refused(grown, allow) is Reason.REFERENCE_NOT_ALLOWED
+    assert verify(grown.replace(b"h\1h\0a", b""), allow=allow).opcodes
+
+
+def test_state_that_is_shared_is_looked_at_once() -> None:
+    shared = b"(cm\nA\np0\n)\x81}p1\nS'a'\nK\1sbg0\n)\x81g1\nbg0\n)\x81g1\nbt."
+
+    assert len(verify(shared, allow=row("m:A")).names) == 1
+    assert refused(shared.replace(b"'a'", b"'__a__'"), row("m:A")) is Reason.BAD_STATE
+    reserved = row("m:A", reserved=frozenset({"a"}))
+    assert refused(shared, reserved) is Reason.BAD_STATE
+
+
+def test_a_list_that_is_state_takes_no_items() -> None:
+    allow = row("m:A", state=(Arg("kind", int(Kind.LIST)),))
+    data = b"(cm\nA\n)\x81]p0\nbg0\nK\1at."
+
+    assert refused(data, allow) is Reason.MUTATION_NOT_ALLOWED
+
+
+def test_a_constant_may_be_what_is_left_of_a_run_with_care() -> None:
+    assert verify(b"]q\x000(h\0l0h\0K\1a0N.").depth == 0
+    assert verify(b"\x8f(\x90.").weight == 1
+
+
+def test_patterns_within_patterns() -> None:
+    pair = Arg("tuple", value=(Arg("kind", int(Kind.INT | Kind.FLOAT), 0, 5), Arg("any")))
+    for inner, fine in ((b"G" + bytes(8) + b"N", True), (b"K\5N", True), (b"K\6N", False), (b"K\5cm\nf\n", True)):
+        data = b"cm\nf\n((" + inner + b"ttR."
+        if fine:
+            assert verify(data, allow=row("m:f", pair)).names[0][1] == "m:f"
+        else:
+            assert refused(data, row("m:f", pair)) is Reason.BAD_ARGUMENTS
+
+
+def test_tables_of_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "_MOST_KEPT", 0)
+    monkeypatch.setattr(rules, "_MOST_TABLES", 0)
+    table = MappingProxyType(row("m:A.b.c"))
+
+    assert rules.holders_of(table) == {"m:A", "m:A.b"}
+    assert rules.holders_of(MappingProxyType(row("m:B.c"))) == {"m:B"}
+    assert rules.holders_of(table) == {"m:A", "m:A.b"}
+    assert rules.rule_of(table["m:A.b.c"]) == rules.rule_of(table["m:A.b.c"])
+    assert len(rules._KEPT) == len(rules._HOLDERS) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "parts", "number"),
+    [
+        ("decimal", ["0.75"], Decimal("0.75")), ("decimal", ["-75e-2"], Decimal("0.75")), ("decimal", ["12"], 12),
+        ("decimal", ["1E+30"], 10**30), ("decimal", ["." + "3" * 900], Decimal("." + "3" * 900)),
+        ("fraction", [3, 4], Decimal("0.75")), ("fraction", ["-3/4"], Decimal("0.75")), ("fraction", ["7"], 7),
+        ("fraction", [PRIME + 5, 1], 5),
+    ],
+)  # fmt: skip
+def test_numbers_hash_by_their_value(how: str, parts: list[object], number: object) -> None:
+    assert hash(hash_like(how, parts)) == hash(number)
+
+
+def test_what_says_no_number_stands_for_itself() -> None:
+    assert hash_like("decimal", ["sNaN12"]) == ("sNaN12",)
+    assert hash_like("decimal", [1]) == (1,)
+    assert hash_like("fraction", ["x"]) == ("x",)
+    assert hash_like("fraction", [1.5]) == (1.5,)
+    assert hash_like("fraction", [1, PRIME]) == hash_like("fraction", [7, 2 * PRIME])
+    assert hash_like("arguments", [1, "a"]) == (1, "a")
+
+
+def test_keys_of_library_types_pay_for_their_real_hashes() -> None:
+    policy = Policy(presets=["stdlib@1"])
+    honest: dict[object, object] = {(date(2026, 1, 1 + n % 28), n): n for n in range(3000)}
+    honest |= {(Decimal(n) / 100, n): None for n in range(3000)} | {Decimal(n): n for n in range(3000)}
+    assert verify(pickle.dumps(honest), allow=policy.table).nodes > 9000
+
+    def fractions(texts: list[str]) -> bytes:
+        made = b"".join(b"h\2" + text(one) + b"\x85R" for one in texts)
+        return b"\x80\x04" + text("fractions") + b"\x94" + text("Fraction") + b"\x94\x93\x940\x8f(" + made + b"\x90."
+
+    assert verify(fractions([f"{n}/7" for n in range(3000)]), allow=policy.table).names
+    with pytest.raises(Refused) as caught:
+        verify(fractions([f"{5 + PRIME * n}/1" for n in range(3000)]), allow=policy.table)
+    assert caught.value.reason is Reason.HASH_COST
