@@ -64,7 +64,7 @@ machine.cython_directives = {
     "language_level": "3",
     "annotation_typing": False,  # the types are those of machine.pxd; Python's annotations say less
     "auto_pickle": False,
-    # Memory safety is the point of the thing: all checks stay on.
+    # Memory safety is the point of the thing: the checks stay on.
     "boundscheck": True,
     "wraparound": False,  # no index is negative, and one that is by mistake had better not find anything
     # Attributes are set when a machine is made and never to None, and arguments are checked below.

@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["hash_like"]
+__all__ = ["Hashed", "hash_like"]
 
 _MODULUS = sys.hash_info.modulus
 _DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]{1,18}))?")
 _RATIO = re.compile(r"-?([0-9]+)(?:/([0-9]+))?")
+
+
+class Hashed:
+    """Something with a hash that was computed before; it stands for a part of a tuple."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return self.value
 
 
 def hash_like(how: str, parts: Sequence[object]) -> object:

@@ -29,7 +29,7 @@ cdef class Machine:
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
     cdef readonly dict partials, loose, states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
     cdef readonly set even_keys, states_fitted, accepted, let_go
-    cdef readonly dict by_operands, fitted, texts, tuple_hashes
+    cdef readonly dict by_operands, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
@@ -98,6 +98,7 @@ cdef class Machine:
     cdef bint charge_call(self, long long weight, Py_ssize_t at) except -1
     cdef bint count_call(self, Py_ssize_t at) except -1
     cdef bint count_instance(self, Py_ssize_t at) except -1
+    cdef Py_ssize_t made_from(self, Py_ssize_t n, Py_ssize_t base, Py_ssize_t k) except -1
     cdef bint check_arguments(self, Py_ssize_t index, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
     @cython.locals(c=Py_ssize_t, left='long long', i=Py_ssize_t, slot='long long', fixed=Py_ssize_t,
                    least=Py_ssize_t, rest=Py_ssize_t)
@@ -113,7 +114,7 @@ cdef class Machine:
     cdef Py_ssize_t listed_class(self, long long slot, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t)
     cdef Py_ssize_t new(self, long long cls, Py_ssize_t base, Py_ssize_t k, Py_ssize_t args, Py_ssize_t at) except -1
-    @cython.locals(index=Py_ssize_t, flags='long long', rights='long long', part='long long')
+    @cython.locals(index=Py_ssize_t, flags='long long', rights='long long', part='long long', weight='long long')
     cdef bint build(self, long long target, long long state, Py_ssize_t at) except -1
     @cython.locals(run=Py_ssize_t, stop=Py_ssize_t, i=Py_ssize_t, slot='long long')
     cdef bint is_plain_state(self, Py_ssize_t index, long long state) except -1
@@ -130,7 +131,7 @@ cdef class Machine:
     cdef bint scan_text(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t at) except -1
     @cython.locals(data=bytes, length='long long', more='long long')
     cdef Py_ssize_t frame_end(self, Py_ssize_t at, Py_ssize_t start) except -1
-    @cython.locals(n=Py_ssize_t, i=Py_ssize_t, slot='long long')
+    @cython.locals(n=Py_ssize_t, i=Py_ssize_t, slot='long long', weight='long long')
     cdef Py_ssize_t bundle(self, Py_ssize_t sp, Py_ssize_t at) except -1
 
 @cython.locals(machine=Machine)

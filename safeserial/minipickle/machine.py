@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from safeserial.allow import EMPTY, Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.minipickle.arrays import call_fits
-from safeserial.minipickle.hashing import hash_like
+from safeserial.minipickle.hashing import Hashed, hash_like
 from safeserial.minipickle.literals import (
     decimal_text,
     emit_bytes,
@@ -227,6 +227,7 @@ class Machine:
         self.accepted: set[tuple[int, int]] = set()
         self.texts: dict[int, object] = {}
         self.tuple_hashes: dict[int, int] = {}
+        self.part_hashes: dict[int, Hashed] = {}
         self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         self.partials: dict[int, tuple[int, int, int, int, int]] = {}  # what each partial was set to call
@@ -284,13 +285,13 @@ class Machine:
             self.max_weight = min(limits.max_weight, _CEILING)
             self.max_hash_cost = min(limits.max_hash_cost, _CEILING)
             self.max_key_depth = min(limits.max_key_depth, _CEILING)
-            self.max_string = limits.max_string_bytes
-            self.max_stack = limits.max_stack_items
-            self.max_memo = limits.max_memo_entries
-            self.max_calls = limits.max_calls
-            self.max_instances = limits.max_instances
-            self.max_opcodes = limits.max_opcodes
-            self.max_bits = limits.max_int_bits
+            self.max_string = min(limits.max_string_bytes, _CEILING)
+            self.max_stack = min(limits.max_stack_items, _CEILING)
+            self.max_memo = min(limits.max_memo_entries, _CEILING)
+            self.max_calls = min(limits.max_calls, _CEILING)
+            self.max_instances = min(limits.max_instances, _CEILING)
+            self.max_opcodes = min(limits.max_opcodes, _CEILING)
+            self.max_bits = min(limits.max_int_bits, _CEILING)
             self.no_nan = not limits.allow_nan
         self.buffers = buffers
         self.careful = careful
@@ -338,8 +339,13 @@ class Machine:
                 self.sparse.clear()
             if self.texts:
                 self.texts.clear()
+            if self.part_hashes:
+                self.part_hashes.clear()
             if self.tuple_hashes:
                 self.tuple_hashes.clear()
+            if self.careful:
+                self.edges.clear()
+                self.loose.clear()
             if self.let_go:
                 self.let_go.clear()
             if self.hashes:
@@ -814,6 +820,9 @@ class Machine:
                     value = hash_like(self.rows[self.entry[node]].hashing, done)
                 if not frames:
                     return None if unknown else hash(value)
+                if not unknown:
+                    # Wherever else it is a part, it is not looked into again.
+                    value = self.part_hashes[node] = Hashed(hash(value))
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
@@ -821,18 +830,24 @@ class Machine:
                 if KEY_CLASS[self.data[~child]] == 2:
                     raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
                 done.append(self.constant(~child))
-            elif self.head[child] & (K_NAMES | K_INT | K_STR | K_BYTES) and not self.head[child] & K_INSTANCE:
-                # A global hashes by identity; its number stands for it.
-                done.append(child if self.head[child] & K_NAMES else self.constant(self.where[child]))
+            elif child in self.part_hashes:
+                done.append(self.part_hashes[child])
+            elif self.head[child] & K_NAMES:
+                done.append(self.name_of(child))  # it hashes by identity, however often it is looked up
+            elif self.head[child] & K_INSTANCE:
+                how = self.rows[self.entry[child]].hashing
+                if how and self.count[child]:
+                    frames.append((child, []))
+                else:
+                    unknown = True  # what is behind it may still be no key at all
+                    done.append(None)
             elif self.head[child] & K_TUPLE:
                 frames.append((child, []))
-            elif not self.head[child] & K_INSTANCE or not self.rows[self.entry[child]].hashing:
-                unknown = True  # what is behind it may still be no key at all
-                done.append(None)
-            elif self.rows[self.entry[child]].hashing == "free":
-                done.append(child)
+            elif self.head[child] & K_CONSTANTS:
+                done.append(self.constant(self.where[child]))
             else:
-                frames.append((child, []))
+                unknown = True
+                done.append(None)
 
     # -- constants that need a look -------------------------------------------------------------------------------
 
@@ -1225,8 +1240,8 @@ class Machine:
                 self.accepted.add((index, base))
 
     def are_flat(self, base: int, k: int) -> bool:
-        """Whether items are constants, of which everything stays true that was said once."""
-        return all(slot < 0 or self.head[slot] & K_CONSTANTS for slot in self.slots(base, k))
+        """Whether no item is a container: of anything else all stays true that was said once."""
+        return all(slot < 0 or not self.head[slot] & K_CONTAINERS for slot in self.slots(base, k))
 
     def bad_arguments(self, index: int, base: int, k: int, at: int) -> Refused:
         """The refusal for arguments that no pattern describes."""
@@ -1450,7 +1465,13 @@ class Machine:
         self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
             self.check_members(base, k, at)
-        return self.instance(index, args, at, F_OPEN)
+        return self.made_from(self.instance(index, args, at, F_OPEN), base, k)
+
+    def made_from(self, n: int, base: int, k: int) -> int:
+        """Say which items an instance is made from, where its class stands among them."""
+        self.first[n] = base
+        self.count[n] = k
+        return n
 
     def new_ex(self, cls: int, args: int, keywords: int, whole: int, at: int) -> int:
         """NEWOBJ_EX: ``cls.__new__(cls, *args, **keywords)``; ``whole`` is a tuple that holds both."""
@@ -1474,7 +1495,9 @@ class Machine:
         self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
             self.check_members(base, k, at)
-        return self.instance(index, whole, at, F_OPEN)
+        made = self.instance(index, whole, at, F_OPEN)
+        # Keywords are part of what it is made from.
+        return made if self.count[keywords] else self.made_from(made, base, k)
 
     def reconstruct(self, place: int, k: int, args: int, at: int) -> int:
         """``copyreg._reconstructor(cls, base, state)``: protocols 0 and 1 of what NEWOBJ makes later."""
@@ -1497,7 +1520,8 @@ class Machine:
             # given whole here, and in two parts there.)
             self.check_arguments(index, place + 2, 0 if name == "builtins:object" else 1, at)
         self.count_instance(at)
-        return self.instance(index, args, at, F_OPEN)
+        plain = name == "builtins:object"
+        return self.made_from(self.instance(index, args, at, F_OPEN), place + 2, 0 if plain else 1)
 
     def kind_is_instance(self, slot: int) -> bool:
         """Whether a slot is something that a call made."""
@@ -1507,6 +1531,12 @@ class Machine:
         """INST and OBJ: a call if there are arguments, NEWOBJ if there are none."""
         args = self.make_tuple(low, sp, at)
         if cls >= 0 and self.head[cls] & K_GLOBAL and low == sp and self.rights[self.entry[cls]] & R_CLASS:
+            if not self.rights[self.entry[cls]] & R_CALL:
+                # CPython calls a class that has __getinitargs__, and makes an instance of any other.
+                name = safe_repr(self.rows[self.entry[cls]].name)
+                raise Forbidden(
+                    Reason.CALL_NOT_ALLOWED, at, f"{name} is listed, but its entry does not let it be called"
+                )
             return self.new(cls, 0, 0, args, at)
         if cls >= 0 and self.head[cls] & K_SPECIAL:
             raise self.not_a_value(cls, at)
@@ -1564,9 +1594,10 @@ class Machine:
             if self.careful:
                 self.edges[target].append(state)
             self.depth[target] = max(self.depth[target], self.depth[state])
-            self.weight[target] += self.weight[state]
-            if self.weight[target] > self.max_weight:
+            weight = self.weight[target] + self.weight[state]
+            if weight > self.max_weight:
                 raise self.too_heavy(at)
+            self.weight[target] = weight
             self.charge_call(self.weight[state], at)
         return True
 
@@ -1643,6 +1674,9 @@ class Machine:
                 if not self.replaced(slot, at):
                     raise Forbidden(Reason.DISCARDED_CALL, at)
                 self.let_go.add(slot)
+                if self.careful:
+                    # What it was made from may have grown since it was weighed, and no one will weigh it again.
+                    self.charge_call(self.survey(slot, at)[1], at)
 
     def replaced(self, slot: int, at: int) -> bool:
         """Whether the next opcode gets another instance of the same row, made from the same arguments' shape.
@@ -1992,7 +2026,7 @@ class Machine:
                     used += 1
                     pos += 1
                     fused += 1
-                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room:
+                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room and sp + mp < max_stack:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
@@ -2028,7 +2062,7 @@ class Machine:
                     used += 1
                     pos += 1
                     fused += 1
-                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room:
+                    if pos < end and data[pos] == 0x28 and sp < cap and mp < marks_room and sp + mp < max_stack:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
@@ -2281,12 +2315,16 @@ class Machine:
         """A tuple node over the arguments and keywords of NEWOBJ_EX, for what they weigh together."""
         n = self.node(K_TUPLE, 1, 1, at)
         self.first[n] = self.keep(sp - 2, sp, 1)
+        weight = 1
         for i in range(sp - 2, sp):
             slot = self.stack[i]
             if slot >= 0:
                 self.head[slot] |= F_HELD
                 self.depth[n] = max(self.depth[n], self.depth[slot])
-                self.weight[n] += self.weight[slot]
+                weight += self.weight[slot]
+                if weight > self.max_weight:
+                    raise self.too_heavy(at)
+                self.weight[n] = weight
                 if self.careful:
                     self.edges.setdefault(n, []).append(slot)
         return n

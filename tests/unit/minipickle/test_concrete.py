@@ -207,7 +207,7 @@ def test_construct_is_total_even_on_what_nobody_judged(raw: bytes) -> None:
     while todo:
         item: Any = todo.pop()
         assert type(item) in {
-            type(None), bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset,
+            type(None), bool, int, float, str, bytes, bytearray, memoryview, tuple, list, dict, set, frozenset,
         }  # fmt: skip
         if isinstance(item, (tuple, list, dict, set, frozenset)) and id(item) not in met:
             met.add(id(item))

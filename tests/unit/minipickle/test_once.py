@@ -184,3 +184,98 @@ def test_keys_of_library_types_pay_for_their_real_hashes() -> None:
     with pytest.raises(Refused) as caught:
         verify(fractions([f"{5 + PRIME * n}/1" for n in range(3000)]), allow=policy.table)
     assert caught.value.reason is Reason.HASH_COST
+
+
+# Two ints that share a hash, in tuples of six: sixty-four tuples with one hash.
+_PAIRS = [
+    b"(" + b"".join(b"J" + (b"\xff" if n >> bit & 1 else b"\xfe") + b"\xff" * 3 for bit in range(6)) + b"t"
+    for n in range(64)
+]
+
+
+def colliding(prefix: bytes, pieces: bytes, start: int, count: int = 1500) -> bytes:
+    """A set of tuples that share a hash, each holding something that is looked up or made anew."""
+    memo = b"".join(piece + b"\x940" for piece in _PAIRS)
+    keys = b"".join(
+        pieces + b"h" + bytes([start + n % 64]) + b"h" + bytes([start + n // 64 % 64]) + b"\x87" for n in range(count)
+    )
+    return b"\x80\x04" + prefix + memo + b"\x8f(" + keys + b"\x90."
+
+
+def test_equal_parts_of_keys_hash_alike_however_often_they_are_made() -> None:
+    policy = Policy(presets=["stdlib@1"])
+    made = text("datetime") + text("date") + b"\x93\x940C\4\x07\xe4\1\1\x85\x940"
+
+    with pytest.raises(Refused) as caught:
+        verify(colliding(made, b"h\0h\1R", 2), allow=policy.table)
+    assert caught.value.reason is Reason.HASH_COST
+    # A class that is looked up again is the same class.
+    assert refused(colliding(b"N\x940", b"cm\nK\n", 1), row("m:K")) is Reason.HASH_COST
+    assert refused(colliding(b"N\x940", b"cm\nK\n)\x81", 1), row("m:K")) is Reason.HASH_COST
+
+
+def test_the_class_is_no_part_of_what_an_instance_hashes_like() -> None:
+    allow = row("m:P", hashing="arguments")
+    head = b"ccopyreg\n__newobj__\n\x940"
+    memo = b"".join(piece + b"\x940" for piece in _PAIRS)
+    keys = b"".join(
+        b"h\0(cm\nP\nh" + bytes([1 + n % 64]) + b"h" + bytes([1 + n // 64 % 64]) + b"tR" for n in range(1500)
+    )
+
+    assert refused(b"\x80\x04" + head + memo + b"\x8f(" + keys + b"\x90.", allow) is Reason.HASH_COST
+
+
+def test_addresses_of_ipv6_share_hashes_if_the_sender_likes() -> None:
+    from ipaddress import IPv6Address
+
+    policy = Policy(presets=["stdlib@1"])
+    made = b"".join(b"h\0" + text(str(IPv6Address(5 + n * PRIME))) + b"\x85R" for n in range(3000))
+    data = b"\x80\x04" + text("ipaddress") + text("IPv6Address") + b"\x93\x940\x8f(" + made + b"\x90."
+
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=policy.table)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+def test_what_grew_is_weighed_again_before_its_instances_are_let_go() -> None:
+    policy = Policy(presets=["stdlib@1"])
+    data = (
+        b"\x80\x04" + text("collections") + text("deque") + b"\x93\x940]\x94\x85\x940]h\0h\2R\x94ah\1(" + b"N" * 30000
+    )
+    data += b"e0" + b"h\0h\2R\x940h\x030" * 3000 + b"."
+
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=policy.table)
+    assert caught.value.reason is Reason.TOO_HEAVY
+
+
+def test_a_shared_part_of_many_keys_is_hashed_once() -> None:
+    keys = b"".join(b"h\0K" + bytes([n]) + b"\x86" for n in range(50))
+    data = b"\x80\x04G" + bytes(8) + b"2\x86" * 13 + b"\x940\x8f(" + keys + b"\x90."
+
+    assert verify(data).weight > 50 * (1 << 13)
+
+
+def test_limits_as_large_as_they_may_be_are_those_of_the_tables() -> None:
+    large = Limits(
+        max_string_bytes=(1 << 62) - 1, max_memo_entries=1 << 59, max_weight=(1 << 62) - 1, max_calls=1 << 61
+    )
+
+    assert verify(b"I5\n.", limits=large).canonical == b"\x80\x04K\5."
+    assert verify(b"Nq\5.", limits=large).canonical == b"\x80\x04N\x94."
+    heavy = b"\x80\x04N" + b"2\x86" * 29 + b"\x940" + text("m") + text("K") + b"\x93h\0\x85}" + text("a") + b"h\0s\x92."
+    assert refused(heavy, row("m:K", keywords=True), large) is Reason.TOO_HEAVY
+
+
+def test_a_mark_above_the_ceiling_is_refused_where_it_stands() -> None:
+    for data in (b"}\x94(u.", b"]\x94(e."):
+        with pytest.raises(Refused) as caught:
+            verify(data, limits=Limits(max_stack_items=1))
+        assert (caught.value.reason, caught.value.offset) == (Reason.STACK_TOO_LARGE, 2)
+
+
+def test_an_old_instance_may_be_a_call() -> None:
+    only_new = {"m:G": Row("m:G", int(R.CLASS | R.NEW))}
+
+    assert refused(b"(im\nG\n.", only_new) is Reason.CALL_NOT_ALLOWED
+    assert refused(b"(cm\nG\no.", only_new) is Reason.CALL_NOT_ALLOWED
