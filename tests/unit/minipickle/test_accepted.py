@@ -15,6 +15,7 @@ from safeserial.minipickle import BUILD, Disassembly, disassemble, machine, rend
 from safeserial.minipickle.literals import emit_int
 from safeserial.minipickle.names import modern_name
 from safeserial.minipickle.opcodes import BY_CODE, OPCODES, argument_span
+from safeserial.minipickle.verify import judge
 
 R = Right
 ALL = int(R.REFERENCE | R.CALL | R.NEW | R.BUILD | R.FRESH | R.CLASS | R.HASHABLE)
@@ -478,10 +479,16 @@ def test_the_memo_and_the_stack_grow() -> None:
         assert pickle.loads(verify(pickle.dumps(shared + shared, protocol)).canonical) == shared + shared
 
 
-def test_tables_of_compiled_machines_are_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_of_compiled_machines_are_arrays_and_serve_one_run_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(machine, "COMPILED", True)
     monkeypatch.setattr(machine, "_SPARE", [None])  # what this machine leaves is of neither build
-    assert pickle.loads(verify(pickle.dumps(list(map(str, range(300))))).canonical)[299] == "299"
+    limits = Limits()
+    for size in (300, 3, 300):
+        verdict = judge(machine.Machine, pickle.dumps(list(map(str, range(size)))), {}, limits, 0)
+        assert pickle.loads(verdict.canonical) == [str(n) for n in range(size)]
+        assert (verdict.nodes, verdict.depth, verdict.weight) == (size + 1, 1, size + 1)
 
 
 def test_inputs_other_than_bytes() -> None:
