@@ -12,7 +12,7 @@ Three parts:
 ``hostile``
     Each attack and each technique at exactly 1 MiB, in a process of its own that was given the bytes: time until
     the verdict (the best of three where the first is above) and growth of the peak of resident memory. Ceilings:
-    50 ms and 32 MiB compiled, 1 s pure.
+    50 ms and 32 MiB compiled, 1 s pure; what is accepted may also take as long as ``pickle.loads`` of it.
 
 Times are processor time, so that other work on the machine counts as little as possible.
 """
@@ -213,9 +213,11 @@ def child(build: str) -> None:
         table, limits, buffers = pickle.load(stream)  # from our own parent
     verdict: list[str] = []
 
+    canonical: list[bytes] = []
+
     def run() -> None:
         try:
-            judge(engine, data, table, limits, buffers)
+            canonical[:] = [judge(engine, data, table, limits, buffers).canonical]
             verdict[:] = ["accepted", ""]
         except Refused as refusal:
             verdict[:] = [refusal.reason.value, str(refusal.offset)]
@@ -228,7 +230,10 @@ def child(build: str) -> None:
     grown = (peak_kib() - before) / 1024
     for _ in range(2 if CEILINGS[build][0] < best < 3000 else 0):  # it may have been the machine's fault
         best = min(best, milliseconds(run))
-    print(json.dumps({"ms": best, "mib": grown, "mib_exact": exact, "verdict": verdict[0], "offset": verdict[1]}))
+    # The attacks that are accepted name nothing but builtins, pathlib, zoneinfo and types.
+    load = milliseconds(partial(pickle.loads, canonical[0])) if canonical and best > CEILINGS[build][0] else None
+    row = {"ms": best, "load_ms": load, "mib": grown, "mib_exact": exact, "verdict": verdict[0], "offset": verdict[1]}
+    print(json.dumps(row))
 
 
 def in_child(build: str, hostile: Hostile, table: AllowTable) -> dict[str, Any]:
@@ -240,6 +245,7 @@ def in_child(build: str, hostile: Hostile, table: AllowTable) -> dict[str, Any]:
     if done.returncode == -signal.SIGXCPU:
         return {
             "ms": PATIENCE * 1000.0,
+            "load_ms": None,
             "mib": None,
             "mib_exact": False,
             "verdict": f"none within {PATIENCE} s",
@@ -256,7 +262,8 @@ def hostile_part(builds: list[str], sources: list[str], every: bool, only: str) 
         for build in builds:
             result = in_child(build, hostile, table)
             most_ms, most_mib = CEILINGS[build]
-            ok = result["ms"] <= most_ms and (most_mib is None or (result["mib"] or 0) <= most_mib)
+            ok = result["ms"] <= max(most_ms, result["load_ms"] or 0)
+            ok = ok and (most_mib is None or (result["mib"] or 0) <= most_mib)
             if hostile.expected and (result["verdict"], len(hostile.data)) != (hostile.expected, MIB):
                 ok = False
             yield {"build": build, "input": hostile.name, "technique": hostile.technique, "bytes": len(hostile.data),
@@ -276,7 +283,8 @@ def show(part: str, row: dict[str, Any]) -> str:
         numbers = f"{row['small_ms']:>10.2f}{row['large_ms']:>10.1f}{row['ratio']:>8.2f}{row['step_ratio']:>8.3f}"
         return f"{row['build']:10}{row['family']:40}{numbers}{flag}"
     grown = "-" if row["mib"] is None else f"{row['mib']:.1f}"
-    verdict = f"{row['verdict']} {row['offset']}".strip() + (f" ({row['note']})" if row["bytes"] != MIB else "")
+    loads = "" if row["load_ms"] is None else f", pickle.loads takes {row['load_ms']:.1f}"
+    verdict = f"{row['verdict']} {row['offset']}".strip() + loads + (f" ({row['note']})" if row["bytes"] != MIB else "")
     return f"{row['build']:10}{row['input']:48}{row['ms']:>9.1f}{grown:>8}  {verdict}{flag}"
 
 

@@ -6,6 +6,7 @@ the canonical decimal one is a number here.
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 
@@ -17,8 +18,7 @@ __all__ = ["bytes_span", "decimal_text", "emit_bytes", "emit_int", "emit_str", "
 _DECIMAL = re.compile(rb"0|-?[1-9][0-9]*")
 _FLOAT = re.compile(rb"-?(?:0|[1-9][0-9]{0,400})(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,5})?|-?inf|-?nan")
 # What repr() of a Python 2 str writes; anything else has a second reading somewhere.
-_ESCAPE = re.compile(rb"\\(?:([\\'\"nrt])|x([0-9a-f]{2}))")
-_ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_ESCAPE = re.compile(rb"\\(?:[\\'\"nrt]|x[0-9a-f]{2})")
 
 
 def decimal_text(text: bytes, at: int, max_bits: int) -> int:
@@ -72,15 +72,9 @@ def string_text(text: bytes, at: int) -> bytes:
         plain = _ESCAPE.sub(b"", inner)
         if plain.count(b"\\") or plain.count(quote):
             raise Malformed(Reason.BAD_LITERAL, at, "an escape that repr does not write")
-        inner = _ESCAPE.sub(_unescape, inner)
+        # What pickle.py itself calls here; of its escapes only those above are left.
+        inner = codecs.escape_decode(inner)[0]
     return inner
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    letter, digits = match.groups()
-    if letter is None:
-        return bytes.fromhex(digits.decode("ascii"))
-    return _ESCAPED.get(letter, letter)
 
 
 def bytes_span(data: bytes, at: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
 cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
 cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
-cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONG_SPAN, _FEW, _CEILING, _SMALL, _SPARE_LINES
+cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _SPARE_LINES
 cdef list _SPARE
 cdef bytes PLAIN_FORM
 
@@ -27,9 +27,15 @@ cdef class Machine:
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
     cdef readonly int[::1] stack, marks, memo
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
-    cdef readonly dict partials, loose, states, sparse, edges, good_keys, row_index, special, hashes, buckets, opaque
+    cdef readonly int[::1] edge_to, edge_next, edge_first, edge_last, loose, seen_in, seen_depth, path, turn
+    cdef readonly long long[::1] seen_weight
+    cdef readonly Py_ssize_t edges_cap, edges_used
+    cdef readonly long long walks, number
+    cdef readonly unsigned char[::1] out_bytes
+    cdef readonly Py_ssize_t out_cap, out_used
+    cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
     cdef readonly set even_keys, states_fitted, accepted, let_go
-    cdef readonly dict by_operands, fitted, texts, tuple_hashes, part_hashes
+    cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
@@ -41,12 +47,24 @@ cdef class Machine:
     @cython.locals(i=Py_ssize_t)
     cdef bint forget(self) except -1
     cdef bint begin(self, bytes data, allow, limits, long long buffers, bint careful, trace) except -1
-    cdef node_slots(self, Py_ssize_t low, Py_ssize_t high)
     @cython.locals(root='long long', rest=bytes, header=bytes)
     cdef bint finish(self, Py_ssize_t at, Py_ssize_t sp) except -1
+    @cython.locals(i=Py_ssize_t)
     cdef bint replace(self, Py_ssize_t start, Py_ssize_t stop, bytes new) except -1
+    @cython.locals(i=Py_ssize_t, used=Py_ssize_t)
+    cdef bint catch_up(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t more) except -1
+    cdef bint grow_out(self, Py_ssize_t size) except -1
+    cdef bytes written(self)
+    cdef bint replace_op(self, Py_ssize_t start, Py_ssize_t stop, unsigned char op) except -1
+    @cython.locals(used=Py_ssize_t)
+    cdef bint replace_int(self, Py_ssize_t start, Py_ssize_t stop, long long value) except -1
+    cdef bint replace_get(self, Py_ssize_t start, Py_ssize_t stop, long long order) except -1
+    @cython.locals(i=Py_ssize_t, used=Py_ssize_t, raw=bytes)
+    cdef bint replace_sized(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t place, Py_ssize_t length, bint is_text) except -1
     cdef Py_ssize_t stack_room(self, Py_ssize_t sp, Py_ssize_t at) except -1
     cdef bint grow_nodes(self) except -1
+    @cython.locals(edge=Py_ssize_t)
+    cdef bint add_edge(self, Py_ssize_t n, Py_ssize_t child) except -1
     @cython.locals(n=Py_ssize_t)
     cdef Py_ssize_t node(self, long long head, long long depth, long long weight, Py_ssize_t at) except -1
     @cython.locals(n=Py_ssize_t)
@@ -59,6 +77,9 @@ cdef class Machine:
     @cython.locals(at=Py_ssize_t)
     cpdef long long kind_of(self, long long slot) except -1
     cpdef long long special_of(self, long long slot) except -1
+    @cython.locals(data=bytes, op='unsigned char')
+    cpdef constant(self, Py_ssize_t place)
+    cpdef name_of(self, Py_ssize_t slot)
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1
@@ -80,17 +101,62 @@ cdef class Machine:
     cdef bint check_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step, Py_ssize_t at) except -1
     @cython.locals(head='long long', depth='long long', weight='long long', before='long long')
     cdef bint check_key(self, Py_ssize_t n, long long slot, Py_ssize_t at) except -1
+    @cython.locals(parts=list, i=Py_ssize_t, child='long long', place=Py_ssize_t)
+    cdef flat_hash(self, Py_ssize_t slot, Py_ssize_t at)
+    cdef tuple_hash(self, Py_ssize_t slot, Py_ssize_t at)
+    @cython.locals(node=Py_ssize_t, child=Py_ssize_t, edge=Py_ssize_t, above=Py_ssize_t, top=Py_ssize_t,
+                   steps='long long', deepest='long long', walk='long long')
+    cdef bint survey(self, Py_ssize_t root, Py_ssize_t at) except -1
+    @cython.locals(node=Py_ssize_t, child=Py_ssize_t, edge=Py_ssize_t, top=Py_ssize_t, walk='long long')
+    cdef bint check_reach(self, long long root, Py_ssize_t at) except -1
+    cdef long long own_weight(self, Py_ssize_t node) except -1
+    cdef bint check_float(self, Py_ssize_t n, Py_ssize_t place, Py_ssize_t at) except -1
+    @cython.locals(bucket=dict, before='long long')
+    cdef bint collide(self, Py_ssize_t n, value, long long weight, Py_ssize_t at) except -1
+    @cython.locals(before='long long')
+    cdef bint check_made_key(self, Py_ssize_t n, Py_ssize_t slot, long long weight, Py_ssize_t at) except -1
+    cdef known_hash(self, Py_ssize_t slot, Py_ssize_t at)
     cdef grow_rows(self)
     cdef grow_codes(self)
     @cython.locals(index=Py_ssize_t, place=Py_ssize_t)
     cdef Py_ssize_t use_row(self, row) except -1
     cdef Py_ssize_t global_node(self, dotted, Py_ssize_t at) except -1
-    @cython.locals(module_slot='long long', name_slot='long long', n=Py_ssize_t, known=Py_ssize_t)
+    cdef bint note_name(self, Py_ssize_t n, Py_ssize_t at) except -1
+    @cython.locals(data=bytes, first=Py_ssize_t, second=Py_ssize_t, stop=Py_ssize_t)
+    cdef name_key(self, long long module, long long name, Py_ssize_t at)
+    cdef Py_ssize_t lines_end(self, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(lines=bytes, n=Py_ssize_t, new=bytes)
+    cdef Py_ssize_t global_lines(self, Py_ssize_t at, Py_ssize_t stop) except -1
+    @cython.locals(module_slot='long long', name_slot='long long', n=Py_ssize_t, new=bytes)
     cdef Py_ssize_t stack_global(self, Py_ssize_t at, Py_ssize_t sp) except -1
+    @cython.locals(owner='long long', attribute='long long', n=Py_ssize_t, new=bytes)
+    cdef Py_ssize_t fold(self, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at, Py_ssize_t stop) except -1
+    @cython.locals(data=bytes, start=Py_ssize_t, stop=Py_ssize_t, length='long long')
+    cdef Py_ssize_t sized(self, Py_ssize_t at, Py_ssize_t end, Py_ssize_t width, long long codes, Py_ssize_t sp) except -1
+    cdef bint push_long(self, long long kind, long long length, Py_ssize_t at, Py_ssize_t sp) except -1
     @cython.locals(data=bytes, width=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, size='unsigned long long')
     cdef Py_ssize_t long_int(self, Py_ssize_t at, Py_ssize_t end, Py_ssize_t sp) except -1
+    @cython.locals(data=bytes, i=Py_ssize_t, value='long long', part='long long', shift='long long')
+    cdef Py_ssize_t small_long(self, Py_ssize_t at, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t sp) except -1
+    @cython.locals(data=bytes, i=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, value='long long', negative=bint)
+    cdef Py_ssize_t read_digits(self, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(data=bytes, i=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, quote='unsigned char', is_string=bint,
+                   longest='long long', length='long long', escapes='long long', width=Py_ssize_t)
+    cdef Py_ssize_t short_line(self, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(data=bytes, last='unsigned char', is_hex=bint)
+    cdef Py_ssize_t escape_width(self, Py_ssize_t i, Py_ssize_t stop) except -1
+    @cython.locals(data=bytes, used=Py_ssize_t, place=Py_ssize_t, letter='long long')
+    cdef bint write_escaped(self, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t i, Py_ssize_t length) except -1
+    @cython.locals(data=bytes, op='unsigned char', stop=Py_ssize_t)
+    cdef Py_ssize_t text_literal(self, Py_ssize_t at, Py_ssize_t end, Py_ssize_t sp) except -1
     cdef bint push_giant(self, value, Py_ssize_t at, Py_ssize_t sp) except -1
-    cdef bint put(self, key, long long slot, Py_ssize_t at) except -1
+    cdef bint put(self, long long key, long long slot, Py_ssize_t at) except -1
+    @cython.locals(data=bytes, key='long long')
+    cdef long long memo_key(self, Py_ssize_t at, Py_ssize_t stop) except -1
+    @cython.locals(key='long long', order='long long', width=Py_ssize_t)
+    cdef long long get(self, Py_ssize_t at, Py_ssize_t stop) except? -1
+    @cython.locals(i=Py_ssize_t, stop=Py_ssize_t)
+    cdef Py_ssize_t line_end(self, Py_ssize_t at, Py_ssize_t end) except -1
     cdef Py_ssize_t memo_room(self) except -1
     cdef bint put_line(self, Py_ssize_t at, Py_ssize_t stop, long long slot) except -1
     @cython.locals(weight='long long', n=Py_ssize_t)
@@ -111,6 +177,8 @@ cdef class Machine:
     cdef Py_ssize_t as_tuple(self, long long slot, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t, rights='long long', base=Py_ssize_t, k=Py_ssize_t)
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
+    @cython.locals(special='long long', base=Py_ssize_t, k=Py_ssize_t, n=Py_ssize_t)
+    cdef Py_ssize_t call_special(self, Py_ssize_t function, Py_ssize_t args, Py_ssize_t at, Py_ssize_t stop) except -1
     cdef Py_ssize_t listed_class(self, long long slot, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t)
     cdef Py_ssize_t new(self, long long cls, Py_ssize_t base, Py_ssize_t k, Py_ssize_t args, Py_ssize_t at) except -1

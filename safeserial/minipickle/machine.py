@@ -120,12 +120,13 @@ _FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
-_TEXT_CODES = frozenset(b"FILSV")
 _SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
+_LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take four bytes themselves
 _FEW = 9  # arguments from here on are looked at once, however often they are passed
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
 _LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
+_SATURATED = 1 << 62  # a weight that is added up no further
 _CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 _SMALL = 64  # lines in a new table
 _SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
@@ -202,8 +203,21 @@ class Machine:
         self.items_cap = _SMALL
         self.items_used = 0
         self.items = _table(_SMALL if COMPILED else 0)
-        self.edges: dict[int, list[int]] = {}  # careful runs only: the nodes that each node holds ...
-        self.loose: dict[int, int] = {}  # ... and how many constants were put into it
+        # Careful runs only: the nodes that each node holds, as chains of edges (from 1 on), and how many constants were
+        # put into it; and what a walk over them keeps of each node it has seen.
+        size = self.edges_cap = _SMALL if careful else 0
+        self.edges_used = 1
+        self.edge_to = _table(size)
+        self.edge_next = _table(size)
+        self.edge_first = _table(size)
+        self.edge_last = _table(size)
+        self.loose = _table(size)
+        self.walks = 0
+        self.seen_in = _table(size)
+        self.seen_depth = _table(size)
+        self.seen_weight = _table(size, wide=True)
+        self.path = _table(size)
+        self.turn = _table(size)
         self.let_go: set[int] = set()  # instances that were rightly discarded
         # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
@@ -219,7 +233,8 @@ class Machine:
         self.even_keys: set[int] = set()  # pure build: strings and ints that were keys already
         self.good_keys: dict[int, Sequence[int]] = {}  # pure build: the last attribute names that a row accepted
         self.row_index: dict[str, int] = {}
-        self.by_operands: dict[tuple[int, int], int] = {}  # globals by the slots of their two names
+        # Globals by the bytes that name them, or by the slots that do, and what is written for them.
+        self.by_spelling: dict[bytes | tuple[int, ...], tuple[int, bytes]] = {}
         # What was looked at is not looked at again, wherever else it stands: constants by pattern, states by row,
         # arguments by row, values of constants that are spelled as text, and hashes of tuples of constants.
         self.fitted: dict[tuple[int, int], bool] = {}
@@ -234,10 +249,15 @@ class Machine:
         self.holders: frozenset[str] | None = None  # names that listed names go through, once one is asked for
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
+        self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
         # The output.
         self.pieces: list[bytes | memoryview] = []
-        self.out = bytearray()
+        self.out = bytearray(_SMALL if COMPILED else 0)
+        self.out_cap = _SMALL
+        self.out_used = 0  # compiled build only
+        self.out_bytes = memoryview(self.out if COMPILED else b"")
+        self.number = 0  # what read_digits read
         self.names: list[tuple[int, str]] = []
         self.canonical = b""
         self.unlisted = ""  # the name that a refusal is about, for the audit log
@@ -314,8 +334,7 @@ class Machine:
             self.nodes = self.items_used = 0
             self.data = self.canonical = b""
             self.allow = EMPTY
-            if self.out:
-                self.out.clear()
+            self.out_used = 0
             if self.pieces:
                 self.pieces.clear()
             if self.names:
@@ -326,7 +345,7 @@ class Machine:
                 self.patterns.clear()
                 self.letters.clear()
                 self.row_index.clear()
-                self.by_operands.clear()
+                self.by_spelling.clear()
                 self.states.clear()
                 self.fitted.clear()
                 self.states_fitted.clear()
@@ -343,15 +362,14 @@ class Machine:
                 self.part_hashes.clear()
             if self.tuple_hashes:
                 self.tuple_hashes.clear()
-            if self.careful:
-                self.edges.clear()
-                self.loose.clear()
             if self.let_go:
                 self.let_go.clear()
             if self.hashes:
                 self.hashes.clear()
             if self.buckets:
                 self.buckets.clear()
+            if self.first_keys:
+                self.first_keys.clear()
             if self.opaque:
                 self.opaque.clear()
 
@@ -359,13 +377,98 @@ class Machine:
 
     def replace(self, start: int, stop: int, new: bytes) -> None:
         """Write ``new`` instead of the input from ``start`` to ``stop``."""
+        if COMPILED:
+            self.catch_up(start, stop, len(new))
+            for i in range(len(new)):
+                self.out_bytes[self.out_used + i] = new[i]
+            self.out_used += len(new)
+        else:
+            if start - self.copied >= _LONG_SPAN:
+                self.pieces += (bytes(self.out), memoryview(self.data)[self.copied : start])
+                self.out = bytearray()
+            elif self.copied < start:
+                self.out += self.data[self.copied : start]
+            self.out += new
+            self.copied = stop
+
+    def catch_up(self, start: int, stop: int, more: int) -> None:  # pragma: no cover - compiled build only
+        """Copy what stands before ``start``, skip what follows up to ``stop``, and make room."""
         if start - self.copied >= _LONG_SPAN:
-            self.pieces += (bytes(self.out), memoryview(self.data)[self.copied : start])
-            self.out.clear()
-        elif self.copied < start:
-            self.out += self.data[self.copied : start]
-        self.out += new
+            self.pieces += (self.written(), memoryview(self.data)[self.copied : start])
+            self.out_used = 0
+            self.copied = start
+        used = self.out_used
+        if used + start - self.copied + more > self.out_cap:
+            self.grow_out(used + start - self.copied + more)
+        for i in range(self.copied, start):
+            self.out_bytes[used] = self.data[i]
+            used += 1
+        self.out_used = used
         self.copied = stop
+
+    def grow_out(self, size: int) -> None:  # pragma: no cover - compiled build only
+        """Make the output hold at least ``size`` bytes."""
+        while self.out_cap < size:
+            self.out_cap *= 2
+        self.out = self.out + bytes(self.out_cap - len(self.out))
+        self.out_bytes = memoryview(self.out)
+
+    def written(self) -> bytes:
+        """The output since the last long span."""
+        if COMPILED:
+            return bytes(self.out[: self.out_used]) if self.out_used else b""
+        return bytes(self.out)
+
+    def replace_op(self, start: int, stop: int, op: int) -> None:
+        """Write one byte instead of the input from ``start`` to ``stop``."""
+        if COMPILED:
+            self.catch_up(start, stop, 1)
+            self.out_bytes[self.out_used] = op
+            self.out_used += 1
+        else:
+            self.replace(start, stop, bytes((op,)))
+
+    def replace_int(self, start: int, stop: int, value: int) -> None:
+        """Write an int in its shortest form instead of the input from ``start`` to ``stop``."""
+        if COMPILED and 0 <= value < 0x10000:
+            self.catch_up(start, stop, 3)
+            used = self.out_used
+            self.out_bytes[used + 1] = value & 0xFF
+            if value < 0x100:
+                self.out_bytes[used] = 0x4B
+                self.out_used = used + 2
+            else:
+                self.out_bytes[used] = 0x4D
+                self.out_bytes[used + 2] = value >> 8
+                self.out_used = used + 3
+        else:
+            self.replace(start, stop, emit_int(value))
+
+    def replace_get(self, start: int, stop: int, order: int) -> None:
+        """Write the shortest GET of a memo entry instead of the input from ``start`` to ``stop``."""
+        if COMPILED and order < 0x100:
+            self.catch_up(start, stop, 2)
+            self.out_bytes[self.out_used] = 0x68
+            self.out_bytes[self.out_used + 1] = order
+            self.out_used += 2
+        else:
+            self.replace(start, stop, bytes((0x68, order)) if order < 0x100 else b"j" + order.to_bytes(4, "little"))
+
+    def replace_sized(self, start: int, stop: int, place: int, length: int, is_text: bool) -> None:
+        """Write the str or bytes that stand at ``place`` in the input instead of it from ``start`` to ``stop``."""
+        if COMPILED and length < 0x100:
+            self.catch_up(start, stop, 2 + length)
+            used = self.out_used
+            self.out_bytes[used] = 0x8C if is_text else 0x43
+            self.out_bytes[used + 1] = length
+            used += 2
+            for i in range(place, place + length):
+                self.out_bytes[used] = self.data[i]
+                used += 1
+            self.out_used = used
+        else:
+            raw = self.data[place : place + length]
+            self.replace(start, stop, emit_str(raw) if is_text else emit_bytes(raw))
 
     # -- growing --------------------------------------------------------------------------------------------------
 
@@ -388,6 +491,30 @@ class Machine:
         self.first = _doubled(self.first)
         self.count = _doubled(self.count)
         self.node_cap *= 2
+        if self.careful:
+            self.edge_first = _doubled(self.edge_first)
+            self.edge_last = _doubled(self.edge_last)
+            self.loose = _doubled(self.loose)
+            self.seen_in = _doubled(self.seen_in)
+            self.seen_depth = _doubled(self.seen_depth)
+            self.seen_weight = _doubled(self.seen_weight)
+            self.path = _doubled(self.path)
+            self.turn = _doubled(self.turn)
+
+    def add_edge(self, n: int, child: int) -> None:
+        """Say that node ``n`` holds node ``child``; careful runs only."""
+        edge = self.edges_used
+        if edge == self.edges_cap:
+            self.edge_to = _doubled(self.edge_to)
+            self.edge_next = _doubled(self.edge_next)
+            self.edges_cap *= 2
+        self.edges_used = edge + 1
+        self.edge_to[edge] = child
+        if self.edge_first[n]:
+            self.edge_next[self.edge_last[n]] = edge
+        else:
+            self.edge_first[n] = edge
+        self.edge_last[n] = edge
 
     def grow_marks(self) -> None:
         """Double the marks."""
@@ -486,15 +613,26 @@ class Machine:
 
     def value_of(self, slot: int) -> object:
         """A constant's value; ``None`` for anything that is no constant."""
-        return self.constant(self.where[slot] if slot >= 0 else ~slot)
+        if slot < 0:
+            return self.constant(~slot)
+        is_constant = self.head[slot] & K_CONSTANTS and not self.head[slot] & K_INSTANCE
+        return self.constant(self.where[slot]) if is_constant else None
 
     def constant(self, place: int) -> object:
         """The value of the constant whose opcode stands there; text is read once."""
-        if self.data[place] not in _TEXT_CODES:
-            return value_at(self.data, place)
-        if place not in self.texts:
-            self.texts[place] = value_at(self.data, place)
-        return self.texts[place]
+        data = self.data
+        op = data[place]
+        if op == 0x4B:  # BININT1
+            return data[place + 1]
+        if op == 0x4A:  # BININT
+            return int.from_bytes(data[place + 1 : place + 5], "little", signed=True)
+        if op == 0x8C:  # SHORT_BINUNICODE
+            return data[place + 2 : place + 2 + data[place + 1]].decode("utf-8", "surrogatepass")
+        if op == 0x46 or op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # FLOAT, INT, LONG, STRING, UNICODE
+            if place not in self.texts:
+                self.texts[place] = value_at(data, place)
+            return self.texts[place]
+        return value_at(data, place)
 
     def count_of(self, slot: int) -> int:
         """How many values a node holds: twice as many as a dict has keys."""
@@ -573,13 +711,13 @@ class Machine:
                 if gained & F_TAINT:
                     self.check_references(low, high, at, mine)
                 mine |= gained & GROWN_INHERITED
-            if self.careful:
-                held = self.node_slots(low, high)
-                self.edges.setdefault(n, []).extend(held)
-                k -= len(held)
             self.head[n] = mine
         if self.careful:
-            self.loose[n] = self.loose.get(n, 0) + k
+            for i in range(low, high):
+                if self.stack[i] >= 0:
+                    self.add_edge(n, self.stack[i])
+                    k -= 1
+            self.loose[n] += k
         self.weight[n] = weight
         return True
 
@@ -597,10 +735,6 @@ class Machine:
             low = high - len(nodes)
             self.stack[low:high] = nodes
         return low, weight
-
-    def node_slots(self, low: int, high: int) -> list[int]:
-        """The slots of the stack from ``low`` to ``high`` that are no constants."""
-        return [self.stack[i] for i in range(low, high) if self.stack[i] >= 0]
 
     def are_constants(self, low: int, high: int, step: int) -> bool:
         """Whether there is nothing but constants there; pure build only."""
@@ -753,13 +887,21 @@ class Machine:
 
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
-        number = cast("float", self.constant(place))
-        if number == number:  # noqa: PLR0124 - NaN hashes by identity
-            self.collide(n, hash(number), 1, at)
+        if n not in self.first_keys and n not in self.buckets:
+            self.first_keys[n] = ~place
+        else:
+            number = cast("float", self.constant(place))
+            if number == number:  # noqa: PLR0124 - NaN hashes by identity
+                self.collide(n, hash(number), 1, at)
 
     def collide(self, n: int, value: int, weight: int, at: int) -> None:
         """One more key of this hash in container ``n``: it is compared with all before it."""
-        bucket = self.buckets.setdefault(n, {})
+        bucket = self.buckets.get(n)
+        if bucket is None:
+            bucket = self.buckets[n] = {}
+            if n in self.first_keys:
+                first = self.first_keys[n]
+                bucket[self.tuple_hash(first, at) if first >= 0 else hash(self.constant(~first))] = 1
         before = bucket.get(value, 0)
         bucket[value] = before + 1
         self.charge_hash(before * weight, at)
@@ -771,36 +913,57 @@ class Machine:
             raise Malformed(Reason.BAD_KEY, at, "a list, dict, set or class without a listed hash")
         depth, weight = self.depth[slot], self.weight[slot]
         if self.careful and head & F_INSTANCE:
-            depth, weight = self.survey(slot, at)
+            self.survey(slot, at)
+            depth, weight = self.seen_depth[slot], self.seen_weight[slot]
         if depth > self.max_key_depth:
             raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
         # Hashed once, and compared at least once where the key is there already.
         self.charge_hash(2 * weight, at)
         if head & K_TUPLE and not head & F_INSTANCE:
-            self.collide(n, self.tuple_hash(slot, at), weight, at)
+            if self.has_bytearray or self.used_buffers or n in self.first_keys or n in self.buckets:
+                self.collide(n, self.tuple_hash(slot, at), weight, at)
+            else:
+                self.first_keys[n] = slot
         elif head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
             self.check_made_key(n, slot, weight, at)
 
     def check_made_key(self, n: int, slot: int, weight: int, at: int) -> None:
         """Pay for comparing an instance, a frozenset, or a tuple that holds one, with other keys of ``n``."""
-        if self.head[slot] & K_INSTANCE and self.rows[self.entry[slot]].hashing == "free":
-            return  # nobody can make many of them share a hash
-        value = self.known_hash(slot, at)
-        if value is not None:
-            # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
-            self.collide(n, value, 8 * weight, at)
-            return
-        # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
-        before = self.opaque.get(n, 0)
-        self.opaque[n] = before + 1
-        self.charge_hash((before * weight) >> 2, at)
+        # Of some instances nobody can make many that share a hash.
+        if not self.head[slot] & K_INSTANCE or self.rows[self.entry[slot]].hashing != "free":
+            value = self.known_hash(slot, at)
+            if value is not None:
+                # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
+                self.collide(n, value, 8 * weight, at)
+            else:
+                # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
+                before = self.opaque.get(n, 0)
+                self.opaque[n] = before + 1
+                self.charge_hash((before * weight) >> 2, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
         found = self.tuple_hashes.get(slot)
         if found is None:
-            found = self.tuple_hashes[slot] = cast("int", self.known_hash(slot, at))
+            found = self.flat_hash(slot, at)
+            if found is None:
+                found = cast("int", self.known_hash(slot, at))
+            if self.head[slot] & F_HELD:
+                self.tuple_hashes[slot] = found  # it is seen again and again
         return found
+
+    def flat_hash(self, slot: int, at: int) -> int | None:
+        """The hash of a tuple of short constants; ``None`` for any other."""
+        parts = []
+        for i in range(self.first[slot], self.first[slot] + self.count[slot]):
+            child = self.items[i]
+            if child >= 0:
+                return None
+            place = ~child
+            if KEY_CLASS[self.data[place]] == 2:
+                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+            parts.append(self.data[place + 1] if self.data[place] == 0x4B else self.constant(place))
+        return hash(tuple(parts))
 
     def known_hash(self, slot: int, at: int) -> int | None:
         """The hash of a tuple or instance, as CPython computes it; ``None`` if something in it has an unknown one."""
@@ -843,6 +1006,8 @@ class Machine:
                     done.append(None)
             elif self.head[child] & K_TUPLE:
                 frames.append((child, []))
+            elif self.head[child] & K_BYTEARRAY:
+                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
             elif self.head[child] & K_CONSTANTS:
                 done.append(self.constant(self.where[child]))
             else:
@@ -884,7 +1049,9 @@ class Machine:
         start = at + 1 + width
         if start > end:
             raise self.cut_off(at, end)
-        length = int.from_bytes(data[at + 1 : start], "little")
+        length = data[at + 1] | data[at + 2] << 8 | data[at + 3] << 16 | data[at + 4] << 24
+        if width == 8 and (data[at + 5] or data[at + 6] or data[at + 7] or data[at + 8]):
+            raise self.cut_off(at, end)
         if codes == 3 and length >> 31:
             raise Malformed(Reason.BAD_LITERAL, at, "a negative length")
         if length > end - start:
@@ -894,14 +1061,17 @@ class Machine:
         stop = start + length
         if codes == 3:
             self.python2_text(data[start:stop], at)
-            self.replace(at, stop, emit_str(data[start:stop]))
+            self.replace_sized(at, stop, start, length, True)
         elif codes == 2:
             self.has_bytearray = self.odd_keys = True
         else:
             if codes == 0:
-                self.check_text(start, stop, at)
+                if COMPILED and length < 256:
+                    self.scan_text(start, stop, at)
+                else:
+                    self.check_text(start, stop, at)
             if length < 256 or width == 8:
-                self.replace(at, stop, emit_bytes(data[start:stop]) if codes else emit_str(data[start:stop]))
+                self.replace_sized(at, stop, start, length, codes == 0)
         self.push_long(_SIZED_KINDS[codes], length, at, sp)
         return stop
 
@@ -915,20 +1085,46 @@ class Machine:
         data = self.data
         width = 1 if data[at] == 0x8A else 4
         start = at + 1 + width
-        size = int.from_bytes(data[at + 1 : start], "little")
+        if start > end:
+            raise self.cut_off(at, end)
+        size = data[at + 1] if width == 1 else int.from_bytes(data[at + 1 : start], "little")
         if width == 4 and size >> 31:
             raise Malformed(Reason.BAD_LITERAL, at, "a negative length")
-        if size > end - start or start > end:
+        if size > end - start:
             raise self.cut_off(at, end)
         if size > (self.max_bits >> 3) + 8:
             raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
         stop = start + size
+        if COMPILED and size < 8 and self.max_bits >= 64:
+            return self.small_long(at, start, stop, sp)
         value = int.from_bytes(data[start:stop], "little", signed=True)
-        if 8 < size < 256 and width == 1 and (data[stop - 1] ^ (0xFF if data[stop - 2] >= 0x80 else 0)) > 0:
+        extension = 0xFF if size > 1 and data[stop - 2] >= 0x80 else 0
+        if 8 <= size < 256 and width == 1 and data[stop - 1] != extension and self.max_bits >= 64:
             # No byte too many: it is spelled as it should be.
-            self.push_giant(value, at, sp)
+            if size == 8 and -_HASH_MODULUS < value < _HASH_MODULUS:
+                self.stack[sp] = ~at
+            else:
+                self.push_giant(value, at, sp)
         else:
             self.push_int(value, at, stop, sp)
+        return stop
+
+    def small_long(self, at: int, start: int, stop: int, sp: int) -> int:  # pragma: no cover - compiled build only
+        """:meth:`long_int` of less than eight bytes."""
+        data = self.data
+        value = shift = 0
+        for i in range(start, stop):
+            part = data[i]
+            value |= part << shift
+            shift += 8
+        part = 1  # typed, so that shifting it does not overflow
+        if shift and value >> (shift - 1):
+            value -= part << shift
+        self.stack[sp] = ~at
+        if shift >= 40:
+            part <<= shift - 9  # from here on it takes all of its bytes
+        if shift < 40 or -part <= value < part or data[at] != 0x8A:
+            self.replace_int(at, stop, value)
         return stop
 
     def push_int(self, value: int, at: int, stop: int, sp: int) -> None:
@@ -960,18 +1156,120 @@ class Machine:
             self.charge_hash(8 * len(family), at)
         self.stack[sp] = self.node(K_INT, 0, 1 + (bits >> 6), at)
 
+    def read_digits(self, at: int, end: int) -> int:
+        """Read a number of at most 18 digits, in its one spelling, behind the opcode at ``at``, into ``number``.
+
+        Returns:
+            Where the line ends, or 0 for anything else.
+        """
+        data = self.data
+        i = at + 1
+        negative = i < end and data[i] == 0x2D
+        if negative:
+            i += 1
+        start = i
+        stop = min(end, start + 18)
+        value = 0
+        while i < stop and 0x30 <= data[i] <= 0x39:
+            value = 10 * value + data[i] - 0x30
+            i += 1
+        if i == start or (data[start] == 0x30 and (i > start + 1 or negative)):
+            return 0
+        if i < end and data[i] == 0x4C and data[at] == 0x4C:  # LONG ends with an L
+            i += 1
+        if i >= end or data[i] != 0x0A:
+            return 0
+        self.number = -value if negative else value
+        return i + 1
+
+    def short_line(self, at: int, end: int) -> int:  # pragma: no cover - compiled build only
+        """Write a STRING or UNICODE that is short and ASCII.
+
+        Returns:
+            Where its line ends, or 0 for one that has to be looked at more closely.
+        """
+        data = self.data
+        is_string = data[at] == 0x53
+        quote = data[at + 1]
+        start = i = at + 2 if is_string else at + 1
+        longest = min(255, self.max_string)
+        stop = min(end - 1, start + 4 * longest + 1)
+        if is_string and quote != 0x22 and quote != 0x27:
+            stop = 0
+        length = escapes = 0
+        while i < stop and data[i] != (quote if is_string else 0x0A):
+            width = 1
+            if data[i] == 0x5C:
+                escapes += 1
+                width = self.escape_width(i, stop) if is_string else 0
+            if width == 0 or data[i] >= 0x80 or data[i] == 0x0A:
+                return 0
+            i += width
+            length += 1
+        if i >= stop or length > longest or (is_string and data[i + 1] != 0x0A):
+            return 0
+        stop = i + 2 if is_string else i + 1
+        if escapes:
+            self.write_escaped(at, stop, start, length)
+        else:
+            self.replace_sized(at, stop, start, length, True)
+        return stop
+
+    def escape_width(self, i: int, stop: int) -> int:  # pragma: no cover - compiled build only
+        """How long an escape in a STRING is; 0 for one that is not ASCII or that repr does not write."""
+        data = self.data
+        if i + 3 < stop and data[i + 1] == 0x78:  # \xhh
+            last = data[i + 3]
+            is_hex = 0x30 <= last <= 0x39 or 0x61 <= last <= 0x66
+            return 4 if is_hex and 0x30 <= data[i + 2] <= 0x37 else 0
+        return 2 if i + 1 < stop and data[i + 1] in b"\\'\"nrt" else 0
+
+    def write_escaped(self, at: int, stop: int, i: int, length: int) -> None:  # pragma: no cover - compiled build only
+        """Write a STRING of ``length`` characters, whose content starts at ``i``."""
+        data = self.data
+        self.catch_up(at, stop, 2 + length)
+        used = self.out_used
+        self.out_bytes[used] = 0x8C
+        self.out_bytes[used + 1] = length
+        self.out_used = used + 2 + length
+        for place in range(used + 2, used + 2 + length):
+            letter = data[i]
+            i += 1
+            if letter == 0x5C:
+                letter = data[i]
+                i += 1
+                if letter == 0x78:  # \xhh
+                    letter = 16 * (data[i] - 0x30) + data[i + 1] - (0x30 if data[i + 1] <= 0x39 else 0x57)
+                    i += 2
+                elif letter == 0x6E:
+                    letter = 0x0A
+                elif letter == 0x72:
+                    letter = 0x0D
+                elif letter == 0x74:
+                    letter = 0x09
+            self.out_bytes[place] = letter
+
     def text_literal(self, at: int, end: int, sp: int) -> int:
         """INT, LONG, FLOAT, STRING, UNICODE: read up to the newline, push, and write the binary form."""
         data = self.data
         op = data[at]
+        self.stack[sp] = ~at
+        if op == 0x49 or op == 0x4C:
+            stop = self.read_digits(at, end) if self.max_bits >= 64 else 0
+            if stop:
+                self.replace_int(at, stop, self.number)
+                return stop
+        elif COMPILED and op != 0x46:
+            stop = self.short_line(at, end)
+            if stop:
+                return stop
         newline = data.find(b"\n", at + 1, end)
         if newline < 0:
             raise self.cut_off(at, end)
-        if newline - at > 2 * self.max_string + 16:
-            raise self.too_long(at)
+        if newline - at > _LONGEST_ESCAPE * self.max_string + 16:
+            raise self.too_long(at)  # however it is escaped
         raw = data[at + 1 : newline]
         stop = newline + 1
-        self.stack[sp] = ~at
         if op == 0x49 and raw in (b"00", b"01"):  # the bools of protocols 0 and 1
             new = b"\x88" if raw == b"01" else b"\x89"
         elif op == 0x49 or op == 0x4C:
@@ -1022,6 +1320,16 @@ class Machine:
         self.memo[used] = slot
         self.memo_used = used + 1
 
+    def line_end(self, at: int, end: int) -> int:
+        """Where the line of a PUT or GET ends."""
+        for i in range(at + 1, min(end, at + 21)):  # which hold no longer number
+            if self.data[i] == 0x0A:
+                return i + 1
+        stop = self.data.find(b"\n", at + 1, end) + 1
+        if not stop:
+            raise self.cut_off(at, end)
+        return stop
+
     def memo_room(self) -> int:
         """How far the memo can be written without :meth:`put`; 0 once its keys are not simply counted."""
         return 0 if self.is_sparse or not self.may_fuse else min(self.memo_cap, self.max_memo)
@@ -1029,16 +1337,23 @@ class Machine:
     def put_line(self, at: int, stop: int, slot: int) -> None:
         """PUT, BINPUT, LONG_BINPUT: all become MEMOIZE."""
         self.put(self.memo_key(at, stop), slot, at)
-        self.replace(at, stop, b"\x94")
+        self.replace_op(at, stop, 0x94)
 
     def memo_key(self, at: int, stop: int) -> int:
         """The number in any PUT or GET."""
-        if self.data[at] in (0x67, 0x70):
-            key = decimal_text(self.data[at + 1 : stop - 1], at, 64)
-            if key < 0:
-                raise Malformed(Reason.MEMO_MISUSE, at, "a negative number")
-            return key
-        return int.from_bytes(self.data[at + 1 : stop], "little")
+        data = self.data
+        if data[at] == 0x68 or data[at] == 0x71:
+            return data[at + 1]
+        if data[at] == 0x6A or data[at] == 0x72:
+            return data[at + 1] | data[at + 2] << 8 | data[at + 3] << 16 | data[at + 4] << 24
+        if self.read_digits(at, stop):
+            key = self.number
+        else:
+            # Nothing is kept under a number that is longer than those that are read at once.
+            key = min(decimal_text(data[at + 1 : stop - 1], at, 64), _SATURATED)
+        if key < 0:
+            raise Malformed(Reason.MEMO_MISUSE, at, "a negative number")
+        return key
 
     def get(self, at: int, stop: int) -> int:
         """GET, BINGET, LONG_BINGET: the slot; writes the shortest GET of the dense memo."""
@@ -1046,9 +1361,9 @@ class Machine:
         order = self.sparse.get(key, -1) if self.is_sparse else key
         if not 0 <= order < self.memo_used:
             raise Malformed(Reason.MEMO_MISUSE, at, f"entry {safe_repr(key)} was not written")
-        new = bytes((0x68, order)) if order < 256 else b"j" + order.to_bytes(4, "little")
-        if new != self.data[at:stop]:
-            self.replace(at, stop, new)
+        width = 2 if order < 256 else 5
+        if order != key or stop - at != width or self.data[at] == 0x67:
+            self.replace_get(at, stop, order)
         return self.memo[order]
 
     # -- names ----------------------------------------------------------------------------------------------------
@@ -1057,17 +1372,12 @@ class Machine:
         """The value of a constant str."""
         return cast("str", self.value_of(slot))
 
-    def spell_name(self, dotted: str, at: int) -> bytes:
-        """STACK_GLOBAL with its operands; the name is noted."""
-        module, _, name = dotted.partition(":")
-        self.names.append((at, dotted))
-        return emit_str(module.encode()) + emit_str(name.encode()) + b"\x93"
-
-    def spell_global(self, n: int, at: int) -> bytes:
+    def spell_global(self, n: int) -> bytes:
         """What pushes global ``n``: nothing but a placeholder, if it only leads to another name."""
         if self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER:
             return b"N"
-        return self.spell_name(self.name_of(n), at)
+        module, _, name = self.name_of(n).partition(":")
+        return emit_str(module.encode()) + emit_str(name.encode()) + b"\x93"
 
     def resolve(self, module: str, name: str, at: int) -> int:
         """The node of a global, by the names as the stream spells them."""
@@ -1153,44 +1463,81 @@ class Machine:
             self.holders = holders_of(self.allow)
         return dotted in self.holders
 
-    def name_lines(self, at: int, end: int) -> tuple[str, str, int]:
-        """The two lines after GLOBAL or INST."""
-        data = self.data
-        middle = data.find(b"\n", at + 1, end)
-        stop = data.find(b"\n", middle + 1, end) if middle >= 0 else -1
+    def lines_end(self, at: int, end: int) -> int:
+        """Where the two lines after GLOBAL or INST end."""
+        middle = self.data.find(b"\n", at + 1, end)
+        stop = self.data.find(b"\n", middle + 1, end) if middle >= 0 else -1
         if stop < 0:
             raise self.cut_off(at, end)
+        return stop + 1
+
+    def name_lines(self, at: int, stop: int) -> tuple[str, str]:
+        """The two lines after GLOBAL or INST."""
         try:
-            return data[at + 1 : middle].decode("utf-8"), data[middle + 1 : stop].decode("utf-8"), stop + 1
+            module, _, name = self.data[at + 1 : stop - 1].decode("utf-8").partition("\n")
         except UnicodeDecodeError:
             raise Malformed(Reason.BAD_NAME, at, "not UTF-8") from None
+        return module, name
+
+    def global_lines(self, at: int, stop: int) -> int:
+        """GLOBAL: the name that two lines spell."""
+        lines = self.data[at:stop]
+        found = self.by_spelling.get(lines)
+        if found is None:
+            module, name = self.name_lines(at, stop)
+            n = self.resolve(module, name, at)
+            new = self.spell_global(n)
+            if self.head[n] & K_GLOBAL:
+                self.by_spelling[lines] = n, new
+        else:
+            n, new = found
+        self.replace(at, stop, new)
+        self.note_name(n, at)
+        return n
+
+    def note_name(self, n: int, at: int) -> None:
+        """Global ``n`` is looked up here, unless it only leads to another name."""
+        if self.head[n] & K_GLOBAL or self.special[n][0] > SP_HOLDER:
+            self.names.append((at, self.name_of(n)))
+
+    def name_key(self, module: int, name: int, at: int) -> bytes | tuple[int, int]:
+        """What names a global without a look at it: the bytes, if its two strings stand right before STACK_GLOBAL."""
+        data = self.data
+        first, second = ~module, ~name
+        if module < 0 and name < 0 and data[first] == 0x8C and data[second] == 0x8C and first < second:
+            stop = first + 2 + data[first + 1]
+            if stop + (data[stop] == 0x94) == second or stop == second:
+                stop = second + 2 + data[second + 1]
+                if stop + (data[stop] == 0x94) == at or stop == at:
+                    return data[first:at]
+        return module, name
 
     def stack_global(self, at: int, sp: int) -> int:
         """STACK_GLOBAL over the two top slots."""
         module_slot, name_slot = self.stack[sp - 2], self.stack[sp - 1]
-        known = self.by_operands.get((module_slot, name_slot), -1)
-        if known >= 0:
-            # The same two strings from the memo.
-            self.names.append((at, self.rows[self.entry[known]].name))
-            return known
-        if self.kind_of(module_slot) != K_STR or self.kind_of(name_slot) != K_STR:
-            raise Malformed(Reason.COMPUTED_NAME, at, "an operand is not a constant str")
-        module, name = self.text(module_slot), self.text(name_slot)
-        dotted = f"{module}:{name}"
-        if self.protocol >= 3 and dotted in self.allow:
-            # Listed as it is spelled: there is nothing to map, to check or to replace.
-            n = self.global_node(dotted, at)
+        key = self.name_key(module_slot, name_slot, at)
+        found = self.by_spelling.get(key)
+        if found is None:
+            if self.kind_of(module_slot) != K_STR or self.kind_of(name_slot) != K_STR:
+                raise Malformed(Reason.COMPUTED_NAME, at, "an operand is not a constant str")
+            module, name = self.text(module_slot), self.text(name_slot)
+            dotted = f"{module}:{name}"
+            if self.protocol >= 3 and dotted in self.allow:
+                # Listed as it is spelled: there is nothing to map, to check or to replace.
+                n = self.global_node(dotted, at)
+            else:
+                n = self.resolve(module, name, at)
+            # The operands stay where they are, fetched from the memo or not; what must not be looked up is dropped.
+            new = b""
+            if (self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER) or self.name_of(n) != dotted:
+                new = b"00" + self.spell_global(n)
             if self.head[n] & K_GLOBAL:
-                self.names.append((at, dotted))
-                self.by_operands[module_slot, name_slot] = n
-                return n
+                self.by_spelling[key] = n, new
         else:
-            n = self.resolve(module, name, at)
-        # The operands stay where they are, fetched from the memo or not; what must not be looked up is dropped.
-        if (self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER) or self.name_of(n) != dotted:
-            self.replace(at, at + 1, b"00" + self.spell_global(n, at))
-        else:
-            self.names.append((at, self.name_of(n)))
+            n, new = found
+        if new:
+            self.replace(at, at + 1, new)
+        self.note_name(n, at)
         return n
 
     # -- calls ----------------------------------------------------------------------------------------------------
@@ -1207,7 +1554,7 @@ class Machine:
         self.count[n] = self.count[args]
         self.head[args] |= F_HELD
         if self.careful:
-            self.edges[n] = [args]
+            self.add_edge(n, args)
         return n
 
     def charge_call(self, weight: int, at: int) -> None:
@@ -1364,8 +1711,10 @@ class Machine:
             if self.careful:
                 # The number of the instance that is about to be made.
                 n = self.nodes
-                for child in self.edges.get(slot, ()):
-                    self.check_key(n, child, at)
+                edge = self.edge_first[slot]
+                while edge:
+                    self.check_key(n, self.edge_to[edge], at)
+                    edge = self.edge_next[edge]
             else:
                 # Should all their hashes be equal, each is compared with all before it.
                 cost = (self.count[slot] * self.weight[slot]) >> 6
@@ -1407,6 +1756,12 @@ class Machine:
         if self.head[owner] & K_SPECIAL and self.special[owner][0] not in (SP_HOLDER, SP_BASE):
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of what is not listed")
         attribute = self.items[base + 1]
+        # What stands for getattr and its arguments is dropped, and the name takes its place.
+        found = self.by_spelling.get((owner, attribute, 0))
+        if found is not None:
+            self.replace(at, stop, found[1])
+            self.note_name(found[0], at)
+            return found[0]
         if self.kind_of(attribute) != K_STR:
             raise Malformed(Reason.COMPUTED_NAME, at, "the attribute is not a constant str")
         name = self.text(attribute)
@@ -1416,8 +1771,11 @@ class Machine:
         if len(dotted.encode()) > _MAX_NAME_BYTES:
             raise Malformed(Reason.BAD_NAME, at, f"longer than {_MAX_NAME_BYTES} bytes")
         n = self.global_node(dotted, at)
-        # What stands for getattr and its arguments is dropped, and the name takes its place.
-        self.replace(at, stop, b"00" + self.spell_global(n, at))
+        new = b"00" + self.spell_global(n)
+        self.replace(at, stop, new)
+        self.note_name(n, at)
+        if self.head[n] & K_GLOBAL:
+            self.by_spelling[owner, attribute, 0] = n, new
         return n
 
     def special_of(self, slot: int) -> int:
@@ -1544,7 +1902,8 @@ class Machine:
 
     def old_instance(self, at: int, end: int, low: int, sp: int) -> tuple[int, int]:
         """INST: the node and where the opcode ends. It stays what it is, with today's name."""
-        module, name, stop = self.name_lines(at, end)
+        stop = self.lines_end(at, end)
+        module, name = self.name_lines(at, stop)
         n = self.resolve(module, name, at)
         if self.head[n] & K_SPECIAL:
             raise self.not_a_value(n, at)
@@ -1592,7 +1951,7 @@ class Machine:
                 self.seal(state)
             self.head[state] |= F_HELD | F_SEALED
             if self.careful:
-                self.edges[target].append(state)
+                self.add_edge(target, state)
             self.depth[target] = max(self.depth[target], self.depth[state])
             weight = self.weight[target] + self.weight[state]
             if weight > self.max_weight:
@@ -1676,7 +2035,8 @@ class Machine:
                 self.let_go.add(slot)
                 if self.careful:
                     # What it was made from may have grown since it was weighed, and no one will weigh it again.
-                    self.charge_call(self.survey(slot, at)[1], at)
+                    self.survey(slot, at)
+                    self.charge_call(self.seen_weight[slot], at)
 
     def replaced(self, slot: int, at: int) -> bool:
         """Whether the next opcode gets another instance of the same row, made from the same arguments' shape.
@@ -1709,71 +2069,81 @@ class Machine:
 
     # -- the finished graph ---------------------------------------------------------------------------------------
 
-    def survey(self, root: int, at: int) -> tuple[int, int]:
-        """Depth and weight of what hangs on ``root`` now, without the edges that close cycles.
+    def survey(self, root: int, at: int) -> None:
+        """Measure what hangs on ``root`` now, without the edges that close cycles: ``seen_depth``, ``seen_weight``.
 
         Depth first, as whatever walks the value later would go: an edge back into the path being walked ends there.
         """
-        edges = self.edges
-        nothing: list[int] = []
-        depth: dict[int, int] = {root: -1}  # -1: on the path
-        weight: dict[int, int] = {root: self.own_weight(root)}
-        path, turn = [root], [0]
-        steps = 0
-        while path:
-            top = len(path) - 1
-            node = path[top]
-            children = edges.get(node, nothing)
-            i = turn[top]
-            if i < len(children):
-                turn[top] = i + 1
-                child = children[i]
-                if child not in depth:
-                    depth[child] = -1
-                    weight[child] = self.own_weight(child)
-                    path.append(child)
-                    turn.append(0)
-                elif depth[child] >= 0:
-                    weight[node] = min(weight[node] + weight[child], 1 << 62)
+        self.walks = walk = self.walks + 1
+        self.seen_in[root] = walk
+        self.seen_depth[root] = -1  # on the path
+        self.seen_weight[root] = self.own_weight(root)
+        self.path[0] = root
+        self.turn[0] = self.edge_first[root]
+        top = steps = 0
+        while top >= 0:
+            node = self.path[top]
+            edge = self.turn[top]
+            if edge:
+                self.turn[top] = self.edge_next[edge]
+                steps += 1
+                child = self.edge_to[edge]
+                if self.seen_in[child] != walk:
+                    self.seen_in[child] = walk
+                    self.seen_depth[child] = -1
+                    self.seen_weight[child] = self.own_weight(child)
+                    top += 1
+                    self.path[top] = child
+                    self.turn[top] = self.edge_first[child]
+                elif self.seen_depth[child] >= 0:
+                    self.seen_weight[node] = min(self.seen_weight[node] + self.seen_weight[child], _SATURATED)
                 continue
-            path.pop()
-            turn.pop()
-            steps += 1 + len(children)
+            top -= 1
+            steps += 1
             deepest = 0
-            for child in children:
-                deepest = max(deepest, depth[child])
+            edge = self.edge_first[node]
+            while edge:
+                deepest = max(deepest, self.seen_depth[self.edge_to[edge]])
+                edge = self.edge_next[edge]
             if self.head[node] & K_INSTANCE:
-                depth[node] = max(deepest, 1)  # its arguments and state are its own level
+                self.seen_depth[node] = max(deepest, 1)  # its arguments and state are its own level
             else:
-                depth[node] = deepest + 1 if self.head[node] & K_CONTAINERS else 0
-            if path:
-                weight[path[top - 1]] = min(weight[path[top - 1]] + weight[node], 1 << 62)
-        if weight[root] > self.max_weight:
+                self.seen_depth[node] = deepest + 1 if self.head[node] & K_CONTAINERS else 0
+            if top >= 0:
+                above = self.path[top]
+                self.seen_weight[above] = min(self.seen_weight[above] + self.seen_weight[node], _SATURATED)
+        if self.seen_weight[root] > self.max_weight:
             raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
-        if depth[root] > self.max_depth:
+        if self.seen_depth[root] > self.max_depth:
             raise Malformed(Reason.TOO_DEEP, at, f"the limit is {self.max_depth}")
         # The walk itself is paid for like the hashing it stands for.
         self.charge_hash(steps, at)
-        return depth[root], weight[root]
 
     def check_reach(self, root: int, at: int) -> None:
         """Refuse what was made by a call and is held by nothing but a cycle that was discarded with it."""
-        reached = {root}
-        ahead = [root]
-        while ahead:
-            for child in self.edges.get(ahead.pop(), ()):
-                if child not in reached:
-                    reached.add(child)
-                    ahead.append(child)
+        self.walks = walk = self.walks + 1
+        top = -1
+        if root >= 0:
+            self.seen_in[root] = walk
+            self.path[0] = root
+            top = 0
+        while top >= 0:
+            edge = self.edge_first[self.path[top]]
+            top -= 1
+            while edge:
+                child = self.edge_to[edge]
+                if self.seen_in[child] != walk:
+                    self.seen_in[child] = walk
+                    top += 1
+                    self.path[top] = child
+                edge = self.edge_next[edge]
         for node in range(self.nodes):
-            if self.head[node] & K_INSTANCE and node not in reached and node not in self.let_go:
+            if self.head[node] & K_INSTANCE and self.seen_in[node] != walk and node not in self.let_go:
                 raise Forbidden(Reason.DISCARDED_CALL, at, f"made at byte {self.where[node]}, and lost with a cycle")
 
     def own_weight(self, node: int) -> int:
         """Weight of a node without the nodes it holds: itself and its constants."""
-        if self.head[node] & (K_INSTANCE | K_CONTAINERS):
-            return 1 + self.loose.get(node, 0)
-        return self.weight[node]
+        return 1 + self.loose[node] if self.head[node] & (K_INSTANCE | K_CONTAINERS) else self.weight[node]
 
     def finish(self, at: int, sp: int) -> None:
         """STOP: exactly one value, nothing behind, everything used."""
@@ -1789,16 +2159,18 @@ class Machine:
         if self.careful:
             self.check_reach(root, at)
             if root >= 0:
-                self.depth[root], self.weight[root] = self.survey(root, at)
+                self.survey(root, at)
+                self.depth[root], self.weight[root] = self.seen_depth[root], self.seen_weight[root]
         self.values += 1
         if self.values > self.max_nodes:
             raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
         header = b"\x80\x05" if self.buffers or self.has_bytearray else b"\x80\x04"
+        written = self.written()
         if self.total - self.copied < _LONG_SPAN and not self.pieces:
             rest = self.data[self.copied : self.total]
-            self.canonical = header + self.out + rest if self.out else header + rest
+            self.canonical = header + written + rest if written else header + rest
         else:
-            self.canonical = b"".join((header, *self.pieces, self.out, memoryview(self.data)[self.copied : self.total]))
+            self.canonical = b"".join((header, *self.pieces, written, memoryview(self.data)[self.copied : self.total]))
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -2090,7 +2462,7 @@ class Machine:
                 if narrow:
                     self.check_narrow(at)
                 if not data[at + 2]:
-                    self.replace(at, pos, bytes((0x4B, data[at + 1])))
+                    self.replace_int(at, pos, data[at + 1])
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x4E:  # NONE
@@ -2103,7 +2475,7 @@ class Machine:
                 if narrow:
                     self.check_narrow(at)
                 if not data[at + 3] and not data[at + 4]:
-                    self.replace(at, pos, emit_int(data[at + 1] | data[at + 2] << 8))
+                    self.replace_int(at, pos, data[at + 1] | data[at + 2] << 8)
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x62:  # BUILD
@@ -2133,7 +2505,7 @@ class Machine:
                     raise self.too_long(at)
                 if op == 0x55:
                     self.python2_text(data[at + 2 : pos], at)
-                    self.replace(at, pos, emit_str(data[at + 2 : pos]))
+                    self.replace_sized(at, pos, at + 2, n, True)
                 stack[sp] = ~at
                 sp += 1
             elif op == 0x29:  # EMPTY_TUPLE
@@ -2165,7 +2537,7 @@ class Machine:
                 else:
                     memo[used] = stack[sp - 1]
                     used += 1
-                    self.replace(at, pos, b"\x94")
+                    self.replace_op(at, pos, 0x94)
             elif op == 0x61:  # APPEND
                 if sp - 2 < floor:
                     raise self.underflow(mp, at)
@@ -2205,22 +2577,16 @@ class Machine:
                 pos = self.text_literal(at, end, sp)
                 sp += 1
             elif op == 0x63:  # GLOBAL
-                module, name, pos = self.name_lines(at, end)
-                n = self.resolve(module, name, at)
-                self.replace(at, pos, self.spell_global(n, at))
-                stack[sp] = n
+                pos = self.lines_end(at, end)
+                stack[sp] = self.global_lines(at, pos)
                 sp += 1
             elif op == 0x67:  # GET
-                pos = data.find(b"\n", at + 1, end) + 1
-                if not pos:
-                    raise self.cut_off(at, end)
+                pos = self.line_end(at, end)
                 self.memo_used = used
                 stack[sp] = self.get(at, pos)
                 sp += 1
             elif op == 0x70:  # PUT
-                pos = data.find(b"\n", at + 1, end) + 1
-                if not pos:
-                    raise self.cut_off(at, end)
+                pos = self.line_end(at, end)
                 if sp <= floor:
                     raise self.underflow(mp, at)
                 self.memo_used = used
@@ -2326,7 +2692,7 @@ class Machine:
                     raise self.too_heavy(at)
                 self.weight[n] = weight
                 if self.careful:
-                    self.edges.setdefault(n, []).append(slot)
+                    self.add_edge(n, slot)
         return n
 
     def check_narrow(self, at: int) -> None:
@@ -2370,7 +2736,7 @@ def run_over(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Ou
         refusal.global_name = machine.unlisted or None
         raise
     outcome = machine.outcome()
-    if COMPILED and machine.node_cap <= _SPARE_LINES:
+    if COMPILED and not machine.careful and machine.node_cap <= _SPARE_LINES:
         machine.forget()
         _SPARE[0] = machine
     return outcome

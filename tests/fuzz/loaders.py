@@ -117,6 +117,7 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.sealed: set[int] = set()  # those of them that are some instance's state
         self.kept: list[object] = []
         self.holders: list[Any] = []
+        self.dropped: list[object] = []
         self.promised: list[object] = []  # data when a call or state got it, so data for ever
         self.seen: list[str] = []
 
@@ -274,7 +275,7 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         run()
 
     def drop(self, values: list[object], rest: list[object], follows_get: bool) -> None:
-        """POP: what a call made is not dropped, neither alone nor within something that nothing else holds."""
+        """POP: note what a call made and is dropped, alone or within something that nothing else holds."""
         if follows_get or not self.made:
             return
         lost = {id(one): one for value in values for one in self.reach(value)}
@@ -286,8 +287,13 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         outside = [held for held in (*self.holders, *instances) if id(held) not in lost]
         held = {id(one) for holder in outside for one in self.inner(holder)}
         held |= {id(one) for value in rest for one in self.reach(value)}
-        for one in made:
-            if id(one) not in held:
+        self.dropped += [one for one in made if id(one) not in held]
+
+    def check_dropped(self, value: object) -> None:
+        """STOP: what was dropped with all that held it has been fetched again, and hangs on the result."""
+        kept = {id(one) for one in self.reach(value)}
+        for one in self.dropped:
+            if id(one) not in kept:
                 raise Broken("rights", f"pop: discards what {self.made[id(one)][-1].row.name} made")
 
     def inner(self, value: object) -> list[object]:

@@ -31,7 +31,9 @@ VECTORS: list[Vector] = [
     *(bad("unhashable-key", 4, "bad-key", why, b"}" + key + b"N", here(b"s"), b".") for why, key in (
         ("a list", b"]"), ("a dict", b"}"), ("a set", b"\x8f"), ("a list in a tuple", b"]\x85"), ("a dict four tuples deep", b"}\x85\x85\x85\x85"), ("an instance whose hash is not listed", BAG + NEW),
         ("one in a tuple", BAG + NEW + b"\x85"), ("the result of a function", name("shop", "found") + b")R"), ("a bytearray", b"\x96" + bytes(8)), ("a long one", b"\x96\0\1" + bytes(6) + bytes(256)),
-        ("a bytearray in a tuple", b"\x96" + bytes(8) + b"\x85"))),
+        ("a bytearray in a tuple", b"\x96" + bytes(8) + b"\x85"),
+        ("a bytearray that an instance's hash is made of", name("shop", "Hashed") + b"\x96" + bytes(8) + b"\x85\x81"),
+        ("a long one", name("shop", "Hashed") + b"\x96\0\1" + bytes(6) + bytes(256) + b"\x85\x81"))),
     *(bad("unhashable-key", p, "bad-key", "a list, at every protocol", (b"(d(l" if p == 0 else b"}]") + integer(p, 1), here(b"s"), b".") for p in range(5)),
     *(bad("unhashable-key", 4, "bad-key", "as a member", b"\x8f(" + key, here(b"\x90"), b".") for key in (b"]", BAG + NEW, b"\x96" + bytes(8))),
     bad("unhashable-key", 4, "bad-key", "in a frozenset", b"(]", here(b"\x91"), b"."),
