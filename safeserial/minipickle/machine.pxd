@@ -10,7 +10,7 @@ cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
 cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
 cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
-cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _SPARE_LINES
+cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _MANY_SPELLINGS, _SPARE_LINES
 cdef list _SPARE
 cdef bytes PLAIN_FORM
 
@@ -46,6 +46,7 @@ cdef class Machine:
     cdef outcome(self)
     @cython.locals(i=Py_ssize_t)
     cdef bint forget(self) except -1
+    cdef bint is_small(self) except -1
     cdef bint begin(self, bytes data, allow, limits, long long buffers, bint careful, trace) except -1
     @cython.locals(root='long long', rest=bytes, header=bytes)
     cdef bint finish(self, Py_ssize_t at, Py_ssize_t sp) except -1
@@ -121,6 +122,8 @@ cdef class Machine:
     @cython.locals(index=Py_ssize_t, place=Py_ssize_t)
     cdef Py_ssize_t use_row(self, row) except -1
     cdef Py_ssize_t global_node(self, dotted, Py_ssize_t at) except -1
+    cdef bint keep_spelling(self, key, Py_ssize_t n, bytes new) except -1
+    cdef Py_ssize_t same_special(self, Py_ssize_t n, Py_ssize_t at) except -1
     cdef bint note_name(self, Py_ssize_t n, Py_ssize_t at) except -1
     @cython.locals(data=bytes, first=Py_ssize_t, second=Py_ssize_t, stop=Py_ssize_t)
     cdef name_key(self, long long module, long long name, Py_ssize_t at)
@@ -177,6 +180,8 @@ cdef class Machine:
     cdef Py_ssize_t as_tuple(self, long long slot, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t, rights='long long', base=Py_ssize_t, k=Py_ssize_t)
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
+    @cython.locals(slot='long long', cost='long long', weight='long long', edge=Py_ssize_t, n=Py_ssize_t)
+    cdef bint check_members(self, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
     @cython.locals(special='long long', base=Py_ssize_t, k=Py_ssize_t, n=Py_ssize_t)
     cdef Py_ssize_t call_special(self, Py_ssize_t function, Py_ssize_t args, Py_ssize_t at, Py_ssize_t stop) except -1
     cdef Py_ssize_t listed_class(self, long long slot, Py_ssize_t at) except -1

@@ -126,9 +126,10 @@ _LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take
 _FEW = 9  # arguments from here on are looked at once, however often they are passed
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
 _LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
-_SATURATED = 1 << 62  # a weight that is added up no further
+_SATURATED = 1 << 61  # a weight that is added up no further; two of them still fit
 _CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 _SMALL = 64  # lines in a new table
+_MANY_SPELLINGS = 4096
 _SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
 
 # Pattern codes; see rules.py.
@@ -345,7 +346,6 @@ class Machine:
                 self.patterns.clear()
                 self.letters.clear()
                 self.row_index.clear()
-                self.by_spelling.clear()
                 self.states.clear()
                 self.fitted.clear()
                 self.states_fitted.clear()
@@ -362,6 +362,8 @@ class Machine:
                 self.part_hashes.clear()
             if self.tuple_hashes:
                 self.tuple_hashes.clear()
+            if self.by_spelling:
+                self.by_spelling.clear()
             if self.let_go:
                 self.let_go.clear()
             if self.hashes:
@@ -372,6 +374,11 @@ class Machine:
                 self.first_keys.clear()
             if self.opaque:
                 self.opaque.clear()
+
+    def is_small(self) -> bool:
+        """Whether no table has grown so much that keeping it would cost more than making it anew."""
+        lines = max(self.node_cap, self.items_cap, self.memo_cap, self.cap, self.marks_cap)
+        return lines <= _SPARE_LINES and self.out_cap <= 8 * _SPARE_LINES
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -1350,7 +1357,7 @@ class Machine:
             key = self.number
         else:
             # Nothing is kept under a number that is longer than those that are read at once.
-            key = min(decimal_text(data[at + 1 : stop - 1], at, 64), _SATURATED)
+            key = max(-1, min(decimal_text(data[at + 1 : stop - 1], at, 64), _SATURATED))
         if key < 0:
             raise Malformed(Reason.MEMO_MISUSE, at, "a negative number")
         return key
@@ -1487,13 +1494,25 @@ class Machine:
             module, name = self.name_lines(at, stop)
             n = self.resolve(module, name, at)
             new = self.spell_global(n)
-            if self.head[n] & K_GLOBAL:
-                self.by_spelling[lines] = n, new
+            self.keep_spelling(lines, n, new)
         else:
             n, new = found
+            if self.head[n] & K_SPECIAL:
+                n = self.same_special(n, at)
         self.replace(at, stop, new)
         self.note_name(n, at)
         return n
+
+    def keep_spelling(self, key: bytes | tuple[int, ...], n: int, new: bytes) -> None:
+        """Remember what names global ``n``; some slots never meet again, so no more than a few of them are kept."""
+        if len(self.by_spelling) < _MANY_SPELLINGS:
+            self.by_spelling[key] = n, new
+
+    def same_special(self, n: int, at: int) -> int:
+        """Another node for a name that is of use in one place only: a refusal says where it stands."""
+        twin = self.node(K_SPECIAL | F_TAINT | F_BARE, 0, 1, at)
+        self.special[twin] = self.special[n]
+        return twin
 
     def note_name(self, n: int, at: int) -> None:
         """Global ``n`` is looked up here, unless it only leads to another name."""
@@ -1531,10 +1550,11 @@ class Machine:
             new = b""
             if (self.head[n] & K_SPECIAL and self.special[n][0] <= SP_HOLDER) or self.name_of(n) != dotted:
                 new = b"00" + self.spell_global(n)
-            if self.head[n] & K_GLOBAL:
-                self.by_spelling[key] = n, new
+            self.keep_spelling(key, n, new)
         else:
             n, new = found
+            if self.head[n] & K_SPECIAL:
+                n = self.same_special(n, at)
         if new:
             self.replace(at, at + 1, new)
         self.note_name(n, at)
@@ -1717,7 +1737,8 @@ class Machine:
                     edge = self.edge_next[edge]
             else:
                 # Should all their hashes be equal, each is compared with all before it.
-                cost = (self.count[slot] * self.weight[slot]) >> 6
+                cost, weight = self.count[slot], self.weight[slot]
+                cost = (cost * weight) >> 6
                 if cost > _FREE_MEMBERS:
                     raise _Careful
                 self.charge_hash(cost, at)
@@ -1775,7 +1796,7 @@ class Machine:
         self.replace(at, stop, new)
         self.note_name(n, at)
         if self.head[n] & K_GLOBAL:
-            self.by_spelling[owner, attribute, 0] = n, new
+            self.keep_spelling((owner, attribute, 0), n, new)
         return n
 
     def special_of(self, slot: int) -> int:
@@ -1949,11 +1970,13 @@ class Machine:
         if state >= 0:
             if self.head[state] & K_TUPLE:
                 self.seal(state)
-            self.head[state] |= F_HELD | F_SEALED
+            # What holds only itself is held by nobody.
+            self.head[state] |= F_SEALED if state == target else F_HELD | F_SEALED
             if self.careful:
                 self.add_edge(target, state)
             self.depth[target] = max(self.depth[target], self.depth[state])
-            weight = self.weight[target] + self.weight[state]
+            weight = self.weight[target]
+            weight += self.weight[state]
             if weight > self.max_weight:
                 raise self.too_heavy(at)
             self.weight[target] = weight
@@ -2736,7 +2759,7 @@ def run_over(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Ou
         refusal.global_name = machine.unlisted or None
         raise
     outcome = machine.outcome()
-    if COMPILED and not machine.careful and machine.node_cap <= _SPARE_LINES:
+    if COMPILED and not machine.careful and machine.is_small():
         machine.forget()
         _SPARE[0] = machine
     return outcome

@@ -92,6 +92,8 @@ def fingerprint(value: object, depth: int = 4) -> str:
     """Text by which members of a set are paired; bounded, and the same for equal structures."""
     if isinstance(value, _BY_IDENTITY):
         return f"@{id(value)}"
+    if type(value) is int:
+        return f"int:{value:x}"[:400]  # how many decimal digits may be written is an option of the process
     if type(value) in (*_ATOMS, float):
         return f"{type(value).__name__}:{_scalar(value)!r:.400}"
     if _leaf(value):

@@ -28,7 +28,7 @@ VECTORS: list[Vector] = [
     # Lengths that are claimed
     *(bad("claimed-length", p, "truncated", "allocates what it claims", here(op), b".") for p, op in (
         (4, b"\x8e" + b"\xff" * 7 + b"\x7f"), (5, b"\x96\0\0\0\0\x01\0\0\0"), (4, b"\x8d" + b"\xff" * 8), (2, b"\x8b\xff\xff\0\0"), (3, b"B\xff\xff\xff\xff"), (1, b"X\xff\xff\xff\x7f"), (1, b"T\xff\xff\xff\x7f"),
-        (2, b"\x8b\xff\xff\xff\x7f"), (4, b"\x8e\0\0\0\x80\0\0\0\0"), (5, b"\x96" + b"\xff" * 8))),
+        (2, b"\x8b\xff\xff\xff\x7f"), *((4, b"\x8d\1" + bytes(n) + b"\1" + bytes(6 - n) + b"x") for n in range(3, 7)), (4, b"\x8e\0\0\0\x80\0\0\0\0"), (5, b"\x96" + b"\xff" * 8))),
     # Sharing
     bad("shared-tuple", 4, "too-heavy", "2^64 values from 135 bytes", b")" + b"2\x86" * 19 + b"2", here(b"\x86"), b"2\x86" * 44 + b"."),
     *(bad("billion-laughs", p, "too-heavy", "twenty lists, each the last one twice", _doubling(p, 19) + b"(" + (b"g19\n" if p == 0 else b"h\x13") * 2, here(b"l"), b".") for p in (0, 1, 2, 4)),

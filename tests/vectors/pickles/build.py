@@ -32,7 +32,18 @@ _DUNDERS = (
     "____",
 )
 
+# The dtype of one double, what numpy writes as its state, and a made array waiting for its state.
+_F8 = name("numpy", "dtype") + text("f8") + b"\x89\x88\x87R"
+_F8_STATE = b"(K\3" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0t"
+_EMPTY = b"(K\1K\0\x85" + _F8 + _F8_STATE + b"b\x89C\0t"
+_CUT = b"(K\1K\1\x85" + _F8 + _F8_STATE + b"b\x89C\0t"
+
 VECTORS: list[Vector] = [
+    # Arrays: numpy's own __setstate__ believes what it is told
+    *(bad("state-of-arrays", 4, "bad-state", why, *parts, here(b"b"), b"0.", policy="arrays") for why, parts in (
+        ("a dtype that an array has already", (b"]\x94" + _F8 + b"\x94ah\1", _F8_STATE)), ("a dtype with fields of the sender's", (_F8, _F8_STATE.replace(b"NNN", b"N}}"))),
+        ("an array of one number and no bytes", (name("shop", "blank") + b")R", _CUT)), ("an array whose state is none", (name("shop", "blank") + b")R", b"N")),
+        ("a pattern of another release", (name("shop", "other") + b")R", _EMPTY)))),
     # Whose state
     *(bad("build-on-class", p, "build-not-allowed", "slot state on a class rewrites it for the whole process",
           named(p, "shop", "Kind"), tup(p, b"N", _state(p, "a", integer(p, 1))), here(b"b"), b".") for p in ALL),

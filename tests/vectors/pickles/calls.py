@@ -88,6 +88,8 @@ VECTORS: list[Vector] = [
     bad("reference-called", 1, "call-not-allowed", "by OBJ", b"(cshop\nKind\nK\1", here(b"o"), b"."),
     bad("reference-called", 0, "call-not-allowed", "by INST", b"(I1\n", here(b"ishop\nKind\n"), b"."),
     bad("reference-called", 0, "call-not-allowed", "by INST without arguments, which only makes", b"(", here(b"ishop\nKind\n"), b"."),
+    bad("reference-called", 0, "call-not-allowed", "a class to make, and not to call, by INST", b"(", here(b"ishop\nFresh\n"), b"."),
+    bad("reference-called", 1, "call-not-allowed", "by OBJ", b"(cshop\nFresh\n", here(b"o"), b"."),
     bad("reference-called", 4, "call-not-allowed", "as a factory of defaultdict it may stand, and not be called", name("builtins", "int"), b"K\1\x85", here(b"R"), b".", policy="stdlib"),
     *(bad("new-of-no-class", p, "call-not-allowed", why, target, tup(p), here(b"\x81"), b".") for p in (2, 4) for why, target in (
         ("NEWOBJ of a function", name("shop", "found")), ("of a str", text("x")), ("of an instance", BAG + NEW), ("of a class that may only be called", name("shop", "Color")), ("of a class that is only a value", name("shop", "Kind")))),

@@ -40,6 +40,7 @@ _ROWS = (
     Row("shop:Kind", int(R.CLASS | R.REFERENCE)),
     Row("shop:Color", int(R.CLASS | R.CALL | R.HASHABLE), _one(_kind(Kind.INT))),
     Row("shop:Free", int(_CLASS)),
+    Row("shop:Fresh", int(R.CLASS | R.NEW)),
     Row("shop:Bäg", int(_CLASS)),
     Row("shop:Heavy", int(_CLASS), cost=700_000),
     # Functions
@@ -86,6 +87,14 @@ _ROWS = (
     Row("builtins:complex", int(R.CLASS | R.CALL | R.NEW)),
 )  # fmt: skip
 
+_NUMPY = int(R.CALL | R.FRESH | R.SETSTATE | R.HASHABLE)
+# Rows for numpy's own reconstructors; numpy itself is not needed, as nothing that they admit is loaded.
+_ARRAYS = (
+    Row("numpy:dtype", _NUMPY | int(R.CLASS), _one(Arg("array-call", value="dtype")), state=(Arg("array-state", value="dtype"),)),
+    Row("shop:blank", _NUMPY, state=(Arg("array-state", value="array"),)),
+    Row("shop:other", _NUMPY, state=(Arg("array-state", value="of another release"),)),
+)  # fmt: skip
+
 #: What an operator would write for the classes that benign pickles carry.
 OWN = (
     *(f"pickles.wares:{one}" for one in (
@@ -101,6 +110,9 @@ OWN = (
 )  # fmt: skip
 
 
+_TABLES = {"rows": _ROWS, "arrays": _ARRAYS}
+
+
 @cache
 def _policy(which: str) -> Policy:
     if which == "stdlib":
@@ -113,17 +125,21 @@ def _policy(which: str) -> Policy:
     return Policy()
 
 
-NAMES = ("rows", "empty", "stdlib", "own", "celery")
+NAMES = ("rows", "empty", "stdlib", "own", "celery", "arrays")
 
 
 def table(which: str) -> Mapping[str, Row]:
     """The allow table of a named policy."""
-    return {row.name: row for row in _ROWS} if which == "rows" else _policy(which).table
+    if which in _TABLES:
+        return {row.name: row for row in _TABLES[which]}
+    return _policy(which).table
 
 
 @cache
 def objects(which: str) -> Mapping[str, object]:
     """The object behind each name of a policy."""
+    if which == "arrays":
+        return dict.fromkeys(table(which), object)
     if which != "rows":
         return _policy(which).objects
     import _codecs

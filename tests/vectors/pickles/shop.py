@@ -55,6 +55,10 @@ class Other(Keyed):
     """Takes them too."""
 
 
+class Fresh(Bag):
+    """Is made and not called."""
+
+
 class Kind:
     """Stands as a value only."""
 

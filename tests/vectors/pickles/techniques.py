@@ -96,6 +96,7 @@ state
     items-on-constant       the same on a constant or another container
     items-on-stdlib         the same on types of the standard library
     empty-items             the same with no item, where the method is looked up all the same
+    state-of-arrays         state that numpy would believe: of what is shared, or of other bytes than there are
 cost
     deep-key                a key nested so deep that hashing it ends the process
     deep-set-call           the same in a list that a call makes a set of
