@@ -11,7 +11,8 @@ import click
 
 from safeserial.cli.output import Failure, SafeGroup, as_json, dim, good, json_option, listed, table, warn
 from safeserial.envelope import Key, Keyring
-from safeserial.envelope.sources import key_to_text, keyring_to_json
+from safeserial.envelope.keyring_file import keyring_to_json
+from safeserial.envelope.sources import key_to_text
 
 if TYPE_CHECKING:
     from safeserial.envelope import Grants
@@ -89,7 +90,7 @@ def check(source: str, json_out: bool) -> None:
         return
     rows = [tuple(dim(title) for title in ("kid", "suite", "state", "may", "dates", "grants"))]
     for key in ring:
-        state = good("enabled") if key.enabled else warn("disabled")
+        state = good(key.state) if key.enabled else warn(key.state)
         rows.append((key.kid, key.suite.label, state, listed(sorted(key.ops)), _dates(key), _grants(key.grants)))
     table(rows)
     click.echo()
@@ -128,7 +129,7 @@ def _facts(key: Key) -> dict[str, object]:
     return {
         "kid": key.kid,
         "suite": key.suite.label,
-        "enabled": key.enabled,
+        "state": key.state,
         "ops": sorted(key.ops),
         **{name: None if value is None else value.isoformat() for name, value in dates.items()},
         "grants": _granted(key.grants),

@@ -1,5 +1,8 @@
 """Keys: who may write, what, and how long. A key is 32 random bytes, its suite, and what it was granted.
 
+A key of a signing suite may also be known by its public half alone, and then only opens. A destroyed key is only its
+name, kept so that the name is never given to another key.
+
 A :class:`Key` never shows its material: not in ``repr``, not in an error, not in a pickle. A :class:`Keyring` is
 replaced whole and never changed, so that one message is judged by one set of keys.
 """
@@ -8,22 +11,27 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from safeserial.envelope.claims import MAX_TIME_MS, Suite, is_label
 from safeserial.envelope.grants import Grants, names_of
-from safeserial.envelope.suites import SUITES
+from safeserial.envelope.suites import SIGNING, SUITES, is_weak, make_channel, public_half
 from safeserial.errors import Forbidden, Misconfigured, Reason, Unauthentic
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from safeserial.envelope.suites import Channel
 
-__all__ = ["MATERIAL_BYTES", "Grants", "Key", "Keyring"]
+__all__ = ["DATES", "MATERIAL_BYTES", "STATES", "Grants", "Key", "Keyring"]
 
 MATERIAL_BYTES = 32
+STATES = ("enabled", "disabled", "destroyed")
+#: Names of a key's dates.
+DATES = ("seal_from", "seal_until", "open_until")
+_MAX_REVISION = (1 << 53) - 1
 _OPS = frozenset({"seal", "open"})
 _SUITE_NAMES = {suite.label: suite for suite in Suite}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -37,10 +45,13 @@ class Key:
 
     Args:
         kid: Its id, 1 to 64 characters of ``[A-Za-z0-9._:-]``. It is public: every message carries it.
-        material: 32 random bytes. What looks typed by a person is refused.
-        suite: ``"hs256"``, or the :class:`Suite`. A suite that this release lacks is refused.
-        enabled: Whether it may be used at all.
-        ops: ``"seal"``, ``"open"`` or both.
+        material: 32 random bytes. What looks typed by a person is refused. ``None`` where only the public half is
+            known, or the key is destroyed.
+        public: The public half, 32 bytes, for a signing suite without ``material``.
+        suite: ``"hs256"``, ``"ed25519"`` or ``"a256gcm"``, or the :class:`Suite`. A suite that this release lacks is
+            refused.
+        state: ``"enabled"``, ``"disabled"`` (known, and not used) or ``"destroyed"`` (without material).
+        ops: ``"seal"``, ``"open"`` or both; by default all that its halves can do.
         seal_from: Aware date from which it seals; messages issued earlier are refused.
         seal_until: Aware date until which it seals; messages issued later are refused.
         open_until: Aware date until which it opens.
@@ -56,25 +67,27 @@ class Key:
         "_open_until_ms",
         "_seal_from_ms",
         "_seal_until_ms",
-        "enabled",
         "grants",
         "kid",
         "open_until",
         "ops",
+        "public",
         "seal_from",
         "seal_until",
+        "state",
         "suite",
     )
 
     kid: str
     suite: Suite
-    enabled: bool
+    state: str
     ops: frozenset[str]
+    public: bytes | None
     seal_from: datetime | None
     seal_until: datetime | None
     open_until: datetime | None
     grants: Grants
-    _material: bytes
+    _material: bytes | None
     _seal_from_ms: int
     _seal_until_ms: int
     _open_until_ms: int
@@ -84,27 +97,35 @@ class Key:
         self,
         *,
         kid: str,
-        material: bytes,
+        material: bytes | None = None,
+        public: bytes | None = None,
         suite: str | Suite = Suite.HS256,
-        enabled: bool = True,
-        ops: Iterable[str] = ("seal", "open"),
+        state: str = "enabled",
+        ops: Iterable[str] | None = None,
         seal_from: datetime | None = None,
         seal_until: datetime | None = None,
         open_until: datetime | None = None,
         grants: Grants | None = None,
     ) -> None:
         _check_kid(kid)
-        if type(enabled) is not bool:
-            raise Misconfigured("must be true or false", key="enabled")
+        if type(state) is not str or state not in STATES:
+            raise Misconfigured(f"write one of {', '.join(STATES)}", key="state")
         _check_grants(grants)
-        op_names = frozenset(names_of("ops", ops) or ())
+        found = _suite(suite)
+        secret, shown = _halves(found, state, material, public)
+        op_names = frozenset(("seal", "open") if ops is None else names_of("ops", ops) or ())
         if not op_names or not op_names <= _OPS:
             raise Misconfigured('write ["seal"], ["open"] or both', key="ops")
+        if secret is None and state != "destroyed":
+            if ops is not None and "seal" in op_names:
+                raise Misconfigured('a public key does not seal: write ["open"]', key="ops")
+            op_names = frozenset({"open"})
         put = object.__setattr__
         put(self, "kid", kid)
-        put(self, "suite", _suite(suite))
-        put(self, "_material", _checked_material(material))
-        put(self, "enabled", enabled)
+        put(self, "suite", found)
+        put(self, "_material", secret)
+        put(self, "public", shown)
+        put(self, "state", state)
         put(self, "ops", op_names)
         put(self, "seal_from", seal_from)
         put(self, "seal_until", seal_until)
@@ -125,8 +146,8 @@ class Key:
         kid: str,
         suite: str | Suite = Suite.HS256,
         *,
-        enabled: bool = True,
-        ops: Iterable[str] = ("seal", "open"),
+        state: str = "enabled",
+        ops: Iterable[str] | None = None,
         seal_from: datetime | None = None,
         seal_until: datetime | None = None,
         open_until: datetime | None = None,
@@ -135,13 +156,13 @@ class Key:
         """Make a key from the operating system's randomness. Options as in the constructor.
 
         >>> Key.generate("web-2026-11")
-        Key(kid='web-2026-11', suite='hs256', enabled=True, ops=['open', 'seal'])
+        Key(kid='web-2026-11', suite='hs256', state='enabled', ops=['open', 'seal'])
         """
         return cls(
             kid=kid,
             material=os.urandom(MATERIAL_BYTES),
             suite=suite,
-            enabled=enabled,
+            state=state,
             ops=ops,
             seal_from=seal_from,
             seal_until=seal_until,
@@ -150,9 +171,35 @@ class Key:
         )
 
     @property
-    def material(self) -> bytes:
-        """The secret. For writing a key file; nothing else outside this package has a use for it."""
+    def material(self) -> bytes | None:
+        """The secret, or ``None``. For writing a key file; nothing else outside this package has a use for it."""
         return self._material
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it may be used at all."""
+        return self.state == "enabled"
+
+    def public_only(self) -> Key:
+        """The same key without its secret, for readers.
+
+        Raises:
+            Misconfigured: The suite has no public half, or the key is destroyed.
+        """
+        if self.public is None:
+            if self.suite in SIGNING:
+                raise Misconfigured("a destroyed key has no public half", key="state")
+            raise Misconfigured(f"{self.suite.label} has no public half; suite ed25519 has", key="suite")
+        return self.replace(material=None, public=self.public, ops=("open",))
+
+    def replace(self, **changes: Any) -> Key:
+        """The same key with other options; names as in the constructor."""
+        # The public half follows from the material, and stands beside none.
+        public = None if self._material is not None else self.public
+        options: dict[str, Any] = {"material": self._material, "public": public}
+        for name in ("kid", "suite", "state", "ops", "seal_from", "seal_until", "open_until", "grants"):
+            options[name] = getattr(self, name)
+        return Key(**(options | changes))
 
     def may_seal(self, purpose: str, now_ms: int | None = None) -> bool:
         """Whether it may seal for ``purpose``; with ``now_ms``, whether its dates admit that now."""
@@ -171,7 +218,7 @@ class Key:
             Forbidden: ``KEY_MAY_NOT_SEAL``.
         """
         if not self.enabled:
-            problem = "is disabled"
+            problem = f"is {self.state}"
         elif "seal" not in self.ops:
             problem = 'has no "seal" in its ops'
         elif not self.admits_issue(issued_at_ms):
@@ -211,7 +258,7 @@ class Key:
         """
         channel = self._channels.get((purpose, context))
         if channel is None:
-            channel = SUITES[self.suite](self._material, purpose, context)
+            channel = make_channel(self.suite, self._material, self.public, purpose, context)
             if len(self._channels) >= _MAX_CHANNELS:
                 self._channels.clear()
             # Two threads may both come here; they make equal channels, and either may stay.
@@ -219,7 +266,7 @@ class Key:
         return channel
 
     def __repr__(self) -> str:
-        return f"Key(kid={self.kid!r}, suite={self.suite.label!r}, enabled={self.enabled}, ops={sorted(self.ops)})"
+        return f"Key(kid={self.kid!r}, suite={self.suite.label!r}, state={self.state!r}, ops={sorted(self.ops)})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a Key cannot be changed; make a new one")
@@ -247,7 +294,29 @@ def _suite(suite: object) -> Suite:
     return found
 
 
-def _checked_material(material: bytes) -> bytes:
+def _halves(
+    suite: Suite, state: str, material: bytes | None, public: bytes | None
+) -> tuple[bytes | None, bytes | None]:
+    """The secret and the public half, as far as the key has them."""
+    if state == "destroyed":
+        if material is not None or public is not None:
+            raise Misconfigured("a destroyed key has no material: remove it", key="material")
+        return None, None
+    if public is None:
+        secret = _checked_material(material)
+        return secret, public_half(secret) if suite in SIGNING else None
+    if suite not in SIGNING:
+        raise Misconfigured(f"{suite.label} has no public half; suite ed25519 has", key="public")
+    if material is not None:
+        raise Misconfigured("it follows from the material: remove one of them", key="public")
+    if type(public) is not bytes or len(public) != MATERIAL_BYTES:
+        raise Misconfigured(f"a public key is exactly {MATERIAL_BYTES} bytes", key="public")
+    if is_weak(public):
+        raise Misconfigured("this was not made from a secret: anybody can sign for it", key="public")
+    return None, public
+
+
+def _checked_material(material: bytes | None) -> bytes:
     """Refuse what no random generator would give: one in 10**13 honest keys at most."""
     hint = "make a key with: safeserial keys new"
     if type(material) is not bytes or len(material) != MATERIAL_BYTES:
@@ -278,21 +347,26 @@ def _date_ms(setting: str, date: object, default: int) -> int:
 class Keyring:
     """The keys that one process knows: immutable, several at once so that keys can be rotated.
 
-    The first key that may seal is the primary one. Readers get a new key before any writer does.
+    Readers get a new key before any writer does.
 
     Args:
         keys: At least one, each with its own id and its own material: the same material under two ids would let a
             message choose whose grants apply.
+        primary: The id of the key that seals, by purpose; ``"*"`` stands for all purposes that are not named. Where it
+            says nothing, the first key that may seal does.
+        revision: Counts up with each change of the ring.
 
     Raises:
-        Misconfigured: The ring is empty, or an id or a material stands in it twice.
+        Misconfigured: The ring is empty, an id or a material stands in it twice, or ``primary`` names no key of it.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "primaries", "revision")
 
     _keys: dict[str, Key]
+    primaries: Mapping[str, str]
+    revision: int
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key], *, primary: Mapping[str, str] | None = None, revision: int = 0) -> None:
         by_kid: dict[str, Key] = {}
         by_material: dict[bytes, str] = {}
         for key in keys:
@@ -302,13 +376,26 @@ class Keyring:
                 )
             if key.kid in by_kid:
                 raise Misconfigured(f"the kid {key.kid} stands there twice; every key needs its own", key="keys")
-            twin = by_material.setdefault(key.material, key.kid)
-            if twin != key.kid:
-                raise Misconfigured(f"{twin} and {key.kid} have the same material; make a new key for one", key="keys")
+            for half in (key.material, key.public):
+                twin = key.kid if half is None else by_material.setdefault(half, key.kid)
+                if twin != key.kid:
+                    problem = f"{twin} and {key.kid} have the same material; make a new key for one"
+                    raise Misconfigured(problem, key="keys")
             by_kid[key.kid] = key
         if not by_kid:
             raise Misconfigured("there is no key; make one with: safeserial keys new", key="keys")
+        if type(revision) is not int or not 0 <= revision <= _MAX_REVISION:
+            raise Misconfigured("must be a whole number, one more with each change", key="revision")
+        named: Mapping[Any, Any] = primary or {}  # as it stands in a file
+        for purpose, kid in named.items():
+            place = f"primary.{safe_repr(purpose)}"
+            if purpose != "*" and not (isinstance(purpose, str) and is_label(purpose)):
+                raise Misconfigured('write a purpose, such as "tasks", or "*"', key=place)
+            if not isinstance(kid, str) or kid not in by_kid:
+                raise Misconfigured("write the kid of a key of this ring", key=place)
         object.__setattr__(self, "_keys", by_kid)
+        object.__setattr__(self, "primaries", MappingProxyType(dict(primary or {})))
+        object.__setattr__(self, "revision", revision)
 
     @classmethod
     def load(cls, source: str | os.PathLike[str]) -> Keyring:
@@ -316,7 +403,7 @@ class Keyring:
 
         Args:
             source: ``"env:NAME"`` (see :func:`~safeserial.envelope.sources.parse_keys`), ``"file:PATH"``, an
-                absolute path, or a path object (see :func:`~safeserial.envelope.sources.parse_keyring`).
+                absolute path, or a path object (see :mod:`~safeserial.envelope.keyring_file`).
 
         Raises:
             Misconfigured: There is nothing usable there. The text says where and what, and shows no secret.
@@ -326,7 +413,7 @@ class Keyring:
         return load(source)
 
     def primary(self, purpose: str, *, now_ms: int | None = None) -> Key:
-        """The key to seal with: the first that may seal for ``purpose``.
+        """The key to seal with: the one that the ring names for ``purpose``, else the first that may.
 
         Args:
             purpose: What the message is for.
@@ -334,8 +421,16 @@ class Keyring:
                 ``seal`` refuses.
 
         Raises:
-            Forbidden: ``KEY_MAY_NOT_SEAL``: no key may.
+            Forbidden: ``KEY_MAY_NOT_SEAL``: no key may, or the named one may not: no other takes its place.
         """
+        if self.primaries:
+            kid = self.primaries.get(purpose) or self.primaries.get("*")
+            if kid is not None:
+                named = self._keys[kid]
+                if named.may_seal(purpose, now_ms):
+                    return named
+                problem = f"key {kid} is primary for {safe_repr(purpose)} and may not seal it now"
+                raise Forbidden(Reason.KEY_MAY_NOT_SEAL, None, problem)
         for key in self._keys.values():
             if key.may_seal(purpose, now_ms):
                 return key

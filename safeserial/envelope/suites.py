@@ -4,30 +4,61 @@ A :class:`Channel` is one key prepared for one purpose and one implicit context.
 header and a body, and gives header and body back once they are authentic. It decides nothing else: which key, whether
 it may, and what the header says are other modules' business.
 
-Suite 01 is HMAC-SHA256 (RFC 2104) under a key derived per purpose with HKDF-SHA256 (RFC 5869)::
+::
 
     K_purpose     = HKDF-SHA256(material, salt="", info="safeserial/v1/" || suite byte || "/" || purpose)
     authenticated = "safeserial.envelope.v1" || 00 || u16 len(context) || context || envelope without its tag
+
+Suite 01 is HMAC-SHA256 (RFC 2104) over that, under the key that HKDF-SHA256 (RFC 5869) derives for the purpose. Suite
+02 signs the same with Ed25519 (RFC 8032); there is one key for all purposes. Suite 11 encrypts the body with
+AES-256-GCM (NIST SP 800-38D) under a key of its own for each message, and commits to that key, because GCM alone lets
+one ciphertext open under two keys::
+
+    prk           = HKDF-Extract(salt=message_id, K_purpose)
+    message key   = HKDF-Expand(prk, "SS1-DERIVEKEY" || suite byte || kid)       nonce: 12 zero bytes
+    commitment    = HKDF-Expand(prk, "SS1-COMMITKEY" || suite byte || kid)       the last 32 bytes of the header
+    AAD           = "safeserial.envelope.v1" || 00 || u16 len(context) || context || envelope up to its body
 """
 
 from __future__ import annotations
 
 import hmac
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safeserial.envelope.wire import Suite, is_label
 from safeserial.errors import Reason, Unauthentic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from _hashlib import HASH
 
     from safeserial.envelope.wire import Claims, Prefix
 
-__all__ = ["SUITES", "Channel", "HmacSha256", "hkdf_expand", "hkdf_extract", "purpose_key"]
+__all__ = [
+    "SIGNING",
+    "SUITES",
+    "A256Gcm",
+    "Channel",
+    "Ed25519",
+    "HmacSha256",
+    "hkdf_expand",
+    "hkdf_extract",
+    "is_weak",
+    "make_channel",
+    "public_half",
+    "purpose_key",
+]
 
 _DOMAIN = b"safeserial.envelope.v1\0"
 _MAX_CONTEXT_BYTES = 0xFFFF
+# A message's key is used for it alone, so its nonce may be the same as any other's.
+_NONCE = bytes(12)
+_INNER_PAD, _OUTER_PAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_P = (1 << 255) - 19
+_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+# The y of the eight points of small order, in every spelling. Under such a "public key" one signature verifies for at
+# least every eighth message, whoever wrote it: 32 zero bytes are such a key.
+_SMALL_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, _Y8, _P - _Y8})
 
 
 class Channel(Protocol):
@@ -79,31 +110,170 @@ def _preamble(context: bytes) -> bytes:
     return _DOMAIN + len(context).to_bytes(2, "big") + context
 
 
+def _hmac_states(key: bytes, start: bytes = b"") -> tuple[HASH, HASH]:
+    """The two hashes of HMAC-SHA256 (RFC 2104) under a key of at most 64 bytes, the inner one with ``start`` in it.
+
+    ``hmac`` has the same, and copying its object for each message costs twice what copying these two does.
+    """
+    block = key.ljust(64, b"\0")
+    return sha256(block.translate(_INNER_PAD) + start), sha256(block.translate(_OUTER_PAD))
+
+
 class HmacSha256:
     """Suite 01. Whoever can verify can also seal: readers that must not be able to write need another suite."""
 
-    __slots__ = ("_primed",)
+    __slots__ = ("_inner", "_outer")
 
     def __init__(self, material: bytes, purpose: str, context: bytes) -> None:
-        # Both key blocks and the preamble are hashed once here; each message copies the state.
-        self._primed = hmac.new(purpose_key(material, Suite.HS256, purpose), _preamble(context), "sha256")
+        # Both key blocks and the preamble are hashed once here; each message copies the states.
+        self._inner, self._outer = _hmac_states(purpose_key(material, Suite.HS256, purpose), _preamble(context))
 
-    def seal(self, header: bytes, body: bytes, claims: Claims) -> bytes:  # noqa: ARG002 - other suites need claims
+    def seal(self, header: bytes, body: bytes, claims: Claims) -> bytes:  # noqa: ARG002 - suite 11 needs claims
         """Append the tag."""
-        mac = self._primed.copy()
-        mac.update(header)
-        mac.update(body)
-        return b"".join((header, body, mac.digest()))
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(header)
+        inner.update(body)
+        outer.update(inner.digest())
+        return b"".join((header, body, outer.digest()))
 
     def open(self, data: bytes, prefix: Prefix) -> tuple[bytes, bytes]:
         """Compare the tag in constant time, then cut. The body is not copied before it is authentic."""
-        mac = self._primed.copy()
-        mac.update(memoryview(data)[:-32])
-        if not hmac.compare_digest(mac.digest(), data[-32:]):
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(memoryview(data)[:-32])
+        outer.update(inner.digest())
+        if not hmac.compare_digest(outer.digest(), data[-32:]):
             raise Unauthentic(cause=Reason.BAD_TAG)
         header_len = prefix.header_len
         return data[:header_len], data[header_len:-32]
 
 
-# What this release can do. A number that Suite has and this table has not is readable on the wire, and no key has it.
-SUITES: Mapping[Suite, Callable[[bytes, str, bytes], Channel]] = MappingProxyType({Suite.HS256: HmacSha256})
+class Ed25519:
+    """Suite 02. Readers have the public half only, and cannot write.
+
+    The purpose is no part of the key here: what separates purposes is the authenticated field that ``open`` compares
+    with what its caller expects, and the key's own list.
+    """
+
+    __slots__ = ("_preamble", "_private", "_public")
+
+    def __init__(self, material: bytes | None, public: bytes | None, context: bytes) -> None:
+        # Here and not above: whoever has no such key does not pay for loading the library.
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        self._preamble = _preamble(context)
+        self._private = None if material is None else ed25519.Ed25519PrivateKey.from_private_bytes(material)
+        if self._private is not None:
+            self._public = self._private.public_key()
+        else:
+            assert public is not None  # Key has one half at least
+            self._public = ed25519.Ed25519PublicKey.from_public_bytes(public)
+
+    def seal(self, header: bytes, body: bytes, claims: Claims) -> bytes:  # noqa: ARG002 - suite 11 needs claims
+        """Append the signature."""
+        assert self._private is not None  # Key.require_seal refused before
+        signature = self._private.sign(b"".join((self._preamble, header, body)))
+        return b"".join((header, body, signature))
+
+    def open(self, data: bytes, prefix: Prefix) -> tuple[bytes, bytes]:
+        """Verify the signature, then cut."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            self._public.verify(data[-64:], self._preamble + data[:-64])
+        except InvalidSignature:
+            raise Unauthentic(cause=Reason.BAD_TAG) from None
+        header_len = prefix.header_len
+        return data[:header_len], data[header_len:-64]
+
+
+class A256Gcm:
+    """Suite 11: the body is encrypted as well. Whoever can read can also write."""
+
+    __slots__ = ("_cipher", "_key", "_preamble")
+
+    def __init__(self, material: bytes, purpose: str, context: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._key = purpose_key(material, Suite.A256GCM, purpose)
+        self._preamble = _preamble(context)
+        self._cipher: Any = AESGCM
+
+    def _derive(self, message_id: bytes, kid: bytes) -> tuple[bytes, bytes]:
+        """The key of one message and the commitment to it."""
+        inner, outer = _hmac_states(message_id, self._key)
+        outer.update(inner.digest())
+        # One block of HKDF-Expand each, written out: this is done for every message.
+        inner, outer = _hmac_states(outer.digest(), b"SS1-")
+        other_inner, other_outer = inner.copy(), outer.copy()
+        inner.update(b"DERIVEKEY\x11%b\x01" % kid)
+        outer.update(inner.digest())
+        other_inner.update(b"COMMITKEY\x11%b\x01" % kid)
+        other_outer.update(other_inner.digest())
+        return outer.digest(), other_outer.digest()
+
+    def seal(self, header: bytes, body: bytes, claims: Claims) -> bytes:
+        """Put the commitment behind the header, encrypt the body, append the tag.
+
+        Raises:
+            ValueError: The body is 2 GiB or longer, more than the library encrypts at once.
+        """
+        key, commitment = self._derive(claims.message_id, header[9 : 9 + header[8]])
+        header += commitment
+        try:
+            encrypted: bytes = self._cipher(key).encrypt(_NONCE, body, self._preamble + header)
+        except OverflowError:
+            raise ValueError("a body that is encrypted must be shorter than 2 GiB") from None
+        return header + encrypted
+
+    def open(self, data: bytes, prefix: Prefix) -> tuple[bytes, bytes]:
+        """Compare the commitment in constant time, decrypt, then cut."""
+        from cryptography.exceptions import InvalidTag
+
+        header_len, at = prefix.header_len, prefix.claims_at
+        key, commitment = self._derive(data[at : at + 16], data[9:at])
+        if not hmac.compare_digest(commitment, data[header_len - 32 : header_len]):
+            raise Unauthentic(cause=Reason.BAD_TAG)
+        try:
+            body = self._cipher(key).decrypt(_NONCE, data[header_len:], self._preamble + data[:header_len])
+        except (InvalidTag, OverflowError):  # some releases of the library refuse 2 GiB before they look at the tag
+            raise Unauthentic(cause=Reason.BAD_TAG) from None
+        return data[: header_len - 32], body
+
+
+#: What this release can do. A number that Suite has and this has not is readable on the wire, and no key has it.
+SUITES = (Suite.HS256, Suite.ED25519, Suite.A256GCM)
+#: Those of them whose keys have a public half.
+SIGNING = frozenset({Suite.ED25519})
+
+
+def make_channel(suite: Suite, material: bytes | None, public: bytes | None, purpose: str, context: bytes) -> Channel:
+    """Prepare a key for one purpose and one implicit context.
+
+    Args:
+        suite: One of :data:`SUITES`.
+        material: The secret; ``None`` only for a suite in :data:`SIGNING`, with its public half.
+        public: The public half, 32 bytes; ``None`` where there is none, or where it follows from the secret.
+        purpose: What the reader reads, or the writer writes.
+        context: The implicit context, at most 65 535 bytes.
+
+    Raises:
+        ValueError: ``purpose`` is no label, or ``context`` is not at most 65 535 bytes.
+    """
+    if not is_label(purpose):
+        raise ValueError("purpose must be 1 to 64 characters of [A-Za-z0-9._:-]")
+    if suite is Suite.ED25519:
+        return Ed25519(material, public, context)
+    assert material is not None
+    return HmacSha256(material, purpose, context) if suite is Suite.HS256 else A256Gcm(material, purpose, context)
+
+
+def public_half(material: bytes) -> bytes:
+    """The public key, 32 bytes, that belongs to an Ed25519 secret key of 32 bytes (RFC 8032, 5.1.5)."""
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    return ed25519.Ed25519PrivateKey.from_private_bytes(material).public_key().public_bytes_raw()
+
+
+def is_weak(public: bytes) -> bool:
+    """Whether a public key of 32 bytes is a point of small order, for which anybody can sign."""
+    return int.from_bytes(public, "little") & ~(1 << 255) in _SMALL_ORDER

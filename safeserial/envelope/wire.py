@@ -16,6 +16,7 @@ Layout (integers big-endian; the tag stands at the end of the message)::
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
@@ -76,18 +77,23 @@ _FORMATS = {int(fmt): fmt for fmt in Format}
 _COMPRESSIONS = {int(method): method for method in Compression}
 
 _START = struct.Struct(">3sBBBHB")  # magic, version, suite, flags, header_len, kid_len
-_FIXED = struct.Struct(">16sQQBBIH")  # message_id .. schema_version
+_FIXED_FIELDS = "16sQQBBIH"  # message_id .. schema_version
+_FIXED = struct.Struct(f">{_FIXED_FIELDS}B")  # and the purpose's length
 _TLV = struct.Struct(">BH")
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 # The fixed fields, a purpose of one byte, an empty type, no extension.
-_MIN_CLAIMS = _FIXED.size + 2 + 1 + 2
+_MIN_CLAIMS = _FIXED.size + 1 + 1 + 2
 # Per suite number: the suite, the least header_len - 9 - kid_len, the tag's length.
 _SUITES = {int(suite): (suite, _MIN_CLAIMS + COMMITMENT_LENGTH[suite], TAG_LENGTH[suite]) for suite in Suite}
 
 _SUBJECT, _AUDIENCE, _BOUND, _NOT_BEFORE, _BEHALF, _QUEUE, _RESEAL = range(1, 8)
 _CRITICAL = 0x80
+
+# How many beginnings and names are remembered. Each function that does so depends on its argument alone, so forgetting
+# changes nothing but the time; what is remembered is short, so a stranger can fill the memory and not swell it.
+_REMEMBERED = 256
 
 
 class Prefix(NamedTuple):
@@ -137,7 +143,24 @@ def parse_prefix(data: bytes, *, max_bytes: int) -> Prefix:
         raise Malformed(Reason.TOO_LARGE, None, f"{size} bytes are more than the limit of {max_bytes}")
     if size < 9:
         _refuse_short(data)
-    magic, version, suite_number, flags, header_len, kid_len = _START.unpack_from(data)
+    prefix, least, bad_at = _judge_start(data[: 9 + data[8]])
+    if least > size:
+        what = f"a header of {prefix.header_len} bytes and its tag do not fit {size} bytes"
+        raise Malformed(Reason.TRUNCATED, size, what)
+    if bad_at:
+        raise Malformed(Reason.BAD_KEY_ID, bad_at, f"character 0x{data[bad_at]:02x}")
+    return prefix
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _judge_start(start: bytes) -> tuple[Prefix, int, int]:
+    """Judge an envelope up to the end of its key id, at least 9 bytes: few beginnings occur, and over and over.
+
+    Returns:
+        What they say, the least size of the envelope, and where the first wrong character of the key id is, 0 for
+        nowhere. ``start`` may end within the key id: then the least size is more than the envelope has.
+    """
+    magic, version, suite_number, flags, header_len, kid_len = _START.unpack_from(start)
     if magic != MAGIC:
         raise Malformed(Reason.NOT_SEALED, 0)
     if version != VERSION:
@@ -153,13 +176,11 @@ def parse_prefix(data: bytes, *, max_bytes: int) -> Prefix:
     suite, min_claims, tag_len = row
     if not claims_at + min_claims <= header_len <= MAX_HEADER_BYTES:
         raise Malformed(Reason.BAD_HEADER_LENGTH, 6, f"a header of {header_len} bytes")
-    if header_len + tag_len > size:
-        raise Malformed(Reason.TRUNCATED, size, f"a header of {header_len} bytes and its tag do not fit {size} bytes")
-    kid = data[9:claims_at]
+    kid = start[9:]
     bad = kid.translate(None, LABEL_BYTES)
-    if bad:
-        raise Malformed(Reason.BAD_KEY_ID, 9 + kid.index(bad[0]), f"character 0x{bad[0]:02x}")
-    return Prefix(suite, header_len, kid.decode("ascii"), claims_at)
+    # Not raised here: that the envelope is too short is said first, and only its size tells.
+    bad_at = 9 + kid.index(bad[0]) if bad else 0
+    return Prefix(suite, header_len, kid.decode("latin-1"), claims_at), header_len + tag_len, bad_at
 
 
 def _refuse_short(data: bytes) -> NoReturn:
@@ -194,24 +215,25 @@ def parse_claims(header: bytes, prefix: Prefix) -> Claims:
     at, end = prefix.claims_at, len(header)
     if end < at + _MIN_CLAIMS:
         raise _bad(end, "the header ends within the claims")
-    message_id, issued_at_ms, expires_at_ms, fmt_number, method, raw_len, version = _FIXED.unpack_from(header, at)
+    fixed = _FIXED.unpack_from(header, at)
+    message_id, issued_at_ms, expires_at_ms, number, method, raw_len, version, purpose_len = fixed
     if issued_at_ms > MAX_TIME_MS:
         raise _bad(at + 16, "issued_at is after the year 9999")
     if expires_at_ms > MAX_TIME_MS:
         raise _bad(at + 24, "expires_at is after the year 9999")
-    fmt = _FORMATS.get(fmt_number)
+    fmt = _FORMATS.get(number)
     if fmt is None:
-        raise _bad(at + 32, f"format {fmt_number} is unknown")
+        raise _bad(at + 32, f"format {number} is unknown")
     compression = _COMPRESSIONS.get(method)
     if compression is None:
         raise _bad(at + 33, f"compression {method} is unknown")
     at += 40
-    stop = at + 1 + header[at]
+    stop = at + 1 + purpose_len
     # Behind the purpose there are at least the length bytes of the type and of the extensions.
     if stop + 3 > end:
         raise _bad(at, "the purpose does not fit the header")
-    raw_purpose = header[at + 1 : stop]
-    if not 0 < len(raw_purpose) <= MAX_KID_CHARS or raw_purpose.translate(None, LABEL_BYTES):
+    purpose = _read_label(header[at + 1 : stop])
+    if purpose is None:
         raise _bad(at, "the purpose is not 1 to 64 characters of [A-Za-z0-9._:-]")
     at = stop
     stop = at + 1 + header[at]
@@ -267,7 +289,7 @@ def parse_claims(header: bytes, prefix: Prefix) -> Claims:
         compression,
         raw_len,
         version,
-        raw_purpose.decode("ascii"),
+        purpose,
         type_,
         subject,
         audience,
@@ -281,9 +303,17 @@ def parse_claims(header: bytes, prefix: Prefix) -> Claims:
     return cast("Claims", draft)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _read_label(raw: bytes) -> str | None:
+    """The key id or purpose that at most 255 bytes spell, or ``None``."""
+    if not 0 < len(raw) <= MAX_KID_CHARS or raw.translate(None, LABEL_BYTES):
+        return None
+    return raw.decode("ascii")
+
+
 def _decode(raw: bytes, at: int) -> str:
     try:
-        return raw.decode("utf-8")
+        return raw.decode()
     except UnicodeDecodeError:
         pass
     raise _bad(at, "the text is not valid UTF-8")
@@ -310,77 +340,113 @@ def encode_header(suite: Suite, kid: str, claims: Claims) -> bytes:
         ValueError: A field does not fit the format: this is a mistake in the calling program, not in a message.
             The text names the field.
     """
+    purpose, type_ = claims.purpose, claims.type
+    # A subclass of str may say that it equals what it does not: for that the form is made anew each time.
+    plain = type(kid) is str and type(purpose) is str and type(type_) is str
+    form, before, behind, names = (_form if plain else _form.__wrapped__)(suite, kid, purpose, type_)
+    extensions = _encode_extensions(claims)
+    header_len = form.size + COMMITMENT_LENGTH[suite] + len(extensions)
+    if header_len > MAX_HEADER_BYTES:
+        raise ValueError(f"the header would be {header_len} bytes long, more than {MAX_HEADER_BYTES}")
+    message_id, raw_len, version = claims.message_id, claims.raw_len, claims.schema_version
+    issued_at_ms, expires_at_ms = claims.issued_at_ms, claims.expires_at_ms
+    if not (
+        type(message_id) is bytes
+        and len(message_id) == 16
+        and type(issued_at_ms) is int
+        and 0 <= issued_at_ms <= MAX_TIME_MS
+        and type(expires_at_ms) is int
+        and 0 <= expires_at_ms <= MAX_TIME_MS
+        and type(raw_len) is int
+        and 0 <= raw_len <= 0xFFFF_FFFF
+        and type(version) is int
+        and 0 <= version <= 0xFFFF
+    ):
+        _refuse_fixed(claims)
+    fmt, method = claims.format, claims.compression
+    if fmt not in _FORMATS or method not in _COMPRESSIONS:
+        raise ValueError("format and compression must be members of Format and Compression")
+    header = form.pack(
+        before,
+        header_len,
+        behind,
+        message_id,
+        issued_at_ms,
+        expires_at_ms,
+        fmt,
+        method,
+        raw_len,
+        version,
+        names,
+        len(extensions),
+    )
+    return header + extensions
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _form(suite: Suite, kid: str, purpose: str, type_: str) -> tuple[struct.Struct, bytes, bytes, bytes]:
+    """All headers of one key and one kind of message look alike: their layout, and the texts that never change.
+
+    Returns:
+        How to pack what stands before the extensions; what is before header_len and behind it; both names.
+    """
     if not is_label(kid):
         raise ValueError("kid must be 1 to 64 characters of [A-Za-z0-9._:-]")
-    if not is_label(claims.purpose):
+    if not is_label(purpose):
         raise ValueError("purpose must be 1 to 64 characters of [A-Za-z0-9._:-]")
-    if claims.format not in _FORMATS or claims.compression not in _COMPRESSIONS:
-        raise ValueError("format and compression must be members of Format and Compression")
+    raw = _encode_text("type", type_, 255)
+    start = _START.pack(MAGIC, VERSION, suite, 0, 0, len(kid)) + kid.encode("ascii")
+    names = b"%c%b%c%b" % (len(purpose), purpose.encode("ascii"), len(raw), raw)
+    before, behind = start[:6], start[8:]
+    return struct.Struct(f">6sH{len(behind)}s{_FIXED_FIELDS}{len(names)}sH"), before, behind, names
+
+
+def _refuse_fixed(claims: Claims) -> None:
+    """Say which of the fixed fields does not fit."""
     _check_bytes("message_id", claims.message_id, 16)
     _check_number("issued_at_ms", claims.issued_at_ms, MAX_TIME_MS)
     _check_number("expires_at_ms", claims.expires_at_ms, MAX_TIME_MS)
     _check_number("raw_len", claims.raw_len, 0xFFFF_FFFF)
     _check_number("schema_version", claims.schema_version, 0xFFFF)
-    type_ = _encode_text("type", claims.type, 255)
-    extensions = _encode_extensions(claims)
-    min_claims = _SUITES[suite][1]
-    # The minimum has one byte of purpose in it.
-    header_len = 8 + len(kid) + min_claims + len(claims.purpose) + len(type_) + len(extensions)
-    if header_len > MAX_HEADER_BYTES:
-        raise ValueError(f"the header would be {header_len} bytes long, more than {MAX_HEADER_BYTES}")
-    return b"".join(
-        (
-            _START.pack(MAGIC, VERSION, suite, 0, header_len, len(kid)),
-            kid.encode("ascii"),
-            _FIXED.pack(
-                claims.message_id,
-                claims.issued_at_ms,
-                claims.expires_at_ms,
-                claims.format,
-                claims.compression,
-                claims.raw_len,
-                claims.schema_version,
-            ),
-            b"%c%b%c%b" % (len(claims.purpose), claims.purpose.encode("ascii"), len(type_), type_),
-            _U16.pack(len(extensions)),
-            extensions,
-        )
-    )
 
 
 def _encode_extensions(claims: Claims) -> bytes:
     """Write the extensions in ascending order."""
-    found: list[tuple[int, bytes]] = []
+    found = b""
     if claims.subject is not None:
-        found.append((_SUBJECT, _encode_text("subject", claims.subject)))
+        found = _encode_tlv(_SUBJECT, _encode_text("subject", claims.subject))
     if claims.audience is not None:
-        found.append((_AUDIENCE, _encode_text("audience", claims.audience)))
+        found += _encode_tlv(_AUDIENCE, _encode_text("audience", claims.audience))
     if claims.bound_headers is not None:
         _check_bytes("bound_headers", claims.bound_headers, 32)
-        found.append((_BOUND, claims.bound_headers))
+        found += _encode_tlv(_BOUND, claims.bound_headers)
     if claims.not_before_ms is not None:
         _check_number("not_before_ms", claims.not_before_ms, MAX_TIME_MS)
-        found.append((_NOT_BEFORE, _U64.pack(claims.not_before_ms)))
+        found += _encode_tlv(_NOT_BEFORE, _U64.pack(claims.not_before_ms))
     if claims.on_behalf_of is not None:
         if not is_label(claims.on_behalf_of):
             raise ValueError("on_behalf_of must be a key id")
-        found.append((_BEHALF, claims.on_behalf_of.encode("ascii")))
+        found += _encode_tlv(_BEHALF, claims.on_behalf_of.encode("ascii"))
     if claims.queue is not None:
-        found.append((_QUEUE, _encode_text("queue", claims.queue)))
+        found += _encode_tlv(_QUEUE, _encode_text("queue", claims.queue))
     if claims.reseal_of is not None:
         _check_bytes("reseal_of", claims.reseal_of, 16)
-        found.append((_RESEAL, claims.reseal_of))
-    if claims.unknown:
-        last = -1
-        for tag, value in claims.unknown:
-            # A critical one would be refused by the very next reader that runs this release.
-            if not last < tag < _CRITICAL or _SUBJECT <= tag <= _RESEAL or type(value) is not bytes:
-                raise ValueError("unknown must be ascending (tag, bytes) pairs of uncritical tags not in use")
-            if len(value) > MAX_HEADER_BYTES:
-                raise ValueError("an unknown extension is longer than a header")
-            last = tag
-        found = sorted([*found, *claims.unknown])
-    return b"".join([_TLV.pack(tag, len(value)) + value for tag, value in found])
+        found += _encode_tlv(_RESEAL, claims.reseal_of)
+    last = -1
+    for tag, value in claims.unknown:
+        # A critical one would be refused by the very next reader that runs this release.
+        if not last < tag < _CRITICAL or _SUBJECT <= tag <= _RESEAL or type(value) is not bytes:
+            raise ValueError("unknown must be ascending (tag, bytes) pairs of uncritical tags not in use")
+        if len(value) > MAX_HEADER_BYTES:
+            raise ValueError("an unknown extension is longer than a header")
+        last = tag
+        # Those in use lie side by side: every other tag stands before them all or behind.
+        found = found + _encode_tlv(tag, value) if tag > _RESEAL else _encode_tlv(tag, value) + found
+    return found
+
+
+def _encode_tlv(tag: int, value: bytes) -> bytes:
+    return _TLV.pack(tag, len(value)) + value
 
 
 def _encode_text(name: str, text: str, ceiling: int = MAX_HEADER_BYTES) -> bytes:

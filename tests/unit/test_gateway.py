@@ -101,7 +101,7 @@ def test_check_key_is_known(gateway: Gateway) -> None:
 
 
 def test_check_key_is_enabled() -> None:
-    disabled = with_(KEY, enabled=False)
+    disabled = with_(KEY, state="disabled")
     spare = Key(kid="spare", material=bytes(range(160, 192)), suite="hs256")
     gateway = Gateway(keyring=Keyring([spare, disabled]), clock=lambda: NOW)
     assert refused(gateway, sealed()) is Reason.KEY_DISABLED

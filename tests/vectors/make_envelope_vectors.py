@@ -4,7 +4,11 @@
     python tests/vectors/make_envelope_vectors.py --check    exits 1 if the files differ from what would be written
 
 Run it from the repository's root. A test compares as well, so a change of format cannot pass unnoticed. The files are
-for readers in other languages too: bytes are hex, times are milliseconds, ``keyring.json`` is an ordinary keyring file.
+for readers in other languages too: bytes are hex, times are milliseconds, ``keyring.json`` is an ordinary keyring file,
+and ``steps`` has what an accepted envelope is made of on the way: derived keys, commitment, what is authenticated.
+
+Every case that makes sense for a suite is there for that suite. The ids of suite 01 have no mark, the others start with
+the name of their suite.
 """
 
 from __future__ import annotations
@@ -15,27 +19,32 @@ import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from safeserial import envelope as env
 from safeserial.envelope import Claims, Compression, Format, Grants, Key, Keyring, Suite
-from safeserial.envelope.sources import keyring_to_json, parse_keyring
-from safeserial.envelope.suites import purpose_key
-from safeserial.envelope.wire import encode_header
+from safeserial.envelope.keyring_file import keyring_to_json, parse_keyring
+from safeserial.envelope.suites import SUITES, Ed25519, hkdf_expand, hkdf_extract, public_half, purpose_key
+from safeserial.envelope.wire import COMMITMENT_LENGTH, TAG_LENGTH, encode_header
 
 OUT = Path(__file__).parent / "envelope"
 NOW = 1_800_000_000_000  # 2027-01-15T08:00:00Z
 HOUR = 3_600_000
 SKEW = 60_000
 MAX_BYTES = 65_536
+DOMAIN = b"safeserial.envelope.v1\0"
+# The order of Ed25519's group (RFC 8032, 5.1).
+L = (1 << 252) + 27742317777372353535851937790883648493
 
 
 def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def make_key(kid: str, **options: Any) -> dict[str, Any]:
-    return {"kid": kid, "material": digest(f"safeserial envelope vectors: {kid}"), **options}
+def material_of(kid: str) -> bytes:
+    return digest(f"safeserial envelope vectors: {kid}")
 
 
 def _date(text: str) -> Any:
@@ -44,25 +53,26 @@ def _date(text: str) -> Any:
     return datetime.fromisoformat(text)
 
 
-KEYS = [
-    make_key("web-2026-11"),
-    make_key("k"),
-    make_key("K" * 64),
-    make_key("disabled", enabled=False, open_until=_date("2026-01-01T00:00:00+00:00"), ops=["seal"]),
-    make_key("past-window", open_until=_date("2027-01-15T07:59:59+00:00"), ops=["seal"]),
-    make_key("at-window", open_until=_date("2027-01-15T08:00:00+00:00")),
-    make_key("seal-only", ops=["seal"]),
-    make_key("small", grants=Grants(max_bytes=200)),
-    make_key(
-        "retired",
-        seal_from=_date("2027-01-10T00:00:00+00:00"),
-        seal_until=_date("2027-01-15T07:00:00+00:00"),
-        open_until=_date("2027-02-01T00:00:00+00:00"),
-    ),
-    make_key("forever", grants=Grants(allow_no_expiry=True, max_ttl_seconds=60)),
-    make_key(
-        "narrow",
-        grants=Grants(
+# What the keys of each suite are there for.
+ROLES: dict[str, dict[str, Any]] = {
+    "main": {},
+    "other": {},
+    "short": {},
+    "long": {},
+    "disabled": {"state": "disabled", "open_until": _date("2026-01-01T00:00:00+00:00"), "ops": ["seal"]},
+    "destroyed": {"state": "destroyed", "open_until": _date("2026-01-01T00:00:00+00:00")},
+    "past-window": {"open_until": _date("2027-01-15T07:59:59+00:00"), "ops": ["seal"]},
+    "at-window": {"open_until": _date("2027-01-15T08:00:00+00:00")},
+    "seal-only": {"ops": ["seal"]},
+    "small": {"grants": Grants(max_bytes=200)},
+    "retired": {
+        "seal_from": _date("2027-01-10T00:00:00+00:00"),
+        "seal_until": _date("2027-01-15T07:00:00+00:00"),
+        "open_until": _date("2027-02-01T00:00:00+00:00"),
+    },
+    "forever": {"grants": Grants(allow_no_expiry=True, max_ttl_seconds=60)},
+    "narrow": {
+        "grants": Grants(
             purposes=frozenset({"tasks"}),
             types=("billing.*", "mail.send"),
             deny_types=("billing.refund", "billing.admin.*"),
@@ -70,11 +80,37 @@ KEYS = [
             compression=["zlib"],  # type: ignore[arg-type]
             max_ttl_seconds=3600,
         ),
-    ),
-]
-RING = Keyring([Key(**options) for options in KEYS])
-# The same kids and materials with nothing forbidden: a sender that does not care what it was granted.
-FREE = {k["kid"]: Key(kid=k["kid"], material=k["material"], grants=Grants(allow_no_expiry=True)) for k in KEYS}
+    },
+    # Its reader has the public half alone.
+    "public": {},
+}
+NAMED = {
+    Suite.HS256: {"main": "web-2026-11", "other": "web-2026-12", "short": "k", "long": "K" * 64},
+    Suite.ED25519: {"main": "sig-2026-11", "other": "sig-2026-12", "short": "e", "long": "E" * 64},
+    Suite.A256GCM: {"main": "gcm-2026-11", "other": "gcm-2026-12", "short": "g", "long": "G" * 64},
+}
+
+
+def kid_of(suite: Suite, role: str) -> str:
+    return NAMED[suite].get(role) or (role if suite is Suite.HS256 else f"{suite.label}:{role}")
+
+
+def _known(suite: Suite, role: str) -> Key:
+    """The key as the reader has it."""
+    kid = kid_of(suite, role)
+    half: dict[str, dict[str, Any]] = {"destroyed": {}, "public": {"public": public_half(material_of(kid))}}
+    return Key(kid=kid, suite=suite, **half.get(role, {"material": material_of(kid)}), **ROLES[role])
+
+
+def _free(suite: Suite, role: str) -> Key:
+    """The same key with nothing forbidden: of a sender that does not care what it was granted."""
+    kid = kid_of(suite, role)
+    return Key(kid=kid, suite=suite, material=material_of(kid), grants=Grants(allow_no_expiry=True))
+
+
+OWNED = [(suite, role) for suite in SUITES for role in ROLES if role != "public" or suite is Suite.ED25519]
+RING = Keyring([_known(*owned) for owned in OWNED])
+FREE = {owned: _free(*owned) for owned in OWNED}
 
 BODY = b'{"amount":1999,"currency":"EUR"}'
 BASE = Claims(
@@ -98,7 +134,7 @@ EVERYTHING = replace(
     queue="billing",
     reseal_of=bytes(range(0x10, 0x20)),
 )
-# zlib's output may differ between its versions, so this is a constant: what it says is for step 11.
+# zlib's output may differ between its versions, so this is a constant: what it says is for step 10.
 ZLIB_A40 = bytes.fromhex("789c73742401000b400a29")
 
 
@@ -118,18 +154,72 @@ def claims_to_json(claims: Claims) -> dict[str, Any]:
     return found
 
 
-def sealed(claims: Claims = BASE, body: bytes = BODY, kid: str = "web-2026-11", context: bytes = b"") -> bytes:
-    return env.seal(
-        body, replace(claims, raw_len=claims.raw_len if claims.compression else len(body)), FREE[kid], context=context
-    )
+class Parts(NamedTuple):
+    """An envelope cut where a forger would cut it."""
+
+    header: bytes
+    commitment: bytes
+    body: bytes
+    tag: bytes
 
 
-def tagged(header: bytes, body: bytes = BODY, kid: str = "web-2026-11", purpose: str = "tasks") -> bytes:
-    """Authenticate whatever the header says: what a broken or hostile writer with a key can do."""
-    return FREE[kid].channel(purpose).seal(header, body, BASE)
+class Sender:
+    """One suite with all its keys, so that each case is written once."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.mark = "" if suite is Suite.HS256 else f"{suite.label}-"
+        self.tag_length = TAG_LENGTH[suite]
+        self.commitment_length = COMMITMENT_LENGTH[suite]
+
+    def kid(self, role: str = "main") -> str:
+        return kid_of(self.suite, role)
+
+    def key(self, role: str = "main") -> Key:
+        return FREE[self.suite, role]
+
+    def sealed(self, claims: Claims = BASE, body: bytes = BODY, role: str = "main", context: bytes = b"") -> bytes:
+        raw_len = claims.raw_len if claims.compression else len(body)
+        return env.seal(body, replace(claims, raw_len=raw_len), self.key(role), context=context)
+
+    def header(self, claims: Claims = BASE, role: str = "main") -> bytes:
+        return encode_header(self.suite, self.kid(role), claims)
+
+    def tagged(self, header: bytes, body: bytes = BODY) -> bytes:
+        """Authenticate whatever the header says: what a broken or hostile writer with a key can do."""
+        return self.key().channel("tasks").seal(header, body, BASE)
+
+    def parts(self, data: bytes) -> Parts:
+        stop, end = struct.unpack_from(">H", data, 6)[0], len(data) - self.tag_length
+        claims_stop = stop - self.commitment_length
+        return Parts(data[:claims_stop], data[claims_stop:stop], data[stop:end], data[end:])
+
+
+SENDERS = [Sender(suite) for suite in SUITES]
 
 
 # --- accepted ---------------------------------------------------------------------------------------------------------
+
+
+def steps(data: bytes, key: Key, claims: Claims, reader: dict[str, Any]) -> dict[str, str]:
+    """What is computed on the way. The longest texts are left out: what they show, the short ones show as well."""
+    header_len = env.parse_prefix(data, max_bytes=MAX_BYTES).header_len
+    until = header_len if key.suite is Suite.A256GCM else len(data) - TAG_LENGTH[key.suite]
+    text = DOMAIN + struct.pack(">H", len(reader["context"])) + reader["context"] + data[:until]
+    shown = {"authenticated": text.hex()} if len(text) <= 200 else {}
+    if key.suite is Suite.ED25519:
+        assert key.public is not None
+        return {"public": key.public.hex(), **shown}
+    assert key.material is not None
+    derived = purpose_key(key.material, key.suite, reader["purpose"])
+    found = {"purpose_key": derived.hex()}
+    if key.suite is Suite.A256GCM:
+        prk = hkdf_extract(claims.message_id, derived)
+        name = bytes((key.suite,)) + key.kid.encode()
+        found["prk"] = prk.hex()
+        found["message_key"] = hkdf_expand(prk, b"SS1-DERIVEKEY" + name).hex()
+        found["commitment"] = hkdf_expand(prk, b"SS1-COMMITKEY" + name).hex()
+    return found | shown
 
 
 def accepted() -> list[dict[str, Any]]:
@@ -140,57 +230,70 @@ def accepted() -> list[dict[str, Any]]:
         opened = env.open(data, RING, max_bytes=MAX_BYTES, skew_ms=SKEW, **reader)
         rows.append(
             {
-                "id": name,
+                "id": sender.mark + name,
                 "why": why,
+                "suite": sender.suite.label,
                 "reader": {**reader, "context": reader["context"].hex(), "max_bytes": MAX_BYTES, "skew_ms": SKEW},
                 "envelope": data.hex(),
                 "kid": opened.key.kid,
                 "header_len": env.parse_prefix(data, max_bytes=MAX_BYTES).header_len,
-                "purpose_key": purpose_key(opened.key.material, Suite.HS256, reader["purpose"]).hex(),
+                "steps": steps(data, opened.key, opened.claims, reader),
                 "claims": claims_to_json(opened.claims),
                 "body": opened.body.hex(),
             }
         )
 
-    add("plain", "the least a task message says", sealed())
-    add("everything", "every field and every extension", sealed(EVERYTHING), audience="shop-production")
-    add("empty-body", "no body is a body", sealed(body=b""))
-    add("empty-type", "data may have no type", sealed(replace(BASE, purpose="data", type="")), purpose="data")
-    add("utf8-type", "a type is UTF-8, counted in bytes", sealed(replace(BASE, type="b\u00e4ckerei.\U0001f950")))
-    add("longest-type", "255 bytes are the most one length byte counts", sealed(replace(BASE, type="t" * 255)))
-    add("shortest-kid", "a key id of one character", sealed(kid="k"))
-    add("longest-kid", "a key id of 64 characters", sealed(kid="K" * 64))
-    add("longest-header", "4096 bytes is inclusive", sealed(replace(BASE, subject="s" * (4096 - 86))))
-    add("empty-texts", "an empty subject is not an absent one", sealed(replace(BASE, subject="", queue="")))
-    for fmt in (Format.MSGPACK, Format.PICKLE, Format.PROTOBUF, Format.RAW):
-        add(f"format-{fmt.label}", "the envelope does not look into the body", sealed(replace(BASE, format=fmt)))
-    compressed = replace(BASE, compression=Compression.ZLIB, raw_len=40)
-    add("compressed", "opened, and still compressed", sealed(compressed, ZLIB_A40))
-    unknown = replace(EVERYTHING, unknown=((0, b"zero"), (8, b""), (0x7F, b"\xff")))
-    add("unknown-extensions", "uncritical ones are kept", sealed(unknown), audience="shop-production")
-    add("context", "both sides supply the same implicit context", sealed(context=b"prod"), context=b"prod")
-    add("other-purpose", "the purpose chooses the key", sealed(replace(BASE, purpose="results")), purpose="results")
-    ahead = replace(BASE, issued_at_ms=NOW + SKEW, not_before_ms=NOW + SKEW)
-    add("clock-ahead", "the sender's clock may be ahead by the skew", sealed(ahead))
-    add("last-millisecond", "expires_at is exclusive", sealed(replace(BASE, expires_at_ms=NOW + 1)))
-    add("last-window-moment", "open_until is inclusive", sealed(kid="at-window"))
-    add(
-        "never-expires",
-        "this key was granted it, its ttl notwithstanding",
-        sealed(replace(BASE, expires_at_ms=0), kid="forever"),
-    )
-    edge = replace(BASE, issued_at_ms=NOW - HOUR + SKEW)
-    add("retired-key", "issued when its key still sealed, by the skew", sealed(edge, kid="retired"))
-    add(
-        "granted",
-        "the prefix billing.* and an hour to the millisecond",
-        sealed(replace(BASE, expires_at_ms=NOW - 1000 + HOUR), kid="narrow"),
-    )
-    add(
-        "granted-exact",
-        "an exact type and a granted compression",
-        sealed(replace(compressed, type="mail.send"), ZLIB_A40, "narrow"),
-    )
+    for sender in SENDERS:
+        sealed = sender.sealed
+        add("plain", "the least a task message says", sealed())
+        add("everything", "every field and every extension", sealed(EVERYTHING), audience="shop-production")
+        add("empty-body", "no body is a body", sealed(body=b""))
+        add("empty-type", "data may have no type", sealed(replace(BASE, purpose="data", type="")), purpose="data")
+        add("utf8-type", "a type is UTF-8, counted in bytes", sealed(replace(BASE, type="b\u00e4ckerei.\U0001f950")))
+        add("longest-type", "255 bytes are the most one length byte counts", sealed(replace(BASE, type="t" * 255)))
+        add("shortest-kid", "a key id of one character", sealed(role="short"))
+        add("longest-kid", "a key id of 64 characters", sealed(role="long"))
+        longest = replace(BASE, subject="s" * (4096 - len(sender.header()) - sender.commitment_length - 3))
+        add("longest-header", "4096 bytes is inclusive", sealed(longest))
+        add("empty-texts", "an empty subject is not an absent one", sealed(replace(BASE, subject="", queue="")))
+        marks = replace(BASE, type="\ufeffmark", subject="a\0b\ufeff")
+        add("any-text", "a byte order mark and NUL are characters like others", sealed(marks))
+        for fmt in (Format.MSGPACK, Format.PICKLE, Format.PROTOBUF, Format.RAW):
+            add(f"format-{fmt.label}", "the envelope does not look into the body", sealed(replace(BASE, format=fmt)))
+        compressed = replace(BASE, compression=Compression.ZLIB, raw_len=40)
+        add("compressed", "opened, and still compressed", sealed(compressed, ZLIB_A40))
+        unknown = replace(EVERYTHING, unknown=((0, b"zero"), (8, b""), (0x7F, b"\xff")))
+        add("unknown-extensions", "uncritical ones are kept", sealed(unknown), audience="shop-production")
+        add("context", "both sides supply the same implicit context", sealed(context=b"prod"), context=b"prod")
+        deep = bytes(range(256)) + b"more"
+        add("context-long", "its length has two bytes, and its bytes any value", sealed(context=deep), context=deep)
+        results = replace(BASE, purpose="results")
+        add("other-purpose", "the purpose is the one that the reader has", sealed(results), purpose="results")
+        ahead = replace(BASE, issued_at_ms=NOW + SKEW, not_before_ms=NOW + SKEW)
+        add("clock-ahead", "the sender's clock may be ahead by the skew", sealed(ahead))
+        add("last-millisecond", "expires_at is exclusive", sealed(replace(BASE, expires_at_ms=NOW + 1)))
+        add("last-window-moment", "open_until is inclusive", sealed(role="at-window"))
+        add(
+            "never-expires",
+            "this key was granted it, its ttl notwithstanding",
+            sealed(replace(BASE, expires_at_ms=0), role="forever"),
+        )
+        edge = replace(BASE, issued_at_ms=NOW - HOUR + SKEW)
+        add("retired-key", "issued when its key still sealed, by the skew", sealed(edge, role="retired"))
+        add(
+            "granted",
+            "the prefix billing.* and an hour to the millisecond",
+            sealed(replace(BASE, expires_at_ms=NOW - 1000 + HOUR), role="narrow"),
+        )
+        add(
+            "granted-exact",
+            "an exact type and a granted compression",
+            sealed(replace(compressed, type="mail.send"), ZLIB_A40, "narrow"),
+        )
+        fits = 200 - len(sealed(body=b"", role="small"))
+        add("largest-granted", "max_bytes counts the whole envelope", sealed(body=b"x" * fits, role="small"))
+        if sender.suite is Suite.ED25519:
+            add("public-only", "the public half is enough to read", sealed(role="public"))
     return rows
 
 
@@ -199,8 +302,7 @@ def accepted() -> list[dict[str, Any]]:
 
 def prefix_cases() -> list[tuple[Any, ...]]:
     """Steps 1 and 2: no key has been looked for yet."""
-    good = sealed()
-    at = env.parse_prefix(good, max_bytes=MAX_BYTES).header_len
+    good = SENDERS[0].sealed()
 
     def edit(at: int, new: bytes) -> bytes:
         return good[:at] + new + good[at + len(new) :]
@@ -221,30 +323,9 @@ def prefix_cases() -> list[tuple[Any, ...]]:
         ("flags-128", "reserved", edit(5, b"\x80"), "reserved-flags", 5),
         ("header-0", "the header would end before it starts", edit(6, b"\0\0"), "bad-header-length", 6),
         ("header-in-kid", "the header would end in the kid", edit(6, b"\0\x0c"), "bad-header-length", 6),
-        (
-            "header-min-1",
-            "one byte less than the least claims",
-            edit(6, struct.pack(">H", 20 + 44)),
-            "bad-header-length",
-            6,
-        ),
         ("header-4097", "above the ceiling", edit(6, struct.pack(">H", 4097)) + b"\0" * 4200, "bad-header-length", 6),
         ("header-65535", "the largest claim", edit(6, b"\xff\xff"), "bad-header-length", 6),
-        (
-            "header-past-end",
-            "a header and tag that do not fit",
-            edit(6, struct.pack(">H", 200)),
-            "truncated",
-            len(good),
-        ),
-        ("tag-short", "a header, and a byte too little for its tag", good[: at + 31], "truncated", at + 31),
-        (
-            "suite-11-minimum",
-            "its header has 32 bytes of commitment",
-            edit(4, b"\x11")[:6] + struct.pack(">H", 20 + 76) + good[8:],
-            "bad-header-length",
-            6,
-        ),
+        ("as-suite-11", "its header has 32 bytes of commitment", edit(4, b"\x11"), "bad-header-length", 6),
         ("kid-0", "no kid", edit(8, b"\0"), "bad-key-id", 8),
         ("kid-65", "a kid too long", edit(8, b"\x41"), "bad-key-id", 8),
         ("kid-space", "a character outside the alphabet", edit(12, b" "), "bad-key-id", 12),
@@ -254,37 +335,101 @@ def prefix_cases() -> list[tuple[Any, ...]]:
     ]
 
 
-def authentication_cases() -> list[tuple[Any, ...]]:
-    """Steps 3 to 5: outwardly all the same; the cause is for the audit."""
-    good = sealed()
-    foreign = Key(kid="web-2026-11", material=digest("another key"))
-    stranger = Key(kid="nobody", material=digest("nobody"))
-    ed25519 = encode_header(Suite.ED25519, "web-2026-11", BASE) + BODY + bytes(64)
-    gcm = encode_header(Suite.A256GCM, "web-2026-11", BASE) + bytes(32) + BODY + bytes(16)
-    at = env.parse_prefix(good, max_bytes=MAX_BYTES).header_len
+def length_cases(sender: Sender) -> list[tuple[Any, ...]]:
+    """Step 2 where it depends on the suite: how long a header and a tag are at least."""
+    good = sender.sealed()
+    parts = sender.parts(good)
+    stop = len(good) - len(parts.tag) - len(parts.body)
+    least = 20 + 45 + sender.commitment_length
+
+    def of(header_len: int) -> bytes:
+        return good[:6] + struct.pack(">H", header_len) + good[8:]
+
     return [
+        ("header-min-1", "one byte less than the least claims", of(least - 1), "bad-header-length", 6),
+        ("header-past-end", "a header and tag that do not fit", of(200), "truncated", len(good)),
+        (
+            "header-at-end",
+            "a header that leaves a byte too little for the tag",
+            of(len(good) - sender.tag_length + 1),
+            "truncated",
+            len(good),
+        ),
+        (
+            "tag-short",
+            "a header, and a byte too little for its tag",
+            good[: stop + sender.tag_length - 1],
+            "truncated",
+            stop + sender.tag_length - 1,
+        ),
+        ("header-alone", "no tag at all", good[:stop], "truncated", stop),
+    ]
+
+
+def flip(data: bytes, at: int, bit: int = 1) -> bytes:
+    at %= len(data)
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+
+
+def authentication_cases(sender: Sender) -> list[tuple[Any, ...]]:
+    """Steps 3 to 5: outwardly all the same; the cause is for the audit."""
+    sealed, kid = sender.sealed, sender.kid()
+    good = sealed()
+    other = sealed(replace(BASE, message_id=bytes(range(16, 32)), type="mail.send"), b"[]")
+    mine, theirs = sender.parts(good), sender.parts(other)
+    foreign = Key(kid=kid, suite=sender.suite, material=digest("another key"))
+    stranger = Key(kid="nobody", suite=sender.suite, material=digest("nobody"))
+    at = len(mine.header + mine.commitment)
+    tag_at = len(good) - sender.tag_length
+    short = sealed(role="short")
+    rows = [
         ("unknown-key", "a key that the reader does not have", env.seal(BODY, BASE, stranger), "unknown-key"),
-        ("kid-case", "ids are compared exactly", sealed(kid="k")[:9] + b"J" + sealed(kid="k")[10:], "unknown-key"),
-        ("disabled", "disabled comes before its dates and operations", sealed(kid="disabled"), "key-disabled"),
-        ("past-window", "dates come before operations", sealed(kid="past-window"), "key-outside-window"),
+        ("kid-case", "ids are compared exactly", short[:9] + short[9:10].swapcase() + short[10:], "unknown-key"),
+        ("disabled", "disabled comes before its dates and operations", sealed(role="disabled"), "key-disabled"),
+        (
+            "destroyed",
+            "a destroyed key is a name, and comes before its dates",
+            sealed(role="destroyed"),
+            "key-disabled",
+        ),
+        ("past-window", "dates come before operations", sealed(role="past-window"), "key-outside-window"),
         (
             "seal-only",
             "the key may not open, and is not asked for the tag",
-            sealed(kid="seal-only")[:-1] + b"\0",
+            flip(sealed(role="seal-only"), -1),
             "key-may-not-open",
         ),
-        ("suite-02", "never negotiated: the key is hs256", ed25519, "suite-mismatch"),
-        ("suite-11", "never negotiated: the key is hs256", gcm, "suite-mismatch"),
         (
             "size",
             "one byte above what the key may send, before the tag",
-            sealed(body=b"x" * (201 - len(sealed(body=b"", kid="small"))), kid="small")[:-1] + b"\0",
+            flip(sealed(body=b"x" * (201 - len(sealed(body=b"", role="small"))), role="small"), -1),
             "size-not-granted",
         ),
-        ("tag-first-bit", "one bit of the tag", good[:-32] + bytes([good[-32] ^ 0x80]) + good[-31:], "bad-tag"),
-        ("tag-last-bit", "one bit of the tag", good[:-1] + bytes([good[-1] ^ 1]), "bad-tag"),
-        ("body-bit", "one bit of the body", good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :], "bad-tag"),
-        ("claims-bit", "one bit of the expiry", good[:50] + bytes([good[50] ^ 1]) + good[51:], "bad-tag"),
+        ("tag-first-bit", "one bit of the tag", flip(good, tag_at, 0x80), "bad-tag"),
+        ("tag-last-bit", "one bit of the tag", flip(good, -1), "bad-tag"),
+        ("tag-zero", "no tag at all", good[:tag_at] + bytes(sender.tag_length), "bad-tag"),
+        ("tag-of-another", "the tag of another message", good[:tag_at] + theirs.tag, "bad-tag"),
+        ("body-bit", "one bit of the body", flip(good, at), "bad-tag"),
+        (
+            "body-of-another",
+            "a header with the body and tag of another message",
+            mine.header + mine.commitment + theirs.body + theirs.tag,
+            "bad-tag",
+        ),
+        (
+            "body-alone-of-another",
+            "header and tag with the body of another message",
+            mine.header + mine.commitment + theirs.body + mine.tag,
+            "bad-tag",
+        ),
+        (
+            "header-of-another",
+            "body and tag with the header of another message",
+            theirs.header + theirs.commitment + mine.body + mine.tag,
+            "bad-tag",
+        ),
+        ("claims-bit", "one bit of the expiry", flip(good, 50), "bad-tag"),
+        ("message-id-bit", "one bit of the message id", flip(good, 20), "bad-tag"),
         (
             "boundary",
             "header and body with another boundary between them",
@@ -295,9 +440,9 @@ def authentication_cases() -> list[tuple[Any, ...]]:
         ("extended", "one byte more", good + b"\0", "bad-tag"),
         ("foreign-key", "the right kid with another material", env.seal(BODY, BASE, foreign), "bad-tag"),
         (
-            "purpose",
-            "sealed for results, read as tasks: another derived key",
-            sealed(replace(BASE, purpose="results")),
+            "kid-of-another",
+            "renamed to another key of the reader's",
+            good[:9] + sender.kid("other").encode() + good[20:],
             "bad-tag",
         ),
         ("context", "sealed in another context", sealed(context=b"staging"), "bad-tag"),
@@ -307,23 +452,179 @@ def authentication_cases() -> list[tuple[Any, ...]]:
             sealed(context=b"\xc1"),
             "bad-tag",
         ),
-        ("zero-tag", "no tag at all", good[:-32] + bytes(32), "bad-tag"),
+        ("context-missing", "sealed in no context", good, "bad-tag", {"context": b"prod".hex()}),
+        ("context-longer", "the context starts alike", sealed(context=b"pro"), "bad-tag", {"context": b"prod".hex()}),
+    ]
+    if sender.suite is not Suite.ED25519:  # it has one key for all purposes: see forbidden_cases
+        results = sealed(replace(BASE, purpose="results"))
+        rows.append(("purpose", "sealed for results, read as tasks: another derived key", results, "bad-tag"))
+        rows.append(("purpose-case", "purposes are exact", good, "bad-tag", {"purpose": "Tasks"}))
+    return (
+        rows
+        + suite_cases(sender)
+        + {Suite.ED25519: ed25519_cases, Suite.A256GCM: a256gcm_cases}.get(sender.suite, list)()
+    )
+
+
+def suite_cases(sender: Sender) -> list[tuple[Any, ...]]:
+    """The suite is never negotiated: it is the key's."""
+    rows: list[tuple[Any, ...]] = []
+    # Long enough for every suite, so that no length gives it away.
+    long = replace(EVERYTHING, audience=None)
+    ours = sender.sealed(long, BODY * 2)
+    for suite in Suite:
+        if suite is sender.suite:
+            continue
+        name = f"{int(suite):02x}"
+        blank = bytes(COMMITMENT_LENGTH[suite]) + BODY + bytes(TAG_LENGTH[suite])
+        data = encode_header(suite, sender.kid(), BASE) + blank
+        rows.append((f"suite-{name}", f"the key is {sender.suite.label}", data, "suite-mismatch"))
+        rows.append((f"suite-byte-{name}", "its own message", ours[:4] + bytes([suite]) + ours[5:], "suite-mismatch"))
+        if suite not in SUITES:
+            continue
+        theirs = kid_of(suite, "main").encode()
+        rows.append(
+            (f"key-of-{name}", "renamed to a key of another suite", ours[:9] + theirs + ours[20:], "suite-mismatch")
+        )
+        data = ours[:4] + bytes([suite]) + ours[5:9] + theirs + ours[20:]
+        rows.append((f"all-of-{name}", "passed off as a message of another suite", data, "bad-tag"))
+    return rows
+
+
+def ed25519_cases() -> list[tuple[Any, ...]]:
+    """What only a signature can get wrong."""
+    sender = SENDERS[1]
+    good = sender.sealed()
+    text, signature = good[:-64], good[-64:]
+    key = sender.key()
+    assert key.public is not None
+    channel = key.channel("tasks")
+    assert isinstance(channel, Ed25519)
+    assert channel._private is not None
+    plus_l = (int.from_bytes(signature[32:], "little") + L).to_bytes(32, "little")
+    # A reader that let the wire choose would take the public key, which everybody has, for the secret of suite 01.
+    confused = Key(kid=sender.kid(), material=key.public)
+    public_confused = Key(kid=sender.kid("public"), material=public_half(material_of(sender.kid("public"))))
+    hashed = channel._private.sign(hashlib.sha512(DOMAIN + b"\0\0" + text).digest())
+    return [
+        ("s-plus-l", "the same signature with S out of range", text + signature[:32] + plus_l, "bad-tag"),
+        ("halves-swapped", "S || R", text + signature[32:] + signature[:32], "bad-tag"),
+        ("identity", "R is the neutral element, S is 0", text + b"\x01" + bytes(63), "bad-tag"),
+        ("no-domain", "signed without what stands before the envelope", text + channel._private.sign(text), "bad-tag"),
+        ("hashed", "the hash was signed and not the text", text + hashed, "bad-tag"),
+        ("mac-by-public", "the public key as a key of suite 01", env.seal(BODY, BASE, confused), "suite-mismatch"),
+        ("mac-by-public-only", "the same of a public key", env.seal(BODY, BASE, public_confused), "suite-mismatch"),
+        ("public-only-bit", "one bit, read with the public half", flip(sender.sealed(role="public"), -1), "bad-tag"),
+        (
+            "public-only-foreign",
+            "signed with another key, read with the public half",
+            env.seal(BODY, BASE, Key(kid=sender.kid("public"), suite=sender.suite, material=digest("another key"))),
+            "bad-tag",
+        ),
     ]
 
 
-def claims_cases() -> list[tuple[Any, ...]]:
+def a256gcm_cases() -> list[tuple[Any, ...]]:
+    """The commitment and the cipher apart: where one is right, the other alone must refuse."""
+    sender = SENDERS[2]
+    good = sender.parts(sender.sealed())
+    header, kid = good.header, sender.kid()
+
+    def derive(role: str, label: bytes, *, kid: str = kid, message_id: bytes = BASE.message_id) -> bytes:
+        derived = purpose_key(material_of(sender.kid(role)), Suite.A256GCM, "tasks")
+        return hkdf_expand(hkdf_extract(message_id, derived), label + b"\x11" + kid.encode())
+
+    key, commitment = derive("main", b"SS1-DERIVEKEY"), derive("main", b"SS1-COMMITKEY")
+    assert commitment == good.commitment
+
+    def encrypted(
+        commitment: bytes = commitment, key: bytes = key, aad: bytes | None = None, nonce: bytes = bytes(12)
+    ) -> bytes:
+        """The cipher's tag is right over whatever commitment."""
+        aad = DOMAIN + b"\0\0" + header + commitment if aad is None else aad
+        return header + commitment + AESGCM(key).encrypt(nonce, BODY, aad)
+
+    assert encrypted() == sender.sealed()
+    body = good.body + good.tag
+    elsewhere = derive("main", b"SS1-COMMITKEY", message_id=bytes(16))
+    return [
+        ("commitment-first-bit", "one bit of the commitment", header + flip(commitment, 0, 0x80) + body, "bad-tag"),
+        ("commitment-last-bit", "one bit of the commitment", header + flip(commitment, -1) + body, "bad-tag"),
+        (
+            "commitment-bit-encrypted",
+            "the same, and the cipher's tag is right",
+            encrypted(flip(commitment, 0)),
+            "bad-tag",
+        ),
+        ("commitment-zero-encrypted", "none, and the cipher's tag is right", encrypted(bytes(32)), "bad-tag"),
+        (
+            "commitment-of-another-kid",
+            "to the same key under another name; the cipher's tag is right",
+            encrypted(derive("main", b"SS1-COMMITKEY", kid=sender.kid("other"))),
+            "bad-tag",
+        ),
+        (
+            "commitment-of-another-key",
+            "to another key of the reader's; the cipher's tag is right",
+            encrypted(derive("other", b"SS1-COMMITKEY", kid=sender.kid("other"))),
+            "bad-tag",
+        ),
+        (
+            "commitment-of-another-message",
+            "to the key of another message; the cipher's tag is right",
+            encrypted(elsewhere),
+            "bad-tag",
+        ),
+        (
+            "key-of-another",
+            "the commitment is right, the key another's",
+            encrypted(key=derive("other", b"SS1-DERIVEKEY")),
+            "bad-tag",
+        ),
+        ("labels-swapped", "key and commitment exchanged", encrypted(key, commitment), "bad-tag"),
+        (
+            "purpose-key",
+            "encrypted under the purpose's key itself",
+            encrypted(key=purpose_key(material_of(kid), Suite.A256GCM, "tasks")),
+            "bad-tag",
+        ),
+        ("nonce-one", "the nonce is 12 zero bytes", encrypted(nonce=bytes(11) + b"\x01"), "bad-tag"),
+        (
+            "aad-without-commitment",
+            "the commitment is authenticated as well",
+            encrypted(aad=DOMAIN + b"\0\0" + header),
+            "bad-tag",
+        ),
+        (
+            "aad-without-domain",
+            "what stands before the envelope is authenticated",
+            encrypted(aad=header + commitment),
+            "bad-tag",
+        ),
+        (
+            "not-encrypted",
+            "the right commitment, the body in the clear",
+            header + commitment + BODY + good.tag,
+            "bad-tag",
+        ),
+    ]
+
+
+def claims_cases(sender: Sender) -> list[tuple[Any, ...]]:
     """Step 6: authentic, and still not well-formed. Offsets count from the magic."""
-    header = encode_header(Suite.HS256, "web-2026-11", BASE)
+    header = sender.header()
     at, purpose_at = 20, 60
     type_at = purpose_at + 1 + len(BASE.purpose)
     ext_at = type_at + 1 + len(BASE.type)
     too_late = struct.pack(">Q", 253_402_300_800_000)
+    tagged = sender.tagged
 
     def edit(offset: int, new: bytes) -> bytes:
         return tagged(header[:offset] + new + header[offset + len(new) :])
 
     def rebuilt(claims: bytes) -> bytes:
-        return tagged(header[:6] + struct.pack(">H", at + len(claims)) + header[8:at] + claims)
+        header_len = at + len(claims) + sender.commitment_length
+        return tagged(header[:6] + struct.pack(">H", header_len) + header[8:at] + claims)
 
     def extended(*pairs: tuple[int, bytes]) -> bytes:
         raw = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in pairs)
@@ -413,14 +714,14 @@ def claims_cases() -> list[tuple[Any, ...]]:
     ]
 
 
-def forbidden_cases() -> list[tuple[Any, ...]]:
+def forbidden_cases(sender: Sender) -> list[tuple[Any, ...]]:
     """Steps 7 and 8: well-formed and authentic, and not for now, for here or for this key."""
+    sealed = sender.sealed
 
-    def at(**changes: Any) -> bytes:
-        kid = changes.pop("kid", "web-2026-11")
-        return sealed(replace(BASE, **changes), kid=kid)
+    def at(role: str = "main", **changes: Any) -> bytes:
+        return sealed(replace(BASE, **changes), role=role)
 
-    crossed = tagged(encode_header(Suite.HS256, "web-2026-11", replace(BASE, purpose="results")))
+    crossed = sender.tagged(sender.header(replace(BASE, purpose="results")))
     zstd = replace(BASE, compression=Compression.ZSTD, raw_len=40)
     wrong_all = replace(zstd, purpose="data", type="x", format=Format.PICKLE, expires_at_ms=NOW + 9 * HOUR)
     return [
@@ -441,15 +742,15 @@ def forbidden_cases() -> list[tuple[Any, ...]]:
             "issued-in-future",
             {},
         ),
-        ("sealed-too-late", "a retired key's thief dates the message now", at(kid="retired"), "key-outside-window", {}),
+        ("sealed-too-late", "a retired key's thief dates the message now", at("retired"), "key-outside-window", {}),
         (
             "sealed-too-early",
             "dated before its key existed",
-            at(kid="retired", issued_at_ms=NOW - 200 * HOUR),
+            at("retired", issued_at_ms=NOW - 200 * HOUR),
             "key-outside-window",
             {},
         ),
-        ("purpose-inside", "the right derived key, another purpose in the header", crossed, "purpose-mismatch", {}),
+        ("purpose-inside", "the right key, another purpose in the header", crossed, "purpose-mismatch", {}),
         (
             "audience-other",
             "for another application",
@@ -463,55 +764,55 @@ def forbidden_cases() -> list[tuple[Any, ...]]:
         (
             "grant-purpose",
             "grants.purposes",
-            sealed(wrong_all, kid="narrow"),
+            sealed(wrong_all, role="narrow"),
             "purpose-not-granted",
             {"purpose": "data"},
         ),
         (
             "grant-type",
             "grants.types",
-            sealed(replace(wrong_all, purpose="tasks"), kid="narrow"),
+            sealed(replace(wrong_all, purpose="tasks"), role="narrow"),
             "type-not-granted",
             {},
         ),
-        ("grant-type-prefix", "billing.* has a dot", at(kid="narrow", type="billingx"), "type-not-granted", {}),
+        ("grant-type-prefix", "billing.* has a dot", at("narrow", type="billingx"), "type-not-granted", {}),
         (
             "grant-type-exact",
             "an exact type is not a prefix",
-            at(kid="narrow", type="mail.send2"),
+            at("narrow", type="mail.send2"),
             "type-not-granted",
             {},
         ),
-        ("grant-denied", "deny_types is stronger", at(kid="narrow", type="billing.refund"), "type-not-granted", {}),
+        ("grant-denied", "deny_types is stronger", at("narrow", type="billing.refund"), "type-not-granted", {}),
         (
             "grant-denied-prefix",
             "deny_types has prefixes",
-            at(kid="narrow", type="billing.admin.x"),
+            at("narrow", type="billing.admin.x"),
             "type-not-granted",
             {},
         ),
         (
             "grant-format",
             "grants.formats",
-            sealed(replace(wrong_all, purpose="tasks", type="mail.send"), kid="narrow"),
+            sealed(replace(wrong_all, purpose="tasks", type="mail.send"), role="narrow"),
             "format-not-granted",
             {},
         ),
         (
             "grant-compression",
             "grants.compression",
-            sealed(replace(zstd, expires_at_ms=NOW + 9 * HOUR), kid="narrow"),
+            sealed(replace(zstd, expires_at_ms=NOW + 9 * HOUR), role="narrow"),
             "compression-not-granted",
             {},
         ),
         (
             "grant-ttl",
             "one millisecond more than an hour",
-            at(kid="narrow", expires_at_ms=NOW - 999 + HOUR),
+            at("narrow", expires_at_ms=NOW - 999 + HOUR),
             "ttl-not-granted",
             {},
         ),
-        ("grant-ttl-forever", "forever is more than an hour", at(kid="narrow", expires_at_ms=0), "expiry-missing", {}),
+        ("grant-ttl-forever", "forever is more than an hour", at("narrow", expires_at_ms=0), "expiry-missing", {}),
     ]
 
 
@@ -519,15 +820,23 @@ def refused() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def add(
-        name: str, why: str, data: bytes, error: str, cause: str, offset: int | None, reader: dict[str, Any]
+        sender: Sender,
+        name: str,
+        why: str,
+        data: bytes,
+        error: str,
+        cause: str,
+        offset: int | None,
+        reader: dict[str, Any],
     ) -> None:
         reader = {"purpose": "tasks", "context": "", "now_ms": NOW, "audience": None, **reader}
         reader = {"max_bytes": MAX_BYTES, "skew_ms": SKEW, **reader}
         reason = "unauthentic" if error == "Unauthentic" else cause
         rows.append(
             {
-                "id": name,
+                "id": sender.mark + name,
                 "why": why,
+                "suite": sender.suite.label,
                 "reader": reader,
                 "envelope": data.hex(),
                 "error": error,
@@ -537,17 +846,22 @@ def refused() -> list[dict[str, Any]]:
             }
         )
 
+    first = SENDERS[0]
     for name, why, data, cause, offset in prefix_cases():
-        add(f"prefix-{name}", why, data, "Malformed", cause, offset, {})
-    tight = {"max_bytes": len(sealed()) - 1}
-    add("prefix-too-large", "one byte above max_bytes", sealed(), "Malformed", "too-large", None, tight)
-    add("prefix-too-large-first", "size comes before all else", b"x" * 200, "Malformed", "too-large", None, tight)
-    for name, why, data, cause in authentication_cases():
-        add(f"auth-{name}", why, data, "Unauthentic", cause, None, {})
-    for name, why, data, cause, offset in claims_cases():
-        add(f"claims-{name}", why, data, "Malformed", cause, offset, {})
-    for name, why, data, cause, reader in forbidden_cases():
-        add(f"forbidden-{name}", why, data, "Forbidden", cause, None, reader)
+        add(first, f"prefix-{name}", why, data, "Malformed", cause, offset, {})
+    good = first.sealed()
+    tight = {"max_bytes": len(good) - 1}
+    add(first, "prefix-too-large", "one byte above max_bytes", good, "Malformed", "too-large", None, tight)
+    add(first, "prefix-too-large-first", "size comes before all", b"x" * 200, "Malformed", "too-large", None, tight)
+    for sender in SENDERS:
+        for name, why, data, cause, offset in length_cases(sender):
+            add(sender, f"prefix-{name}", why, data, "Malformed", cause, offset, {})
+        for name, why, data, cause, *reader in authentication_cases(sender):
+            add(sender, f"auth-{name}", why, data, "Unauthentic", cause, None, *(reader or [{}]))
+        for name, why, data, cause, offset in claims_cases(sender):
+            add(sender, f"claims-{name}", why, data, "Malformed", cause, offset, {})
+        for name, why, data, cause, reader in forbidden_cases(sender):
+            add(sender, f"forbidden-{name}", why, data, "Forbidden", cause, None, reader)
     return rows
 
 

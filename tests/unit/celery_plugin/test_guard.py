@@ -409,7 +409,7 @@ def test_check_again_at_execution_a_key_disabled_meanwhile(bench: Any, monkeypat
     raw = honest(bench)
     bench.receive(raw)
     key = bench.runtime.gateway.keyring.find("web-1")
-    bench.runtime.gateway.keyring = Keyring([OTHER, with_(key, enabled=False)])
+    bench.runtime.gateway.keyring = Keyring([OTHER, with_(key, state="disabled")])
     monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
     delivery = bench.forwarded[-1].delivery
     assert not bench.guard.claim(_Request(), delivery)

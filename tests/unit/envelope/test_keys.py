@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from safeserial import envelope as env
 from safeserial.envelope import Claims, Compression, Format, Grants, Key, Keyring, Suite
+from safeserial.envelope.suites import SUITES, public_half
 from safeserial.errors import Forbidden, Misconfigured, Reason, Unauthentic
 
 Material = Callable[[str], bytes]
@@ -30,7 +32,7 @@ def test_a_generated_key_is_random_and_takes_every_option() -> None:
     key = Key.generate(
         "a",
         "hs256",
-        enabled=False,
+        state="disabled",
         ops=["seal"],
         seal_from=DAY,
         seal_until=DAY,
@@ -40,18 +42,30 @@ def test_a_generated_key_is_random_and_takes_every_option() -> None:
 
     assert (key.kid, key.suite, key.enabled, key.ops) == ("a", Suite.HS256, False, frozenset({"seal"}))
     assert (key.seal_from, key.seal_until, key.open_until, key.grants.max_bytes) == (DAY, DAY, DAY, 9)
+    assert key.material is not None
     assert len(key.material) == 32
     assert key.material != Key.generate("a").material
+    assert key.public is None
+
+
+@pytest.mark.parametrize("suite", [*SUITES, *(suite.label for suite in SUITES)])
+def test_every_suite_of_this_release_has_keys(suite: Suite | str) -> None:
+    key = Key.generate("a", suite)
+
+    assert suite in {key.suite, key.suite.label}
+    assert key.ops == {"seal", "open"}
+    assert (key.public is not None) is (key.suite is Suite.ED25519)
 
 
 def test_material_is_never_shown(key: Key) -> None:
     holder = dataclasses.make_dataclass("Holder", ["key"])(key)
     shown = [repr(key), str(key), f"{key}", repr(Keyring([key])), repr(holder), repr(dataclasses.asdict(holder))]
 
+    assert key.material is not None
     for text in shown:
         assert key.material.hex() not in text
         assert repr(key.material) not in text
-    assert repr(key) == "Key(kid='web-1', suite='hs256', enabled=True, ops=['open', 'seal'])"
+    assert repr(key) == "Key(kid='web-1', suite='hs256', state='enabled', ops=['open', 'seal'])"
     assert not hasattr(key, "__dict__")
 
 
@@ -64,7 +78,9 @@ def test_keys_and_keyrings_are_not_pickled_and_copies_are_the_same_object(key: K
     assert copy.deepcopy({"key": key})["key"] is key
 
 
-@pytest.mark.parametrize("name", ["kid", "enabled", "ops", "grants", "_material", "new"])
+@pytest.mark.parametrize(
+    "name", ["kid", "state", "ops", "grants", "public", "_material", "primaries", "revision", "new"]
+)
 def test_keys_and_keyrings_cannot_be_changed(key: Key, ring: Keyring, name: str) -> None:
     for frozen in (key, ring):
         with pytest.raises(AttributeError, match="cannot be changed"):
@@ -97,11 +113,12 @@ def test_passwords_and_patterns_are_refused_unseen(raw: Any) -> None:
     assert "horse" not in "".join(traceback.format_exception(refusal))
 
 
-def test_suites_of_later_releases_are_refused_by_name(material: Material) -> None:
-    for suite in ("ed25519", "es256", "a256gcm", Suite.ED25519):
-        refusal = problem_of(lambda suite=suite: Key(kid="a", material=material("a"), suite=suite))  # type: ignore[misc]
-        assert "is not available in this release; write hs256" in refusal.problem
-        assert refusal.key == "suite"
+@pytest.mark.parametrize("suite", ["es256", Suite.ES256])
+def test_suites_of_later_releases_are_refused_by_name(material: Material, suite: str | Suite) -> None:
+    refusal = problem_of(lambda: Key(kid="a", material=material("a"), suite=suite))
+
+    assert refusal.problem == "es256 is not available in this release; write hs256, ed25519, a256gcm"
+    assert refusal.key == "suite"
 
 
 @pytest.mark.parametrize(
@@ -113,9 +130,12 @@ def test_suites_of_later_releases_are_refused_by_name(material: Material) -> Non
         ({"kid": "k" * 65}, "kid", "1 to 64"),
         ({"kid": "a b"}, "kid", "1 to 64"),
         ({"kid": 5}, "kid", "1 to 64"),
-        ({"enabled": 1}, "enabled", "true or false"),
+        ({"suite": 1}, "suite", "1 is no suite"),
+        ({"state": "enable"}, "state", "write one of enabled, disabled, destroyed"),
+        ({"state": True}, "state", "write one of"),
+        ({"state": None}, "state", "write one of"),
+        ({"state": "destroyed"}, "material", "a destroyed key has no material: remove it"),
         ({"ops": []}, "ops", 'write ["seal"]'),
-        ({"ops": None}, "ops", 'write ["seal"]'),
         ({"ops": "seal"}, "ops", "write a list"),
         ({"ops": ["seal", "sign"]}, "ops", 'write ["seal"]'),
         ({"ops": [1]}, "ops", "must be text"),
@@ -159,7 +179,7 @@ def test_opening_is_refused_in_the_stated_order(material: Material) -> None:
             Key(kid="a", material=material("a"), **{**closed, **options}).require_open(suite, size, now_ms)
         return caught.value.cause
 
-    assert cause(late, enabled=False) is Reason.KEY_DISABLED
+    assert cause(late, state="disabled") is Reason.KEY_DISABLED
     assert cause(late) is Reason.KEY_OUTSIDE_WINDOW
     assert cause(early) is Reason.KEY_MAY_NOT_OPEN
     assert cause(early, ops=["open"]) is Reason.SUITE_MISMATCH
@@ -170,7 +190,8 @@ def test_opening_is_refused_in_the_stated_order(material: Material) -> None:
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"enabled": False}, "is disabled"),
+        ({"state": "disabled"}, "is disabled"),
+        ({"suite": "ed25519", "state": "disabled"}, "is disabled"),
         ({"ops": ["open"]}, 'no "seal" in its ops'),
         ({"seal_from": DAY + timedelta(1)}, "at this date"),
         ({"seal_until": DAY - timedelta(1)}, "at this date"),
@@ -180,6 +201,131 @@ def test_sealing_is_refused_where_the_key_may_not(options: dict[str, Any], part:
     with pytest.raises(Forbidden, match=part) as caught:
         Key.generate("a", **options).require_seal(DAY_MS)
     assert caught.value.reason is Reason.KEY_MAY_NOT_SEAL
+
+
+# --- halves and states ---
+
+
+def signer(material: Material, **options: Any) -> Key:
+    return Key(kid="sig", suite="ed25519", material=material("sig"), **options)
+
+
+def test_a_key_pair_knows_its_public_half_and_gives_it_away_alone(material: Material, claims: Claims) -> None:
+    pair = signer(material, grants=Grants(types=("billing.*",)), open_until=DAY, seal_until=DAY)
+    reader = pair.public_only()
+
+    assert pair.public == public_half(material("sig"))
+    assert (reader.public, reader.material, reader.ops) == (pair.public, None, frozenset({"open"}))
+    assert (reader.kid, reader.suite, reader.grants) == (pair.kid, pair.suite, pair.grants)
+    assert (reader.open_until, reader.seal_until, reader.state) == (DAY, DAY, "enabled")
+    assert repr(reader) == "Key(kid='sig', suite='ed25519', state='enabled', ops=['open'])"
+    twice = reader.public_only()
+    assert (twice.public, twice.material) == (pair.public, None)
+
+
+def test_a_public_key_opens_and_does_not_seal(material: Material, claims: Claims) -> None:
+    pair = signer(material)
+    reader = Key(kid="sig", suite="ed25519", public=pair.public)
+
+    data = env.seal(b"body", claims, pair)
+    assert (
+        env.open(data, Keyring([reader]), purpose="tasks", now_ms=claims.issued_at_ms, max_bytes=1000).body == b"body"
+    )
+    assert reader.ops == {"open"}
+    assert not reader.may_seal("tasks")
+    with pytest.raises(Forbidden, match='key sig has no "seal" in its ops') as caught:
+        env.seal(b"body", claims, reader)
+    assert caught.value.reason is Reason.KEY_MAY_NOT_SEAL
+    with pytest.raises(Forbidden):
+        Keyring([reader]).primary("tasks")
+
+
+@pytest.mark.parametrize("ops", [["seal"], ["seal", "open"]])
+def test_a_public_key_that_is_said_to_seal_is_refused(material: Material, ops: list[str]) -> None:
+    refusal = problem_of(lambda: Key(kid="a", suite="ed25519", public=public_half(material("a")), ops=ops))
+
+    assert (refusal.key, "a public key does not seal" in refusal.problem) == ("ops", True)
+
+
+@pytest.mark.parametrize("suite", ["hs256", "a256gcm"])
+def test_suites_without_a_public_half_say_so(material: Material, suite: str) -> None:
+    refusal = problem_of(lambda: Key(kid="a", suite=suite, public=material("a")))
+    assert refusal.problem == f"{suite} has no public half; suite ed25519 has"
+    assert refusal.key == "public"
+
+    refusal = problem_of(Key(kid="a", suite=suite, material=material("a")).public_only)
+    assert refusal.problem == f"{suite} has no public half; suite ed25519 has"
+    assert refusal.key == "suite"
+
+
+def test_both_halves_are_refused_even_where_they_fit(material: Material) -> None:
+    refusal = problem_of(
+        lambda: Key(kid="a", suite="ed25519", material=material("a"), public=public_half(material("a")))
+    )
+
+    assert (refusal.key, refusal.problem) == ("public", "it follows from the material: remove one of them")
+
+
+@pytest.mark.parametrize("public", [b"", bytes(31), bytes(33), "x" * 32, bytearray(range(32))])
+def test_a_public_key_is_32_bytes(public: Any) -> None:
+    refusal = problem_of(lambda: Key(kid="a", suite="ed25519", public=public))
+    assert (refusal.key, refusal.problem) == ("public", "a public key is exactly 32 bytes")
+
+
+@pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31), bytes(31) + b"\x80"])
+def test_a_public_key_for_which_anybody_can_sign_is_refused(public: bytes) -> None:
+    refusal = problem_of(lambda: Key(kid="a", suite="ed25519", public=public))
+    assert (refusal.key, "anybody can sign" in refusal.problem) == ("public", True)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.label)
+def test_a_destroyed_key_is_a_name_that_does_nothing(suite: Suite, material: Material, claims: Claims) -> None:
+    alive = Key(kid="a", suite=suite, material=material("a"))
+    dead = alive.replace(state="destroyed", material=None)
+
+    assert (dead.kid, dead.suite, dead.state) == ("a", suite, "destroyed")
+    assert (dead.material, dead.public, dead.enabled) == (None, None, False)
+    assert not dead.may_seal("tasks")
+    with pytest.raises(Forbidden, match="key a is destroyed"):
+        env.seal(b"body", claims, dead)
+    with pytest.raises(Unauthentic) as caught:
+        env.open(env.seal(b"body", claims, alive), Keyring([dead]), purpose="tasks", now_ms=DAY_MS, max_bytes=1000)
+    assert caught.value.cause is Reason.KEY_DISABLED
+    refusal = problem_of(dead.public_only)
+    assert refusal.key == ("state" if suite is Suite.ED25519 else "suite")
+
+
+def test_a_destroyed_key_keeps_no_half(material: Material) -> None:
+    for half in ({"material": material("a")}, {"public": public_half(material("a"))}):
+        refusal = problem_of(lambda half=half: Key(kid="a", suite="ed25519", state="destroyed", **half))  # type: ignore[misc]
+        assert (refusal.key, "has no material" in refusal.problem) == ("material", True)
+    dead = Key(kid="a", state="destroyed")
+    assert Keyring([dead, Key(kid="b", state="destroyed")]).find("a") is dead
+
+
+def test_a_key_with_neither_half_is_refused() -> None:
+    for suite in SUITES:
+        refusal = problem_of(lambda suite=suite: Key(kid="a", suite=suite))  # type: ignore[misc]
+        assert (refusal.key, "exactly 32 random bytes" in refusal.problem) == ("material", True)
+
+
+def test_a_changed_key_keeps_what_was_not_named(material: Material) -> None:
+    grants = Grants(types=("a",))
+    key = Key(kid="a", material=material("a"), ops=["open"], seal_from=DAY, grants=grants)
+
+    changed = key.replace(state="disabled")
+    assert (changed.kid, changed.material, changed.seal_from) == ("a", material("a"), DAY)
+    assert changed.ops == {"open"}
+    assert (changed.grants, changed.state, key.state) == (grants, "disabled", "enabled")
+    assert key.replace(kid="b", material=material("b")).kid == "b"
+    pair = signer(material)
+    assert pair.replace(state="disabled").public == pair.public
+    reader = pair.public_only()
+    assert reader.replace(state="disabled").public == pair.public
+    assert reader.replace(state="destroyed", public=None).public is None
+    assert reader.replace(public=None, material=material("sig"), ops=None).ops == {"seal", "open"}
+    with pytest.raises(TypeError):
+        key.replace(unknown=1)
 
 
 # --- grants ---
@@ -309,7 +455,7 @@ def test_what_is_granted_to_the_byte_and_second_passes(claims: Claims) -> None:
 
 
 def test_a_keyring_finds_iterates_and_counts(material: Material) -> None:
-    one, two = Key(kid="one", material=material("1")), Key(kid="two", material=material("2"), enabled=False)
+    one, two = Key(kid="one", material=material("1")), Key(kid="two", material=material("2"), state="disabled")
     ring = Keyring(iter([one, two]))
 
     assert ring.find("one") is one
@@ -328,7 +474,7 @@ def test_the_primary_key_is_the_first_that_may_seal_for_the_purpose(material: Ma
 
     ring = Keyring(
         [
-            key("off", enabled=False),
+            key("off", state="disabled"),
             key("reader", ops=["open"]),
             key("results", grants=Grants(purposes=frozenset({"results"}))),
             key("old", seal_until=DAY),
@@ -367,3 +513,102 @@ def test_one_id_twice_and_one_material_twice_are_refused(material: Material) -> 
 def test_only_keys_go_into_a_ring() -> None:
     wrong: Any = ["secret"]
     assert "secret" not in str(problem_of(lambda: Keyring(wrong)))
+
+
+def test_the_halves_of_one_pair_under_two_ids_are_refused(material: Material) -> None:
+    pair = signer(material)
+    reader = pair.public_only().replace(kid="reader")
+    as_secret = Key(kid="mac", material=pair.public)  # what everybody knows, as a secret
+    same = Key(kid="mac", material=pair.material)
+
+    for keys in (
+        [pair, reader],
+        [reader, pair],
+        [reader, reader.replace(kid="again")],
+        [pair, as_secret],
+        [same, pair],
+    ):
+        refusal = problem_of(lambda keys=keys: Keyring(keys))  # type: ignore[misc]
+        assert f"{keys[0].kid} and {keys[1].kid} have the same material" in refusal.problem
+    assert len(Keyring([pair, signer(material).replace(kid="other", material=material("o")).public_only()])) == 2
+
+
+def test_a_disabled_key_still_holds_its_material(material: Material) -> None:
+    off = Key(kid="off", material=material("1"), state="disabled")
+    assert (
+        "have the same material" in problem_of(lambda: Keyring([off, off.replace(kid="on", state="enabled")])).problem
+    )
+
+
+# --- which key seals ---
+
+
+def test_the_named_key_seals_its_purpose_and_the_star_all_others(material: Material) -> None:
+    keys = [Key(kid=kid, material=material(kid)) for kid in ("first", "tasks-1", "rest")]
+
+    ring = Keyring(keys, primary={"tasks": "tasks-1", "*": "rest"}, revision=7)
+    assert [ring.primary(purpose).kid for purpose in ("tasks", "results", "*")] == ["tasks-1", "rest", "rest"]
+    assert (dict(ring.primaries), ring.revision) == ({"tasks": "tasks-1", "*": "rest"}, 7)
+    without_star = Keyring(keys, primary={"tasks": "tasks-1"})
+    assert [without_star.primary(purpose).kid for purpose in ("tasks", "results")] == ["tasks-1", "first"]
+    plain = Keyring(keys)
+    assert (plain.primary("tasks").kid, dict(plain.primaries), plain.revision) == ("first", {}, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"state": "disabled"},
+        {"ops": ["open"]},
+        {"grants": Grants(purposes=frozenset({"results"}))},
+        {"seal_from": DAY + timedelta(1)},
+        {"seal_until": DAY - timedelta(1)},
+    ],
+)
+def test_no_other_key_takes_the_place_of_the_named_one(material: Material, options: dict[str, Any]) -> None:
+    named = Key(kid="named", material=material("1"), **options)
+    ring = Keyring([Key(kid="able", material=material("2")), named], primary={"tasks": "named"})
+
+    with pytest.raises(Forbidden, match="key named is primary for tasks and may not seal it now") as caught:
+        ring.primary("tasks", now_ms=DAY_MS)
+    assert caught.value.reason is Reason.KEY_MAY_NOT_SEAL
+    assert ring.primary("results", now_ms=DAY_MS).kid == "able"
+
+
+def test_the_primaries_of_a_ring_do_not_change_with_what_it_was_made_from(material: Material) -> None:
+    given = {"tasks": "a"}
+    ring = Keyring([Key(kid="a", material=material("a"))], primary=given)
+    given["tasks"] = "b"
+
+    assert ring.primaries["tasks"] == "a"
+    with pytest.raises(TypeError):
+        ring.primaries["tasks"] = "b"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "part"),
+    [
+        ({"primary": {"tasks": "b"}}, "primary.tasks", "write the kid of a key of this ring"),
+        ({"primary": {"tasks": ["a"]}}, "primary.tasks", "write the kid of a key of this ring"),
+        ({"primary": {"tasks": None}}, "primary.tasks", "write the kid of a key of this ring"),
+        ({"primary": {"two words": "a"}}, "primary.two words", "write a purpose"),
+        ({"primary": {"": "a"}}, "primary.", "write a purpose"),
+        ({"primary": {5: "a"}}, "primary.5", "write a purpose"),
+        ({"revision": -1}, "revision", "a whole number"),
+        ({"revision": 1 << 53}, "revision", "a whole number"),
+        ({"revision": True}, "revision", "a whole number"),
+        ({"revision": "7"}, "revision", "a whole number"),
+        ({"revision": None}, "revision", "a whole number"),
+    ],
+)
+def test_a_ring_that_cannot_be_is_refused_by_setting(
+    material: Material, options: dict[str, Any], key: str, part: str
+) -> None:
+    refusal = problem_of(lambda: Keyring([Key(kid="a", material=material("a"))], **options))
+
+    assert refusal.key == key
+    assert part in refusal.problem
+
+
+def test_the_largest_revision_is_what_json_carries_exactly(material: Material) -> None:
+    assert Keyring([Key(kid="a", material=material("a"))], revision=(1 << 53) - 1).revision == (1 << 53) - 1

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from safeserial.envelope import Grants, Key, Keyring, sources
-from safeserial.envelope.sources import key_to_text, keyring_to_json, parse_key, parse_keyring, parse_keys
+from safeserial.envelope import Grants, Key, Keyring
+from safeserial.envelope import material as material_module
+from safeserial.envelope.keyring_file import keyring_to_json, parse_keyring
+from safeserial.envelope.sources import key_to_text, parse_key, parse_keys
 from safeserial.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -135,10 +137,10 @@ def test_a_password_in_base64_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_suite_of_a_later_release_is_named(material: Material) -> None:
-    refusal = refusal_of(lambda: parse_key(f"ss1:ed25519:a:{b64(material('x'))}"))
+    refusal = refusal_of(lambda: parse_key(f"ss1:es256:a:{b64(material('x'))}"))
 
     assert refusal.key == "key 1.suite"
-    assert "ed25519 is not available in this release" in refusal.problem
+    assert "es256 is not available in this release" in refusal.problem
 
 
 def test_a_doubled_key_in_a_variable_is_refused(text: str) -> None:
@@ -151,7 +153,7 @@ def test_a_doubled_key_in_a_variable_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"enabled": False},
+        {"state": "disabled"},
         {"ops": ["open"]},
         {"grants": Grants(max_bytes=5)},
         {"seal_from": datetime(2027, 1, 1, tzinfo=timezone.utc)},
@@ -216,7 +218,7 @@ def test_a_file_that_others_can_touch_is_refused(keyfile: Path, mode: int, monke
 
     assert "chmod 600" in refusal_of(lambda: Keyring.load(keyfile)).problem
     # Elsewhere these bits mean nothing.
-    monkeypatch.setattr(sources, "_POSIX", False)
+    monkeypatch.setattr(material_module, "_POSIX", False)
     assert len(Keyring.load(keyfile)) == 1
 
 
@@ -238,7 +240,7 @@ def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
         tmp_path / "missing": "No such file",
         tmp_path: "regular file",
         fifo: "regular file",
-        large: "larger than 1 MiB",
+        large: "larger than 1048576 bytes",
         "/\0": "no path",
     }.items():
         refusal = refusal_of(lambda source=source: Keyring.load(source))  # type: ignore[misc]
@@ -257,7 +259,7 @@ def test_a_full_keyring_is_written_and_read_again(material: Material) -> None:
             Key(
                 kid="full",
                 material=material("full"),
-                enabled=False,
+                state="disabled",
                 ops=["open"],
                 seal_from=day,
                 seal_until=day + timedelta(1),
@@ -288,14 +290,14 @@ def test_a_full_keyring_is_written_and_read_again(material: Material) -> None:
 
 BAD_ENTRIES: list[tuple[dict[str, Any], str, str]] = [
     ({"kid": None}, "keys[1].kid", "1 to 64"),
-    ({"suit": "hs256"}, "keys[1].suit", "unknown field; known are enabled, grants"),
-    ({"suite": "a256gcm"}, "keys[1].suite", "not available in this release"),
+    ({"suit": "hs256"}, "keys[1].suit", "unknown field; known are grants, kid"),
+    ({"suite": "es256"}, "keys[1].suite", "not available in this release"),
     ({"suite": None}, "keys[1].suite", "is no suite"),
     ({"material": "short"}, "keys[1].material", "32 random bytes"),
     ({"material": 5}, "keys[1].material", "32 random bytes"),
     ({"material": "A" * 43}, "keys[1].material", "a password or a pattern"),
-    ({"enabled": "no"}, "keys[1].enabled", "true or false"),
-    ({"enabled": None}, "keys[1].enabled", "true or false"),
+    ({"state": "no"}, "keys[1].state", "write one of"),
+    ({"state": None}, "keys[1].state", "write one of"),
     ({"ops": "seal"}, "keys[1].ops", "must be a list"),
     ({"ops": None}, "keys[1].ops", "must be a list"),
     ({"ops": []}, "keys[1].ops", 'write ["seal"]'),
@@ -353,7 +355,12 @@ def test_a_missing_field_is_named(entry: dict[str, Any], name: str) -> None:
         (b'{"version": 1, "keys": {}}', "keys", None, "must be a list"),
         (b'{"version": 1, "keys": []}', "keys", None, "there is no key"),
         (b'{"version": 1, "keys": [1]}', "keys[0]", None, "must be an object"),
-        (b'{"version": 1, "keys": [], "mode": "x"}', "mode", None, "unknown field; known are keys, version"),
+        (
+            b'{"version": 1, "keys": [], "mode": "x"}',
+            "mode",
+            None,
+            "unknown field; known are keys, primary, revision, version",
+        ),
         (b'{"version": 1, "version": 1}', "", None, "version stands there twice"),
     ],
 )
@@ -379,3 +386,171 @@ def test_the_same_key_twice_in_a_file_is_refused(entry: dict[str, Any]) -> None:
 
     assert (refusal.file, refusal.key) == ("ring.json", "keys")
     assert "web-1 and b have the same material" in refusal.problem
+
+
+# --- public halves, fallbacks, primaries ---
+
+
+def test_the_public_half_has_a_text_form_of_its_own() -> None:
+    key = Key.generate("partner", suite="ed25519")
+    text = key_to_text(key, public=True)
+
+    assert text.startswith("ss1pub:ed25519:partner:")
+    read = parse_key(text)
+    assert (read.public, read.material, read.ops) == (key.public, None, frozenset({"open"}))
+    assert key_to_text(read) == text
+    assert parse_key(key_to_text(key)).public == key.public
+    with pytest.raises(ValueError, match="no such half"):
+        key_to_text(Key.generate("a"), public=True)
+    assert "has no public half" in refusal_of(lambda: parse_key(text.replace("ed25519", "hs256"))).problem
+    assert refusal_of(lambda: parse_key("ss1pub:ed25519:a:" + "A" * 42 + "B")).key == "key 1.public"
+
+
+def test_fallbacks_open_and_never_seal(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old, older = (Key.generate(kid) for kid in ("new", "old", "older"))
+    monkeypatch.setenv("SAFESERIAL_KEY", key_to_text(new))
+    monkeypatch.setenv("SAFESERIAL_KEY_FALLBACKS", f"{key_to_text(old)}, {key_to_text(older)}")
+
+    ring = Keyring.load("env:SAFESERIAL_KEY")
+    assert [(key.kid, sorted(key.ops)) for key in ring] == [
+        ("new", ["open", "seal"]), ("old", ["open"]), ("older", ["open"])
+    ]  # fmt: skip
+    monkeypatch.setenv("SAFESERIAL_KEY_FALLBACKS", "nonsense")
+    assert "FALLBACKS" in str(refusal_of(lambda: Keyring.load("env:SAFESERIAL_KEY")).file)
+
+
+def test_states_halves_and_primaries_stand_in_the_file(material: Material) -> None:
+    pair = Key.generate("pair", suite="ed25519")
+    assert pair.public is not None
+    data = document(
+        {"kid": "one", "material": b64(material("one"))},
+        {"kid": "two", "material": b64(material("two")), "ops": ["open"]},
+        {"kid": "partner", "suite": "ed25519", "public": b64(pair.public)},
+        {"kid": "gone", "state": "destroyed"},
+        primary={"tasks": "one", "*": "one"},
+        revision=7,
+    )
+
+    ring = parse_keyring(data, origin="ring.json")
+    assert (ring.revision, dict(ring.primaries)) == (7, {"tasks": "one", "*": "one"})
+    assert ring.primary("tasks").kid == ring.primary("results").kid == "one"
+    again = parse_keyring(keyring_to_json(ring).encode(), origin="ring.json")
+    assert [repr(key) for key in again] == [repr(key) for key in ring]
+    assert (again.revision, again.primaries) == (ring.revision, ring.primaries)
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "part"),
+    [
+        ({"primary": []}, "primary", "must be an object"),
+        ({"primary": {"tasks": "nobody"}}, "primary.tasks", "a key of this ring"),
+        ({"primary": {"": "one"}}, "primary.", "write a purpose"),
+        ({"revision": -1}, "revision", "whole number"),
+        ({"revision": True}, "revision", "whole number"),
+        ({"revision": 1 << 53}, "revision", "whole number"),
+    ],
+)
+def test_a_bad_primary_or_revision_is_refused(more: dict[str, Any], key: str, part: str, material: Material) -> None:
+    data = document({"kid": "one", "material": b64(material("one"))}, **more)
+
+    refusal = refusal_of(lambda: parse_keyring(data, origin="ring.json"))
+    assert refusal.key == key
+    assert part in refusal.problem
+
+
+def test_a_public_key_in_the_file_must_be_one() -> None:
+    refusal = refusal_of(lambda: parse_keyring(document({"kid": "a", "suite": "ed25519", "public": "x"}), origin="r"))
+
+    assert refusal.key == "keys[0].public"
+
+
+# --- material that stands elsewhere ---
+
+
+def load_reference(folder: Path, reference: str) -> bytes | None:
+    file = folder / "ring.json"
+    file.touch(mode=0o600)
+    file.write_bytes(document({"kid": "a", "material": reference}))
+    found = Keyring.load(file).find("a")
+    assert found is not None
+    return found.material
+
+
+def test_material_may_stand_elsewhere(tmp_path: Path, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = material("elsewhere")
+    monkeypatch.setenv("ELSEWHERE", f" {b64(raw)} ")
+    private = tmp_path / "one.key"
+    private.touch(mode=0o600)
+    private.write_text(b64(raw) + "\n")
+
+    for reference in ("env:ELSEWHERE", "file:one.key", f"file:{private}", f"cmd:echo '{b64(raw)}'", "cmd:cat one.key"):
+        assert load_reference(tmp_path, reference) == raw
+
+
+class Provider:
+    """An entry point."""
+
+    def __init__(self, call: Callable[[str], object]) -> None:
+        self.call = call
+
+    def load(self) -> Callable[[str], object]:
+        return self.call
+
+
+def test_a_provider_is_found_by_its_entry_point(
+    tmp_path: Path, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = material("provided")
+    asked: list[str] = []
+
+    def vault(text: str) -> object:
+        asked.append(text)
+        if text == "raises":
+            raise RuntimeError(b64(raw))
+        if text == "says":
+            raise Misconfigured("no such secret", key="material")
+        return {"raw": raw, "text": b64(raw), "short": b"short", "nothing": None}[text]
+
+    def entry_points(*, group: str, name: str) -> list[Provider]:
+        assert group == material_module.PROVIDERS
+        return [Provider(vault)] if name == "vault" else []
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    assert load_reference(tmp_path, "provider:vault:raw") == load_reference(tmp_path, "provider:vault:text") == raw
+    for reference, part in {
+        "provider:nobody": "no installed package has a key provider",
+        "provider:vault:raises": "raised RuntimeError",
+        "provider:vault:says": "no such secret",
+        "provider:vault:short": "gives no 32 random bytes",
+        "provider:vault:nothing": "gives no 32 random bytes",
+    }.items():
+        refusal = refusal_of(lambda reference=reference: load_reference(tmp_path, reference), b64(raw))  # type: ignore[misc]
+        assert (refusal.key, part in refusal.problem) == ("keys[0].material", True)
+    assert asked == ["raw", "text", "raises", "says", "short", "nothing"]
+
+
+def test_material_that_cannot_be_had_is_refused_unseen(
+    tmp_path: Path, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = b64(material("secret"))
+    open_file = tmp_path / "open.key"
+    open_file.write_text(secret)
+    open_file.chmod(0o644)
+    monkeypatch.setenv("SHORT", secret[:-1])
+    monkeypatch.setattr(material_module, "COMMAND_SECONDS", 0.2)
+
+    for reference, part in {
+        "env:MISSING": "is not set",
+        "env:SHORT": "gives no 32 random bytes",
+        "file:missing.key": "cannot be read",
+        "file:open.key": "chmod 600",
+        "cmd:": "needs a program",
+        "cmd:'": "needs a program",
+        "cmd:/no/such/program": "cannot be started",
+        f"cmd:sh -c 'echo {secret}; exit 3'": "ended with status 3",
+        "cmd:sleep 5": "took more than",
+        f"cmd:echo {secret[:-1]}": "gives no 32 random bytes",
+        "cmd:true": "gives no 32 random bytes",
+    }.items():
+        refusal = refusal_of(lambda reference=reference: load_reference(tmp_path, reference), secret[:-1])  # type: ignore[misc]
+        assert (refusal.key, part in refusal.problem) == ("keys[0].material", True), refusal

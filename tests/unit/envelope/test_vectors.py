@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import importlib.util
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from safeserial import envelope as env
 from safeserial import errors
-from safeserial.envelope.sources import parse_keyring
-from safeserial.envelope.suites import purpose_key
+from safeserial.envelope import Suite
+from safeserial.envelope.keyring_file import parse_keyring
+from safeserial.envelope.suites import SUITES
+from safeserial.envelope.wire import COMMITMENT_LENGTH
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -85,10 +93,49 @@ def test_accepted_with_the_stated_claims_and_body(v: dict[str, Any], vector_ring
     assert generator.claims_to_json(opened.claims) == v["claims"]
     assert opened.body.hex() == v["body"]
     assert opened.key.kid == v["kid"]
-    assert purpose_key(opened.key.material, opened.key.suite, v["reader"]["purpose"]).hex() == v["purpose_key"]
+    assert opened.key.suite.label == v["suite"]
     prefix = env.parse_prefix(data, max_bytes=len(data))
     assert (prefix.kid, prefix.header_len) == (v["kid"], v["header_len"])
-    assert env.encode_header(prefix.suite, prefix.kid, opened.claims) == data[: v["header_len"]]
+    written = env.encode_header(prefix.suite, prefix.kid, opened.claims)
+    assert written == data[: v["header_len"] - COMMITMENT_LENGTH[prefix.suite]]
+
+
+def hkdf(material: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(material)
+
+
+def authenticated(v: dict[str, Any], until: int) -> bytes:
+    context = reader(v)["context"]
+    text: bytes = b"safeserial.envelope.v1\0" + len(context).to_bytes(2, "big") + context
+    text += bytes.fromhex(v["envelope"])[:until]
+    assert v["steps"].get("authenticated", text.hex()) == text.hex()
+    return text
+
+
+@pytest.mark.parametrize("v", ACCEPTED, ids=lambda v: v["id"])
+def test_the_stated_steps_lead_to_the_envelope_without_this_projects_code(
+    v: dict[str, Any], vector_ring: Keyring
+) -> None:
+    data, key = bytes.fromhex(v["envelope"]), vector_ring.find(v["kid"])
+    assert key is not None
+    steps = {name: bytes.fromhex(text) for name, text in v["steps"].items()}
+    if v["suite"] == "ed25519":
+        Ed25519PublicKey.from_public_bytes(steps["public"]).verify(data[-64:], authenticated(v, -64))
+        return
+    assert key.material is not None
+    info = b"safeserial/v1/" + bytes([key.suite]) + b"/" + v["reader"]["purpose"].encode()
+    assert hkdf(key.material, b"", info) == steps["purpose_key"]
+    if v["suite"] == "hs256":
+        assert hmac.digest(steps["purpose_key"], authenticated(v, -32), "sha256") == data[-32:]
+        return
+    message_id = bytes.fromhex(v["claims"]["message_id"])
+    assert hmac.digest(message_id, steps["purpose_key"], "sha256") == steps["prk"]
+    name = b"\x11" + v["kid"].encode()
+    assert hkdf(steps["purpose_key"], message_id, b"SS1-DERIVEKEY" + name) == steps["message_key"]
+    assert hkdf(steps["purpose_key"], message_id, b"SS1-COMMITKEY" + name) == steps["commitment"]
+    assert data[v["header_len"] - 32 : v["header_len"]] == steps["commitment"]
+    aad = authenticated(v, v["header_len"])
+    assert AESGCM(steps["message_key"]).decrypt(bytes(12), data[v["header_len"] :], aad).hex() == v["body"]
 
 
 @pytest.mark.parametrize("v", REFUSED, ids=lambda v: v["id"])
@@ -107,6 +154,32 @@ def test_refused_for_the_stated_reason_at_the_stated_byte(v: dict[str, Any], vec
     assert (refusal.reason.value, refusal.cause.value, refusal.offset) == (v["reason"], v["cause"], v["offset"])
     # The caller learns who sent it exactly when the sender is known and the header is sound.
     assert len(seen) == (1 if v["error"] == "Forbidden" else 0)
+
+
+def test_every_suite_is_refused_for_every_reason_that_a_key_can_meet() -> None:
+    found: dict[str, Counter[str]] = {suite.label: Counter() for suite in SUITES}
+    for v in REFUSED:
+        found[v["suite"]][v["cause"]] += 1
+    every = {
+        "bad-header-length", "truncated", "unknown-key", "key-disabled", "key-outside-window", "key-may-not-open",
+        "suite-mismatch", "size-not-granted", "bad-tag", "bad-claims", "unknown-critical-extension", "issued-in-future",
+        "not-yet-valid", "expired", "expiry-missing", "purpose-mismatch", "audience-mismatch", "purpose-not-granted",
+        "type-not-granted", "format-not-granted", "compression-not-granted", "ttl-not-granted",
+    }  # fmt: skip
+    once = {"not-sealed", "unsupported-version", "unknown-suite", "reserved-flags", "bad-key-id", "too-large"}
+
+    assert {label: set(causes) - once for label, causes in found.items()} == dict.fromkeys(found, every)
+    assert set(found[Suite.HS256.label]) == every | once
+
+
+def test_every_suite_has_the_same_accepted_messages() -> None:
+    found: dict[str, set[str]] = {}
+    for v in ACCEPTED:
+        found.setdefault(v["suite"], set()).add(v["id"].removeprefix(f"{v['suite']}-"))
+
+    assert set(found) == {suite.label for suite in SUITES}
+    assert found["a256gcm"] == found["hs256"]
+    assert found["ed25519"] == found["hs256"] | {"public-only"}
 
 
 @pytest.mark.parametrize("v", BINDING["accepted"], ids=lambda v: v["id"])

@@ -1,0 +1,179 @@
+"""Key material by reference: where a secret stands that a keyring file only points to. Does I/O, starts commands.
+
+In a keyring file ``"material"`` is 43 characters of base64url, or one of::
+
+    env:NAME              an environment variable
+    file:PATH             a file of its own, relative to the keyring's folder; mode 600 or stricter
+    cmd:PROGRAM ARG ...   what a command prints; no shell, ten seconds
+    provider:NAME[:TEXT]  what the entry point NAME in the group "safeserial.keys" returns when called with TEXT
+
+Each gives 43 characters of base64url, with or without white space around them; a provider may return 32 bytes. What
+was read is never shown, and neither is what a command printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from pathlib import Path
+from typing import Any
+
+from safeserial.errors import Misconfigured
+from safeserial.text import safe_repr
+
+__all__ = ["COMMAND_SECONDS", "NEW", "PROVIDERS", "decode", "encode", "is_reference", "read_private", "resolve"]
+
+#: Entry point group of key providers.
+PROVIDERS = "safeserial.keys"
+#: How long a command may take.
+COMMAND_SECONDS = 10
+NEW = "make one with: safeserial keys new"
+_POSIX = os.name == "posix"
+_TEXT = re.compile(r"[A-Za-z0-9_-]{43}")
+_SCHEMES = ("env:", "file:", "cmd:", "provider:")
+_MAX_OUTPUT = 4096
+
+
+def encode(raw: bytes) -> str:
+    """32 bytes as 43 characters of base64url."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def decode(text: object) -> bytes | None:
+    """The 32 bytes that 43 characters of base64url say, or ``None`` for anything else."""
+    if not isinstance(text, str) or not _TEXT.fullmatch(text):
+        return None
+    raw = urlsafe_b64decode(text + "=")
+    # 43 characters hold two bits more than 32 bytes do: only one of the four spellings is ours.
+    return raw if encode(raw) == text else None
+
+
+def is_reference(text: object) -> bool:
+    """Whether it points to material instead of being some."""
+    return isinstance(text, str) and text.startswith(_SCHEMES)
+
+
+def resolve(reference: str, folder: str) -> bytes:
+    """Read the material that a reference points to.
+
+    Args:
+        reference: See the module.
+        folder: What a relative path is relative to.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        Misconfigured: There is none. The text names the reference's kind and what is wrong, and shows no secret.
+    """
+    scheme, _, rest = reference.partition(":")
+    reader = {"env": _from_env, "file": _from_file, "cmd": _from_command, "provider": _from_provider}[scheme]
+    found = reader(rest, folder)
+    raw = found if isinstance(found, bytes) and len(found) == 32 else decode(_stripped(found))
+    if raw is None:
+        raise Misconfigured(f"{scheme}: gives no 32 random bytes as 43 characters of base64url; {NEW}", key="material")
+    return raw
+
+
+def _stripped(found: object) -> object:
+    if isinstance(found, bytes):
+        return found.decode("latin-1").strip()
+    return found.strip() if isinstance(found, str) else found
+
+
+def _from_env(name: str, _: str) -> str:
+    if name not in os.environ:
+        raise Misconfigured(f"the environment variable {safe_repr(name)} is not set", key="material")
+    return os.environ[name]
+
+
+def _from_file(path: str, folder: str) -> bytes:
+    whole = os.path.join(folder, path)
+    try:
+        return read_private(whole, _MAX_OUTPUT).strip()
+    except Misconfigured as error:
+        raise Misconfigured(f"{safe_repr(whole)}: {error.problem}", key="material") from None
+
+
+def _from_command(line: str, folder: str) -> bytes:
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        words = []
+    if not words:
+        raise Misconfigured("cmd: needs a program and its arguments, as a shell would quote them", key="material")
+    try:
+        done = subprocess.run(  # noqa: S603 - the operator's own command, from the operator's own file, without a shell
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+            cwd=folder or None,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"the command {safe_repr(words[0])} took more than {COMMAND_SECONDS} seconds"
+    except OSError as error:
+        problem = f"the command {safe_repr(words[0])} cannot be started: {error.strerror}"
+    else:
+        if done.returncode == 0:
+            return done.stdout[:_MAX_OUTPUT]
+        problem = f"the command {safe_repr(words[0])} ended with status {done.returncode}"
+    # Raised out here: the errors above hold the command's arguments and output.
+    raise Misconfigured(problem, key="material")
+
+
+def _from_provider(text: str, _: str) -> object:
+    from importlib.metadata import entry_points
+
+    name, _, argument = text.partition(":")
+    found = list(entry_points(group=PROVIDERS, name=name))
+    if not found:
+        raise Misconfigured(f"no installed package has a key provider {safe_repr(name)}", key="material")
+    provider: Any = found[0].load()
+    try:
+        return provider(argument)
+    except Misconfigured:
+        raise
+    except Exception as error:  # noqa: BLE001 - a stranger's code: whatever it raises, the ring is not loaded
+        problem = f"the key provider {safe_repr(name)} raised {type(error).__name__}"
+    raise Misconfigured(problem, key="material")
+
+
+def read_private(path: str, max_bytes: int) -> bytes:
+    """Read a file that only its owner can touch.
+
+    Args:
+        path: Where it is.
+        max_bytes: Inclusive ceiling.
+
+    Raises:
+        Misconfigured: It cannot be read, is no regular file, is too large, or group or others can read or write it.
+    """
+    try:
+        # Non-blocking, so that a FIFO is refused below and does not hang the start-up.
+        fd = os.open(Path(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            # Asked of the open file, not of the path: the path may point elsewhere a moment later.
+            _check_mode(os.fstat(fd).st_mode)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                data = file.read(max_bytes + 1)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        problem = (isinstance(error, OSError) and error.strerror) or "this is no path"
+        raise Misconfigured(f"it cannot be read: {problem}") from None
+    if len(data) > max_bytes:
+        raise Misconfigured(f"it is larger than {max_bytes} bytes")
+    return data
+
+
+def _check_mode(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise Misconfigured("it must be a regular file")
+    if _POSIX and mode & 0o066:
+        raise Misconfigured("group or others can read or write it; run chmod 600 on it")
