@@ -6,6 +6,8 @@ resolved before it is asked for, and a worker asks for everything at start-up (:
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from celery.utils.imports import cwd_in_path
 
 from celery_plugin import settings as plugin_settings
-from safeserial.errors import Misconfigured
+from safeserial.audit import AuditEvent
+from safeserial.errors import Misconfigured, Reason
 from safeserial.gateway import Gateway
 from safeserial.limits import Limits
 
@@ -23,10 +26,12 @@ if TYPE_CHECKING:
     from safeserial.audit import ClaimStore, Quarantine, Sink
     from safeserial.config import Settings
     from safeserial.envelope import Keyring
+    from safeserial.envelope.live import LiveKeyring
     from safeserial.policy import Policy
 
 __all__ = ["Runtime", "find", "of_app", "register"]
 
+logger = logging.getLogger("safeserial")
 _runtimes: dict[str, Runtime] = {}
 
 
@@ -92,9 +97,24 @@ class Runtime:
         return self.settings.policy
 
     @cached_property
-    def keyring(self) -> Keyring:
-        """The keys."""
-        return self.settings.open_keyring()
+    def keyring(self) -> Keyring | LiveKeyring:
+        """The keys; where they are in a file, each process follows it by itself."""
+        return self.settings.follow_keyring(self._keyring_changed, self._keyring_failed)
+
+    def _keyring_changed(self, ring: Keyring, before: Keyring) -> None:
+        logger.info("safeserial: the keyring is at revision %s now, was at %s", ring.revision, before.revision)
+
+    def _keyring_failed(self, error: Misconfigured) -> None:
+        """Loud, because from here on what the operator wrote and what this process does are two things."""
+        logger.critical("safeserial: the changed keyring is not taken, the keys from before stay: %s", error)
+        self.audit.emit(
+            AuditEvent(
+                time_ms=int((self._clock or time.time)() * 1000),
+                kind="key",
+                reason=Reason.KEYRING_NOT_TAKEN,
+                detail=f"{error.key}: {error.problem}" if error.key else error.problem,
+            )
+        )
 
     @cached_property
     def audit(self) -> Sink:

@@ -91,6 +91,7 @@ class Reason(str, Enum):
     COMPRESSION_NOT_GRANTED = "compression-not-granted"
     BAD_SECTIONS = "bad-sections"
     KEY_MAY_NOT_SEAL = "key-may-not-seal"
+    KEYRING_NOT_TAKEN = "keyring-not-taken"
     # 2xx: pickle
     GLOBAL_NOT_ALLOWED = "global-not-allowed"
     UNKNOWN_OPCODE = "unknown-opcode"
@@ -217,6 +218,7 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.COMPRESSION_NOT_GRANTED, 147, 863, _W, "The key may not send compressed bodies."),
     (Reason.BAD_SECTIONS, 150, 130, _A, "The task body is not two length-prefixed sections."),
     (Reason.KEY_MAY_NOT_SEAL, 151, 285, _N, "No enabled key in the keyring may seal for this purpose."),
+    (Reason.KEYRING_NOT_TAKEN, 152, 453, _A, "A changed keyring cannot be used; the keys from before stay in use."),
     (Reason.GLOBAL_NOT_ALLOWED, 201, 502, _A, "The pickle names an object that the policy does not list."),
     (Reason.UNKNOWN_OPCODE, 202, 20, _W, "A byte is no pickle opcode."),
     (Reason.TRAILING_BYTES, 203, 20, _A, "Bytes follow the end of the value; another reader would see them."),

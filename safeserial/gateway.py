@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
 from safeserial.envelope import Compression, Format
-from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
+from safeserial.envelope.live import LiveKeyring
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats import codec, load
 from safeserial.formats.compression import compress, decompress
 from safeserial.formats.json import load_untrusted_json
@@ -99,7 +100,7 @@ class Gateway:
     """Seals objects into envelopes and opens envelopes into objects, under one keyring and one policy.
 
     Args:
-        keyring: The keys. The first that may seal is the primary one.
+        keyring: The keys, or a ring that follows its file. Each message is judged by one ring.
         policy: What opening may build. The default builds plain data only.
         audit: Where refusals are told; the default is the logger ``safeserial.audit``.
         clock: Returns the time in seconds since the epoch.
@@ -111,13 +112,13 @@ class Gateway:
         compression_min_bytes: Bodies smaller than this are not compressed.
         skew_seconds: How far the sender's clock may be ahead.
 
-    A gateway is immutable and may be shared by threads and across ``fork``.
+    A gateway may be shared by threads and across ``fork``; nothing of it changes but the keys.
     """
 
     def __init__(
         self,
         *,
-        keyring: Keyring,
+        keyring: Keyring | LiveKeyring,
         policy: Policy | None = None,
         audit: Sink | None = None,
         clock: Callable[[], float] = time.time,
@@ -130,7 +131,7 @@ class Gateway:
     ) -> None:
         if compression not in _COMPRESSIONS:
             raise Misconfigured(f"must be one of {', '.join(_COMPRESSIONS)}", key="compression")
-        self.keyring = keyring
+        self._keys = keyring
         self.policy = Policy() if policy is None else policy
         self.audit: Sink = LoggingSink() if audit is None else audit
         self.context = context
@@ -140,6 +141,15 @@ class Gateway:
         self._compression = compression
         self._compression_min_bytes = compression_min_bytes
         self._skew_ms = round(skew_seconds * 1000)
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keys as they are now."""
+        return self._keys.current() if isinstance(self._keys, LiveKeyring) else self._keys
+
+    @keyring.setter
+    def keyring(self, keyring: Keyring | LiveKeyring) -> None:
+        self._keys = keyring
 
     def now_ms(self) -> int:
         """The gateway's clock, in milliseconds since the epoch."""
@@ -224,6 +234,7 @@ class Gateway:
         if method is not Compression.NONE and len(body) < self._compression_min_bytes:
             method = Compression.NONE
         now = self.now_ms()
+        ring = self.keyring
         claims = envelope.make_claims(
             message_id=self._random(16),
             issued_at_ms=now,
@@ -241,7 +252,7 @@ class Gateway:
             queue=queue,
             reseal_of=reseal_of,
         )
-        key = self.keyring.primary(purpose, now_ms=now)
+        key = ring.primary(purpose, now_ms=now)
         return envelope.seal(compress(body, method), claims, key, context=self.context)
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -277,17 +288,7 @@ class Gateway:
         """
         data = _as_bytes(blob)
         ceilings = self.policy.limits if limits is None else limits
-        opened = envelope.open(
-            data,
-            self.keyring,
-            purpose=purpose,
-            now_ms=self.now_ms(),
-            context=self.context,
-            max_bytes=ceilings.max_bytes,
-            skew_ms=self._skew_ms,
-            audience=self.audience,
-            on_authenticated=on_authenticated,
-        )
+        opened = self._opened(data, self.keyring, purpose, ceilings.max_bytes, on_authenticated)
         claims = opened.claims
         if queues is not None and claims.queue not in queues:
             raise Forbidden(Reason.QUEUE_MISMATCH, None, f"sealed for {safe_repr(claims.queue)}")
@@ -299,6 +300,36 @@ class Gateway:
             raise Forbidden(Reason.HEADERS_ALTERED)
         body = decompress(opened.body, claims.compression, claims.raw_len, ceilings.max_raw_bytes)
         return Admitted(claims, opened.key, body)
+
+    def _opened(
+        self,
+        data: bytes,
+        ring: Keyring,
+        purpose: str,
+        max_bytes: int,
+        on_authenticated: Callable[[Claims, Key], None] | None,
+    ) -> envelope.Opened:
+        """Open with this ring, and once more with a newer one if the key is unknown: it may have come a moment ago."""
+        try:
+            return envelope.open(
+                data,
+                ring,
+                purpose=purpose,
+                now_ms=self.now_ms(),
+                context=self.context,
+                max_bytes=max_bytes,
+                skew_ms=self._skew_ms,
+                audience=self.audience,
+                on_authenticated=on_authenticated,
+            )
+        except Unauthentic as refusal:
+            kid = envelope.peek_kid(data)
+            if refusal.cause is not Reason.UNKNOWN_KEY or kid is None or not isinstance(self._keys, LiveKeyring):
+                raise
+            newer = self._keys.look_for(kid)
+            if kid not in newer:
+                raise
+        return self._opened(data, newer, purpose, max_bytes, on_authenticated)
 
     def judge(self, data: bytes, format: str, *, policy: Policy | None = None, limits: Limits | None = None) -> Judged:
         """Judge an admitted body in its one signed format; build nothing.

@@ -147,6 +147,7 @@ class Spec(NamedTuple):
 SPECS: dict[str, Spec] = {
     "mode": Spec(_mode, "text", "enforce"),
     "keyring": Spec(_keyring, "text", None),
+    "keyring_check_seconds": Spec(_positive, "int", 5),
     "presets": Spec(read_texts, "texts", ()),
     "allow": Spec(read_texts, "texts", ()),
     "formats": Spec(read_texts, "texts", ("json", "msgpack", "pickle")),

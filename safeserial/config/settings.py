@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, Literal, TypeAlias, cast
@@ -27,6 +27,7 @@ from safeserial.config.keys import LIMITS, POLICY_KEYS, QUEUE_SPECS, SPECS, read
 from safeserial.config.layers import add_environment, add_mapping
 from safeserial.config.origins import KeyPath, Leaf, Leaves, Origin
 from safeserial.envelope.keys import Keyring
+from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
 from safeserial.policy import Policy
@@ -86,6 +87,7 @@ class Settings:
     Attributes:
         mode: ``enforce``.
         keyring: Where the keys are, or the keyring itself.
+        keyring_check_seconds: How often, at most, a process looks whether its keyring file has changed.
         presets: See :class:`~safeserial.policy.Policy`, as for ``allow``, ``formats`` and ``limits``.
         allow: Exact names that may be built.
         formats: Formats accepted inside an envelope.
@@ -111,6 +113,7 @@ class Settings:
 
     mode: str
     keyring: str | Keyring | None = field(repr=False)
+    keyring_check_seconds: int
     presets: tuple[str, ...]
     allow: tuple[str, ...]
     formats: tuple[str, ...]
@@ -209,12 +212,35 @@ class Settings:
         Raises:
             Misconfigured: There is none, or it cannot be used.
         """
+        return self.keyring if isinstance(self.keyring, Keyring) else Keyring.load(self._keyring_source())
+
+    def follow_keyring(
+        self, on_change: Callable[[Keyring, Keyring], None], on_failure: Callable[[Misconfigured], None]
+    ) -> Keyring | LiveKeyring:
+        """The keyring, which follows its file where it is in one.
+
+        Args:
+            on_change: Told the new ring and the one before.
+            on_failure: Told why a changed file was not taken.
+
+        Raises:
+            Misconfigured: There is none, or it cannot be used.
+        """
         if isinstance(self.keyring, Keyring):
             return self.keyring
+        return LiveKeyring(
+            self._keyring_source(),
+            check_seconds=self.keyring_check_seconds,
+            on_change=on_change,
+            on_failure=on_failure,
+        )
+
+    def _keyring_source(self) -> str:
         if self.keyring is None:
             raise Misconfigured('is not set: write keyring = "env:NAME" or "file:PATH"', key="keyring")
+        assert isinstance(self.keyring, str)
         leaf = self._leaves[("keyring",)]
-        return Keyring.load(_place(self.keyring, "file:", leaf.folder if leaf.layer == "file" else ""))
+        return _place(self.keyring, "file:", leaf.folder if leaf.layer == "file" else "")
 
     def open_quarantine(self) -> Quarantine:
         """A quarantine as set, opened so that a wrong path shows now.

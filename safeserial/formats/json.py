@@ -98,7 +98,10 @@ class _JsonWire:
 
     def plain_keys(self, value: dict[Any, Any]) -> bool:
         # Joined, because one look at one text is cheaper than one look at each; surrogates do not pair up by joining.
-        return _STR.issuperset(map(type, value)) and RESERVED not in value and is_utf8("".join(value))
+        if RESERVED in value or not _STR.issuperset(map(type, value)):
+            return False
+        joined = "".join(value)
+        return joined.isascii() or is_utf8(joined)
 
     def wrap(self, handler: Handler, payload: object) -> tuple[list[object], object]:
         pair = [handler.tag, payload]

@@ -106,7 +106,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 elif kind is int:
                     if -_WORD <= child < _WORD:
                         continue
-                elif child is None or kind is bool:
+                elif child is None or kind is bool or (kind is float and child - child == 0.0):
                     continue
                 following.append((fresh, label, child))
         if following and depth > ceiling:
