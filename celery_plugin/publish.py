@@ -20,7 +20,7 @@ from celery_plugin import headers as heads
 from celery_plugin import runtime as runtimes
 from celery_plugin import wishes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
-from safeserial.envelope import pack_sections
+from safeserial.envelope import Suite, pack_sections
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import codec, codec_names
 
@@ -209,6 +209,8 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
             target = self.queues[queue] if isinstance(queue, str) else queue
             if target is None and exchange is None:
                 target = self.default_queue
+            if runtime.gateway.keyring.primary("tasks", now_ms=runtime.gateway.now_ms()).suite is Suite.A256GCM:
+                message = _without_reprs(message)
             sealing = _SealingProducer(
                 producer,
                 runtime,
@@ -229,6 +231,14 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
             )
 
         return send_task_message
+
+
+def _without_reprs(message: Any) -> Any:
+    """The same message, and nothing of its arguments in headers and events: the body is going to be encrypted."""
+    headers, properties, body, event = message
+    hidden = {"argsrepr": "", "kwargsrepr": ""}
+    shown = event and {**event, "args": "", "kwargs": ""}
+    return type(message)({**headers, **hidden}, properties, body, shown)
 
 
 def _format(serializer: str | None, runtime: Runtime) -> str:

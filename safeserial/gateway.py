@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
-from safeserial.envelope import Compression, Format
+from safeserial.envelope import Compression, Format, Suite
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats import codec, load
@@ -108,7 +108,7 @@ class Gateway:
             for example ``b"prod"``. Only facts that survive re-routing belong in it.
         audience: Written into what is sealed; what is opened must name the same one, or none if this is ``None``.
         random: Source of message ids; called with the number of bytes.
-        compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope.
+        compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope; not where the key encrypts.
         compression_min_bytes: Bodies smaller than this are not compressed.
         skew_seconds: How far the sender's clock may be ahead.
 
@@ -226,15 +226,19 @@ class Gateway:
             bound_headers: Digest of the transport's headers, from :func:`safeserial.envelope.bound_digest`.
             on_behalf_of: Key id of the sender this is published for.
             reseal_of: Message id of the released message that this replaces.
-            compression: Overrides the gateway's own setting for this message.
+            compression: Overrides the gateway's own setting for this message, and that a key which encrypts is used
+                without compression.
         """
         if format not in _FORMAT_NUMBERS:
             raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no format {safe_repr(format)}")
+        now = self.now_ms()
+        key = self.keyring.primary(purpose, now_ms=now)
+        if compression is None and key.suite is Suite.A256GCM:
+            # What is compressed before it is encrypted shows by its length what it has in common with its neighbours.
+            compression = "none"
         method = _COMPRESSIONS[self._compression if compression is None else compression]
         if method is not Compression.NONE and len(body) < self._compression_min_bytes:
             method = Compression.NONE
-        now = self.now_ms()
-        ring = self.keyring
         claims = envelope.make_claims(
             message_id=self._random(16),
             issued_at_ms=now,
@@ -252,7 +256,6 @@ class Gateway:
             queue=queue,
             reseal_of=reseal_of,
         )
-        key = ring.primary(purpose, now_ms=now)
         return envelope.seal(compress(body, method), claims, key, context=self.context)
 
     # -- reading ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from kombu.common import Broadcast
 from celery_plugin import install, wishes
 from celery_plugin.codec import CONTENT_TYPE
 from celery_plugin.publish import SealingAMQP
-from safeserial import Keyring, Misconfigured
+from safeserial import Key, Keyring, Misconfigured
 from safeserial.envelope import Claims, Compression, Format
 from safeserial.errors import Reason, Refused
 
@@ -433,3 +433,21 @@ def test_an_installed_app_can_still_be_pickled_and_its_copy_sends_nothing_unseal
     copy = pickle.loads(pickle.dumps(app))
     with pytest.raises(Misconfigured, match="install"):
         copy.send_task("a.b")
+
+
+def test_an_encrypting_key_leaves_nothing_of_the_arguments_outside(make_bench: Any) -> None:
+    bench = make_bench(keyring=Keyring([Key.generate("secret", suite="a256gcm")]), compression="zlib")
+    bench.app.conf.task_send_sent_event = True
+    Queue("watch", Exchange("celeryev", type="topic"), "#", channel=bench.channel).declare()
+
+    bench.publish("the-secret" * 500, 42)
+    raw, event = bench.raw(), bench.raw("watch")
+
+    assert (raw["headers"]["argsrepr"], raw["headers"]["kwargsrepr"]) == ("", "")
+    seen = [base64.b64decode(one["body"]) for one in (raw, event)]
+    assert b"task-sent" in seen[1]
+    assert b"the-secret" not in b"".join(seen) + repr((raw, event)).encode()
+    bench.receive(raw)
+    assert len(bench.forwarded) == 1
+    # Its length would say how often the secret repeats itself, were it compressed first.
+    assert len(seen[0]) > 5000
