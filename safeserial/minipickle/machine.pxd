@@ -27,7 +27,7 @@ cdef class Machine:
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
     cdef readonly int[::1] stack, marks, memo
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
-    cdef readonly int[::1] edge_to, edge_next, edge_first, edge_last, loose, seen_in, seen_depth, path, turn
+    cdef readonly int[::1] edge_to, edge_gap, edge_next, edge_first, edge_last, loose, seen_in, seen_depth, path, turn
     cdef readonly long long[::1] seen_weight
     cdef readonly Py_ssize_t edges_cap, edges_used
     cdef readonly long long walks, number
@@ -65,7 +65,7 @@ cdef class Machine:
     cdef Py_ssize_t stack_room(self, Py_ssize_t sp, Py_ssize_t at) except -1
     cdef bint grow_nodes(self) except -1
     @cython.locals(edge=Py_ssize_t)
-    cdef bint add_edge(self, Py_ssize_t n, Py_ssize_t child) except -1
+    cdef bint add_edge(self, Py_ssize_t n, Py_ssize_t child, Py_ssize_t gap) except -1
     @cython.locals(n=Py_ssize_t)
     cdef Py_ssize_t node(self, long long head, long long depth, long long weight, Py_ssize_t at) except -1
     @cython.locals(n=Py_ssize_t)

@@ -209,6 +209,7 @@ class Machine:
         size = self.edges_cap = _SMALL if careful else 0
         self.edges_used = 1
         self.edge_to = _table(size)
+        self.edge_gap = _table(size)  # 0: arguments and state are an instance's own level
         self.edge_next = _table(size)
         self.edge_first = _table(size)
         self.edge_last = _table(size)
@@ -508,15 +509,17 @@ class Machine:
             self.path = _doubled(self.path)
             self.turn = _doubled(self.turn)
 
-    def add_edge(self, n: int, child: int) -> None:
-        """Say that node ``n`` holds node ``child``; careful runs only."""
+    def add_edge(self, n: int, child: int, gap: int) -> None:
+        """Say that node ``n`` holds node ``child``, ``gap`` levels below its own; careful runs only."""
         edge = self.edges_used
         if edge == self.edges_cap:
             self.edge_to = _doubled(self.edge_to)
+            self.edge_gap = _doubled(self.edge_gap)
             self.edge_next = _doubled(self.edge_next)
             self.edges_cap *= 2
         self.edges_used = edge + 1
         self.edge_to[edge] = child
+        self.edge_gap[edge] = gap
         if self.edge_first[n]:
             self.edge_next[self.edge_last[n]] = edge
         else:
@@ -722,7 +725,7 @@ class Machine:
         if self.careful:
             for i in range(low, high):
                 if self.stack[i] >= 0:
-                    self.add_edge(n, self.stack[i])
+                    self.add_edge(n, self.stack[i], 1)
                     k -= 1
             self.loose[n] += k
         self.weight[n] = weight
@@ -1574,7 +1577,7 @@ class Machine:
         self.count[n] = self.count[args]
         self.head[args] |= F_HELD
         if self.careful:
-            self.add_edge(n, args)
+            self.add_edge(n, args, 0)
         return n
 
     def charge_call(self, weight: int, at: int) -> None:
@@ -1973,7 +1976,7 @@ class Machine:
             # What holds only itself is held by nobody.
             self.head[state] |= F_SEALED if state == target else F_HELD | F_SEALED
             if self.careful:
-                self.add_edge(target, state)
+                self.add_edge(target, state, 0)
             self.depth[target] = max(self.depth[target], self.depth[state])
             weight = self.weight[target]
             weight += self.weight[state]
@@ -2123,15 +2126,14 @@ class Machine:
                 continue
             top -= 1
             steps += 1
-            deepest = 0
+            deepest = 1 if self.head[node] & (K_INSTANCE | K_CONTAINERS) else 0
             edge = self.edge_first[node]
             while edge:
-                deepest = max(deepest, self.seen_depth[self.edge_to[edge]])
+                # Minus one level: it is on the path, so this edge closes a cycle.
+                if self.seen_depth[self.edge_to[edge]] >= 0:
+                    deepest = max(deepest, self.seen_depth[self.edge_to[edge]] + self.edge_gap[edge])
                 edge = self.edge_next[edge]
-            if self.head[node] & K_INSTANCE:
-                self.seen_depth[node] = max(deepest, 1)  # its arguments and state are its own level
-            else:
-                self.seen_depth[node] = deepest + 1 if self.head[node] & K_CONTAINERS else 0
+            self.seen_depth[node] = deepest
             if top >= 0:
                 above = self.path[top]
                 self.seen_weight[above] = min(self.seen_weight[above] + self.seen_weight[node], _SATURATED)
@@ -2715,7 +2717,7 @@ class Machine:
                     raise self.too_heavy(at)
                 self.weight[n] = weight
                 if self.careful:
-                    self.add_edge(n, slot)
+                    self.add_edge(n, slot, 0)
         return n
 
     def check_narrow(self, at: int) -> None:

@@ -49,6 +49,7 @@ VECTORS: list[Vector] = [
     bad("at-the-ceiling", 4, "too-heavy", "three calls where two fit", (name("shop", "found") + b")R") * 2 + name("shop", "found") + b")", here(b"R"), b".", limits={"max_weight": 2}),
     bad("at-the-ceiling", 4, "too-heavy", "weighed again when it is finished", b"]\x94\x85h\0(NNNe0", here(b"."), limits={"max_weight": 4}),
     bad("at-the-ceiling", 4, "too-deep", "measured again when it is finished", b"]\x94\x85h\0]a0", here(b"."), limits={"max_depth": 2}),
+    bad("at-the-ceiling", 4, "too-deep", "what is in an instance's items is a level below it", b"]\x94\x85h\0" + name("shop", "Tags") + NEW + b"()\x85\x90a0", here(b"."), limits={"max_depth": 4}),
     bad("at-the-ceiling", 4, "hash-cost", "hashed and compared", b"})N", here(b"s"), b".", limits={"max_hash_cost": 2}),
     bad("at-the-ceiling", 4, "hash-cost", "walking a finished graph is paid for", CAREFUL + b"}" + name("shop", "Key") + NEW + b"N", here(b"s"), b"t.", limits={"max_hash_cost": 7}),
     bad("at-the-ceiling", 4, "hash-cost", "a list that becomes a set by a call", name("builtins", "set") + b"](" + b"".join(b"K" + bytes([n]) + b"\x85" for n in range(16)) + b"e\x85", here(b"R"), b".", limits={"max_hash_cost": 3}),
