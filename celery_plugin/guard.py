@@ -414,8 +414,14 @@ class Guard:
         except ClaimsUnavailable as error:
             logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
 
+    def beat(self) -> None:
+        """On a timer of the consumer: keep leases alive, and say which keys this worker has, also if it is idle."""
+        self.renew()
+        if self.runtime.meter is not None:
+            self.runtime.meter.flush()
+
     def renew(self) -> None:
-        """Extend every live lease; on a timer of the consumer."""
+        """Extend every live lease."""
         if not self._leased:
             return
         try:
@@ -459,7 +465,7 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self.guard.attach_task_consumer()
         gossip.protect_consumers(consumer)
         if self._renewal is None:
-            self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.renew)
+            self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.beat)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the bootstep protocol
         """Stop renewing; leases that are left run out."""

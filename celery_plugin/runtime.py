@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celery.utils.imports import cwd_in_path
 
 from celery_plugin import settings as plugin_settings
-from safeserial.audit import AuditEvent
+from safeserial.audit import AuditEvent, KeyMeter
 from safeserial.errors import Misconfigured, Reason
 from safeserial.gateway import Gateway
 from safeserial.limits import Limits
@@ -132,6 +132,14 @@ class Runtime:
         return self.settings.open_claims()
 
     @cached_property
+    def meter(self) -> KeyMeter | None:
+        """Counts the use of keys; ``None`` where nobody asked for it."""
+        store = self.settings.open_usage()
+        if store is None:
+            return None
+        return KeyMeter(store, lambda: self.gateway.keyring, app=self.app.main or "app", clock=self._clock or time.time)
+
+    @cached_property
     def gateway(self) -> Gateway:
         """The gateway under the app's own policy."""
         settings = self.settings
@@ -144,6 +152,7 @@ class Runtime:
             audience=settings.audience,
             compression=settings.compression,
             compression_min_bytes=settings.compression_min_bytes,
+            meter=self.meter,
             **options,
         )
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from safeserial.audit import Sink
+    from safeserial.audit.usage import KeyMeter
     from safeserial.envelope import Claims, Key, Keyring
     from safeserial.formats import Judged
 
@@ -111,6 +112,7 @@ class Gateway:
         compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope; not where the key encrypts.
         compression_min_bytes: Bodies smaller than this are not compressed.
         skew_seconds: How far the sender's clock may be ahead.
+        meter: Counts the use of keys.
 
     A gateway may be shared by threads and across ``fork``; nothing of it changes but the keys.
     """
@@ -128,6 +130,7 @@ class Gateway:
         compression: str = "none",
         compression_min_bytes: int = 1024,
         skew_seconds: float = SKEW_MS / 1000,
+        meter: KeyMeter | None = None,
     ) -> None:
         if compression not in _COMPRESSIONS:
             raise Misconfigured(f"must be one of {', '.join(_COMPRESSIONS)}", key="compression")
@@ -141,6 +144,7 @@ class Gateway:
         self._compression = compression
         self._compression_min_bytes = compression_min_bytes
         self._skew_ms = round(skew_seconds * 1000)
+        self._meter = meter
 
     @property
     def keyring(self) -> Keyring:
@@ -256,7 +260,10 @@ class Gateway:
             queue=queue,
             reseal_of=reseal_of,
         )
-        return envelope.seal(compress(body, method), claims, key, context=self.context)
+        blob = envelope.seal(compress(body, method), claims, key, context=self.context)
+        if self._meter is not None:
+            self._meter.note("seal", key.kid, now, claims.expires_at_ms)
+        return blob
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -293,6 +300,8 @@ class Gateway:
         ceilings = self.policy.limits if limits is None else limits
         opened = self._opened(data, self.keyring, purpose, ceilings.max_bytes, on_authenticated)
         claims = opened.claims
+        if self._meter is not None:
+            self._meter.note("open", opened.key.kid, self.now_ms(), claims.expires_at_ms)
         if queues is not None and claims.queue not in queues:
             raise Forbidden(Reason.QUEUE_MISMATCH, None, f"sealed for {safe_repr(claims.queue)}")
         if type is not None and claims.type != type:

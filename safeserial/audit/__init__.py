@@ -18,25 +18,32 @@ from safeserial.audit.quarantine import (
     Totals,
 )
 from safeserial.audit.sinks import JsonLinesSink, LoggingSink, MemorySink, Sink, Tee
+from safeserial.audit.usage import KeyMeter, KeyUse, Process, SQLiteUsage, UsageStore, UsageUnavailable
 
 __all__ = [
     "AuditEvent",
     "ClaimStore",
     "ClaimsUnavailable",
     "JsonLinesSink",
+    "KeyMeter",
+    "KeyUse",
     "LoggingSink",
     "MemoryClaims",
     "MemoryQuarantine",
     "MemorySink",
     "Outcome",
+    "Process",
     "Quarantine",
     "QuarantineUnavailable",
     "Quota",
     "Record",
     "SQLiteClaims",
     "SQLiteQuarantine",
+    "SQLiteUsage",
     "Sink",
     "Tee",
     "Totals",
+    "UsageStore",
+    "UsageUnavailable",
     "event_from_refusal",
 ]

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeserial.cli.output import Failure, SafeGroup, as_json, dim, good, json_option, listed, table, warn
+from safeserial.cli.keyring_edit import Evidence, KeyringFile, evidence_of, find_path
+from safeserial.cli.output import Failure, SafeGroup, as_json, dim, good, json_option, listed, moment, table, warn
+from safeserial.cli.rotate import COMMANDS, keyring_option
 from safeserial.envelope import Key, Keyring
 from safeserial.envelope.keyring_file import keyring_to_json
+from safeserial.envelope.material import encode
 from safeserial.envelope.sources import key_to_text
+from safeserial.errors import Refused
 
 if TYPE_CHECKING:
     from safeserial.envelope import Grants
@@ -81,9 +85,19 @@ def check(source: str, json_out: bool) -> None:
 
     SOURCE is "env:NAME", "file:PATH" or an absolute path. Exit status 2 if it cannot be used, and the message says why.
     """
-    ring = Keyring.load(source)
+    _list_ring(Keyring.load(source), source, json_out)
+
+
+def _list(path: str, json_out: bool) -> None:
+    _list_ring(KeyringFile(path).ring, path, json_out)
+
+
+def _list_ring(ring: Keyring, source: str, json_out: bool) -> None:
     now_ms = int(datetime.now(timezone.utc).timestamp() * 1000)
-    sealing = next((key.kid for key in ring if key.may_seal("tasks", now_ms)), None)
+    try:
+        sealing: str | None = ring.primary("tasks", now_ms=now_ms).kid
+    except Refused:
+        sealing = None
     if json_out:
         as_json({"source": source, "seals_tasks": sealing,
                  "keys": [_facts(key) for key in ring]})  # fmt: skip
@@ -95,6 +109,92 @@ def check(source: str, json_out: bool) -> None:
     table(rows)
     click.echo()
     click.echo(f"seals tasks with: {sealing}" if sealing else warn("no key may seal tasks now: this ring only opens"))
+
+
+@keys.command("list")
+@keyring_option
+@json_option
+def list_keys(source: str | None, json_out: bool) -> None:
+    """List the keys of a keyring file, the one of the settings if none is named."""
+    _list(find_path(source), json_out)
+
+
+@keys.command("show")
+@click.argument("kid")
+@click.option("--public", "public_half", is_flag=True, help="Print the public half, for a partner's keyring.")
+@click.option("--private", "private_half", is_flag=True, help="Print the secret. Think of who reads this screen.")
+@keyring_option
+@json_option
+def show(kid: str, public_half: bool, private_half: bool, source: str | None, json_out: bool) -> None:
+    """Show one key; no secret, unless --private asks for it.
+
+    \b
+    safeserial keys show partner-1 --public      ss1pub:ed25519:..., which readers add with: keys add --public
+    """  # noqa: D301 - click wants the character, not its spelling
+    key = KeyringFile(find_path(source)).key(kid)
+    if public_half or private_half:
+        half = key.public if public_half else key.material
+        if half is None:
+            raise Failure(f"{kid} ({key.suite.label}, {key.state}) has no such half")
+        click.echo(f"{'ss1pub' if public_half else 'ss1'}:{key.suite.label}:{kid}:{encode(half)}")
+        return
+    if json_out:
+        as_json(_facts(key))
+        return
+    table([(dim(name), str(value)) for name, value in _facts(key).items()])
+
+
+@keys.command("status")
+@keyring_option
+@click.option("--usage", metavar="PATH", help="The usage store; key_usage of the settings if not given.")
+@json_option
+def status(source: str | None, usage: str | None, json_out: bool) -> None:
+    """Show who uses which key: the hand-over while keys are rotated.
+
+    Exit status 1 if a running process has another revision than the file.
+    """
+    file = KeyringFile(find_path(source))
+    evidence = evidence_of(usage)
+    behind = [one for one in evidence.processes if one.revision != file.ring.revision] if evidence else []
+    if json_out:
+        as_json(
+            {
+                "keyring": file.path,
+                "revision": file.ring.revision,
+                "primary": dict(file.ring.primaries),
+                "keys": [_facts(key) for key in file.ring],
+                "uses": None if evidence is None else [use._asdict() for use in evidence.uses],
+                "processes": None if evidence is None else [process._asdict() for process in evidence.processes],
+            }
+        )
+    else:
+        _show_status(file, evidence)
+    raise SystemExit(1 if behind else 0)
+
+
+def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
+    rows = [tuple(dim(title) for title in ("kid", "state", "sealed", "last", "opened", "last", "good until"))]
+    for key in file.ring:
+        cells = []
+        for operation in ("seal", "open"):
+            use = (
+                next((u for u in evidence.uses if (u.kid, u.operation) == (key.kid, operation)), None)
+                if evidence
+                else None
+            )
+            cells += [str(use.times), moment(use.last_ms)] if use else ["-", "-"]
+        until = evidence.good_until_ms(key.kid) if evidence else 0
+        state = " ".join([key.state, *(f"primary:{purpose}" for purpose in file.primaries_of(key.kid)[:3])])
+        rows.append((key.kid, state, *cells, "-" if not until else "never ends" if until >= 1 << 61 else moment(until)))
+    table(rows)
+    click.echo(f"\nrevision {file.ring.revision} of {file.path}")
+    if evidence is None:
+        click.echo(warn('the use of keys is not counted: write key_usage = "sqlite:PATH" into the settings'))
+        return
+    for process in evidence.processes:
+        lag = file.ring.revision - process.revision
+        told = good("has it") if lag == 0 else warn(f"has revision {process.revision}")
+        click.echo(f"{process.app} {process.host}:{process.pid}  {told}  {moment(process.seen_ms)}")
 
 
 def _dates(key: Key) -> str:
@@ -134,3 +234,7 @@ def _facts(key: Key) -> dict[str, object]:
         **{name: None if value is None else value.isoformat() for name, value in dates.items()},
         "grants": _granted(key.grants),
     }
+
+
+for _command in COMMANDS:
+    keys.add_command(_command)

@@ -123,6 +123,18 @@ def _store(method: str) -> Callable[[object], object]:
     return read
 
 
+def _usage(value: object) -> object:
+    """As for the other stores, but that nobody has to count."""
+    if value == "none":
+        return value
+    if type(value) is not str:
+        if not callable(getattr(value, "processes", None)):
+            raise Misconfigured('must be "sqlite:PATH" or "none"')
+    elif not (value.startswith("sqlite:") and len(value) > len("sqlite:")):
+        raise Misconfigured('must be "sqlite:PATH" or "none"')
+    return value
+
+
 def _audit(value: object) -> tuple[object, ...]:
     items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not items:
@@ -158,6 +170,7 @@ SPECS: dict[str, Spec] = {
     "quarantine_max_records": Spec(_positive, "int", 10_000),
     "quarantine_max_bytes": Spec(parse_bytes_size, "size", 256 << 20),
     "claims": Spec(_store("claim"), "text", "sqlite:.safeserial/claims.db"),
+    "key_usage": Spec(_usage, "text", "none"),
     "audit": Spec(_audit, "texts", ("logging",)),
     "context": Spec(_text, "text", ""),
     "audience": Spec(read_name, "text", None),

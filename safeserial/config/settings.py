@@ -21,7 +21,10 @@ from safeserial.audit import (
     Sink,
     SQLiteClaims,
     SQLiteQuarantine,
+    SQLiteUsage,
     Tee,
+    UsageStore,
+    UsageUnavailable,
 )
 from safeserial.config.keys import LIMITS, POLICY_KEYS, QUEUE_SPECS, SPECS, read_name, read_texts
 from safeserial.config.layers import add_environment, add_mapping
@@ -101,6 +104,7 @@ class Settings:
         quarantine_max_records: Quota of each of its two lanes, in records.
         quarantine_max_bytes: The same in bytes.
         claims: As ``quarantine``.
+        key_usage: ``"sqlite:/absolute/path"``, ``"none"``, or a store: where the use of keys is counted.
         audit: ``"logging"``, ``"jsonl:/absolute/path"`` and sinks.
         context: Implicit context that both sides must share, such as the environment's name.
         audience: Which application this is, or ``None``.
@@ -127,6 +131,7 @@ class Settings:
     quarantine_max_records: int
     quarantine_max_bytes: int
     claims: str | ClaimStore
+    key_usage: str | UsageStore
     audit: tuple[str | Sink, ...]
     context: str
     audience: str | None
@@ -235,6 +240,10 @@ class Settings:
             on_failure=on_failure,
         )
 
+    def file_keyring(self) -> str | None:
+        """Where the keyring file is, or ``None`` where the keys stand elsewhere."""
+        return self._keyring_source() if isinstance(self.keyring, str) else None
+
     def _keyring_source(self) -> str:
         if self.keyring is None:
             raise Misconfigured('is not set: write keyring = "env:NAME" or "file:PATH"', key="keyring")
@@ -275,6 +284,23 @@ class Settings:
             store.check()
         except ClaimsUnavailable as error:
             raise self._wrong("claims", str(error)) from error
+        return store
+
+    def open_usage(self) -> UsageStore | None:
+        """Where the use of keys is counted, opened so that a wrong path shows now; ``None`` for nowhere.
+
+        Raises:
+            Misconfigured: It cannot be used.
+        """
+        if not isinstance(self.key_usage, str):
+            return self.key_usage
+        if self.key_usage == "none":
+            return None
+        store = SQLiteUsage(self.key_usage[len("sqlite:") :])
+        try:
+            store.check()
+        except UsageUnavailable as error:
+            raise self._wrong("key_usage", str(error)) from error
         return store
 
     def open_sinks(self) -> Tee:
@@ -369,7 +395,7 @@ def _build(leaves: Leaves) -> Settings:
     if values["format"] not in values["formats"]:
         leaf = leaves.get(("format",)) or leaves[("formats",)]
         raise leaf.wrong(f'format = "{values["format"]}" is not one of formats = [{", ".join(values["formats"])}]')
-    for key, prefix in (("quarantine", "sqlite:"), ("claims", "sqlite:")):
+    for key, prefix in (("quarantine", "sqlite:"), ("claims", "sqlite:"), ("key_usage", "sqlite:")):
         if isinstance(values[key], str):
             values[key] = _place(values[key], prefix, _folder(leaves, key))
     folder = _folder(leaves, "audit")

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from celery_plugin.guard import Guard
 from celery_plugin.runtime import Runtime
 from safeserial import Gateway, Key, Keyring
-from safeserial.audit import MemorySink
+from safeserial.audit import MemorySink, SQLiteUsage
 from safeserial.config import Settings
 from safeserial.envelope.keyring_file import keyring_to_json
 from safeserial.envelope.live import LiveKeyring
-from safeserial.errors import Reason, Refused, Unauthentic
+from safeserial.errors import Misconfigured, Reason, Refused, Unauthentic
 
 ONE, TWO = Key.generate("one"), Key.generate("two")
 
@@ -106,3 +107,37 @@ def test_a_keyring_object_or_variable_is_taken_as_it_is(monkeypatch: pytest.Monk
     settings = Settings.load(search=False, environ={}, arguments={"keyring": ring})
 
     assert settings.follow_keyring(lambda *_: None, lambda *_: None) is ring
+
+
+def test_the_plugin_counts_what_its_keys_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keyring.json"
+    write(path, Keyring([ONE, TWO], revision=4))
+    place = f"sqlite:{tmp_path / 'usage.db'}"
+    settings = Settings.load(search=False, environ={}, arguments={"keyring": str(path), "key_usage": place})
+    runtime = Runtime(SimpleNamespace(main="shop"), options={})
+    monkeypatch.setitem(vars(runtime), "settings", settings)
+    assert runtime.meter is not None
+
+    runtime.gateway.open(runtime.gateway.seal([1]))
+    Guard.beat(SimpleNamespace(runtime=runtime, renew=lambda: None))  # type: ignore[arg-type]
+    store = settings.open_usage()
+    assert store is not None
+    assert [use[:3] for use in store.uses()] == [("one", "open", 1), ("one", "seal", 1)]
+    (process,) = store.processes(0)
+    assert (process.app, process.revision, process.kids) == ("shop", 4, ("one", "two"))
+
+
+def test_where_nobody_counts_nothing_is_written(tmp_path: Path) -> None:
+    runtime = Runtime(SimpleNamespace(main="shop"), options={})
+    settings = Settings.load(search=False, environ={}, arguments={"keyring": Keyring([ONE])})
+    vars(runtime)["settings"] = settings
+
+    assert runtime.meter is None
+    Guard.beat(SimpleNamespace(runtime=runtime, renew=lambda: None))  # type: ignore[arg-type]
+    store = SQLiteUsage(tmp_path / "x.db")
+    assert Settings.load(search=False, environ={}, arguments={"key_usage": store}).open_usage() is store
+    for wrong in ("sqlite:", "redis:", 5):
+        with pytest.raises(Misconfigured, match="sqlite:PATH"):
+            Settings.load(search=False, environ={}, arguments={"key_usage": wrong})
+    with pytest.raises(Misconfigured):
+        Settings.load(search=False, environ={}, arguments={"key_usage": f"sqlite:{tmp_path}"}).open_usage()

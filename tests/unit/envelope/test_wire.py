@@ -256,6 +256,48 @@ def test_a_header_of_exactly_4096_bytes_is_written_and_read(claims: Claims) -> N
         encode_header(Suite.HS256, "web-1", replace(claims, subject="s" * (4096 - bare - 2)))
 
 
+@pytest.mark.parametrize("field", ["purpose", "type"])
+def test_a_text_that_claims_to_equal_another_is_written_as_it_is(claims: Claims, field: str) -> None:
+    class Liar(str):
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __hash__(self) -> int:
+            return hash("tasks")
+
+    encode_header(Suite.HS256, "tasks", replace(claims, purpose="tasks", type="tasks"))
+    names = {"purpose": "tasks", "type": "tasks", field: Liar("other")}
+
+    header = encode_header(Suite.HS256, "tasks", replace(claims, **names))
+
+    assert str(getattr(parse_claims(header, prefix_of(header)), field)) == "other"
+    assert b"\x05other" in encode_header(Suite.HS256, Liar("other"), claims)[:14]
+
+
+def test_what_is_remembered_is_bounded_and_changes_no_verdict(claims: Claims) -> None:
+    header = encode_header(Suite.HS256, "web-1", claims)
+    sound, short = header + bytes(32), header + bytes(31)
+    refused = [(sound[:9] + b"web/1" + sound[14:], Reason.BAD_KEY_ID, 12), (short, Reason.TRUNCATED, len(short)),
+               # Both are wrong: the length is said first, whether or not the beginning was seen before.
+               (short[:9] + b"web/1" + short[14:], Reason.TRUNCATED, len(short)),
+               (sound[:10], Reason.TRUNCATED, 10)]  # fmt: skip
+
+    for _ in range(3):
+        for data, reason, offset in refused:
+            refusal = tried(lambda data=data: parse_prefix(data, max_bytes=1000))  # type: ignore[misc]
+            assert isinstance(refusal, Malformed)
+            assert (refusal.reason, refusal.offset) == (reason, offset)
+        assert parse_prefix(sound, max_bytes=1000) == prefix_of(header)
+        for number in range(300):
+            other = encode_header(Suite.HS256, f"k{number}", replace(claims, purpose=f"p{number}"))
+            assert parse_prefix(other + bytes(32), max_bytes=1000).kid == f"k{number}"
+            assert parse_claims(other, prefix_of(other)).purpose == f"p{number}"
+
+    for remembering in (wire._judge_start, wire._read_label, wire._form):
+        info = remembering.cache_info()
+        assert info.currsize == info.maxsize == 256
+
+
 def test_a_later_version_is_named_before_anything_behind_it_is_looked_at() -> None:
     for data in (b"\xc1SS\x02", b"\xc1SS\x02" + bytes(100)):
         with pytest.raises(Malformed) as caught:

@@ -1,0 +1,187 @@
+"""The commands that change a keyring file: add, promote, retire, disable, destroy. Each says what it did, and why not.
+
+A rotation without a lost task is four of them, in this order, with the file distributed to all processes after each::
+
+    safeserial keys add web-2       readers know it; nobody seals with it
+    safeserial keys promote web-2   once all processes have it
+    safeserial keys retire web-1    it opens what is on its way, and seals nothing
+    safeserial keys destroy web-1   once nothing under it can still be good
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from safeserial.cli.keyring_edit import (
+    KeyringFile,
+    evidence_of,
+    find_path,
+    now_ms,
+    require_current,
+    require_drained,
+    require_known,
+    stamp,
+)
+from safeserial.cli.output import Failure
+from safeserial.envelope import Key
+from safeserial.envelope.keyring_file import key_entry
+from safeserial.envelope.material import is_reference
+from safeserial.envelope.sources import parse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["COMMANDS", "keyring_option", "usage_options"]
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+keyring_option = click.option(
+    "--keyring", "source", metavar="PATH", help="The keyring file; that of the settings if not given."
+)
+
+
+def usage_options(function: F) -> F:
+    """Add ``--usage`` and ``--without-evidence``."""
+    for option in (
+        click.option("--without-evidence", is_flag=True, help="You know it yourself: do not ask the usage store."),
+        click.option("--usage", metavar="PATH", help="The usage store; key_usage of the settings if not given."),
+    ):
+        function = option(function)
+    return function
+
+
+def _saved(file: KeyringFile, what: str) -> None:
+    file.save()
+    click.echo(f"{what}; {file.path} is at revision {file.ring.revision} now: give it to every process")
+
+
+@click.command("add")
+@click.argument("kid")
+@click.option("--suite", default="hs256", show_default=True, help="Cryptographic suite: hs256, ed25519, a256gcm.")
+@click.option(
+    "--material", metavar="REFERENCE", help="Where the key stands: env:NAME, file:PATH, cmd:..., provider:..."
+)
+@click.option("--public", metavar="TEXT", help="A partner's public half, as they wrote it: ss1pub:ed25519:...")
+@keyring_option
+def add(kid: str, suite: str, material: str | None, public: str | None, source: str | None) -> None:
+    """Add a key that opens and does not seal yet.
+
+    Without --material or --public a new one is made from the system's random source. Readers must know a key before
+    any writer uses it; promote makes it seal. A name is never given twice, also not that of a destroyed key.
+    """
+    file = KeyringFile(find_path(source))
+    if kid in file.ring:
+        raise Failure(f"{kid} stands in {file.path} already (state {file.key(kid).state}); a name is never given twice")
+    if material is not None and public is not None:
+        raise Failure("--material and --public are two ways to say what the key is: give one")
+    if public is not None:
+        key = parse_key(public, origin="--public")
+        if key.material is not None:
+            raise Failure("this is a secret key, not a public half: its owner should make a new one")
+        entry = {**key_entry(key), "kid": kid}
+    elif material is not None:
+        if not is_reference(material):
+            # A key on a command line stands in the shell's history and in the process list.
+            raise Failure('--material points to a key: "env:NAME", "file:PATH", "cmd:..." or "provider:NAME"')
+        entry = {"kid": kid, "suite": suite, "material": material, "ops": ["open"]}
+    else:
+        entry = {**key_entry(Key.generate(kid, suite=suite)), "ops": ["open"]}
+    file.document["keys"].append(entry)
+    _saved(file, f"added {kid}, which opens and does not seal yet")
+
+
+@click.command("promote")
+@click.argument("kid")
+@click.option("--purpose", default="*", show_default=True, help='What it is to seal: "tasks", "results", ... or all.')
+@keyring_option
+@usage_options
+def promote(kid: str, purpose: str, source: str | None, usage: str | None, without_evidence: bool) -> None:
+    """Let a key seal from now on.
+
+    Refused while a running process does not have the key yet, because it would refuse the messages.
+    """
+    file = KeyringFile(find_path(source))
+    key, entry = file.key(kid), file.entry(kid)
+    if not key.enabled or key.material is None:
+        what = f"is {key.state}" if not key.enabled else "is known by its public half alone"
+        raise Failure(f"{kid} {what}, so it cannot seal")
+    if entry.get("seal_until"):
+        raise Failure(f"{kid} is retired, it sealed until {entry['seal_until']}; add a new key instead")
+    require_known(kid, None if without_evidence else evidence_of(usage), without_evidence)
+    entry.pop("ops", None)
+    primary = {} if purpose == "*" else dict(file.document.get("primary", {}))
+    file.document["primary"] = {**primary, purpose: kid}
+    _saved(file, f"{kid} seals {'everything' if purpose == '*' else purpose} from now on")
+
+
+@click.command("retire")
+@click.argument("kid")
+@keyring_option
+@usage_options
+def retire(kid: str, source: str | None, usage: str | None, without_evidence: bool) -> None:
+    """Let a key seal no more; it goes on opening what is on its way.
+
+    Refused while it is the primary key, and while a running process has a file in which it is.
+    """
+    file = KeyringFile(find_path(source))
+    key, entry = file.key(kid), file.entry(kid)
+    if key.state == "destroyed":
+        raise Failure(f"{kid} is destroyed")
+    purposes = file.primaries_of(kid)
+    if purposes:
+        raise Failure(f"{kid} is primary for {', '.join(purposes)}: promote another key first")
+    # Who has the file from before the other key was promoted still seals with this one, and that would be refused.
+    require_current(kid, file.ring.revision, None if without_evidence else evidence_of(usage), without_evidence)
+    entry["ops"] = ["open"]
+    entry.setdefault("seal_until", stamp(now_ms()))
+    _saved(file, f"{kid} seals no more, and opens what is on its way")
+
+
+@click.command("disable")
+@click.argument("kid")
+@keyring_option
+def disable(kid: str, source: str | None) -> None:
+    """Stop a key at once: for a leak. What is on its way under it is refused and kept in quarantine.
+
+    Nothing is asked, because nothing may delay it. Processes obey within keyring_check_seconds of getting the file;
+    if the key was primary, nothing is sealed until another one is promoted.
+    """
+    file = KeyringFile(find_path(source))
+    entry = file.entry(kid)
+    if entry.get("state") == "destroyed":
+        raise Failure(f"{kid} is destroyed")
+    purposes = file.primaries_of(kid)
+    entry["state"] = "disabled"
+    _saved(file, f"{kid} is disabled: its messages are refused and kept in quarantine")
+    if purposes:
+        click.echo(f"it was primary for {', '.join(purposes)}: promote another key, until then nothing is sealed there")
+
+
+@click.command("destroy")
+@click.argument("kid")
+@keyring_option
+@usage_options
+def destroy(kid: str, source: str | None, usage: str | None, without_evidence: bool) -> None:
+    """Remove a key's material for good; its name stays, and is never given again.
+
+    Refused while the key may still seal, and while a message under it may still be good. There is no way back: what
+    was sealed with it, in quarantine too, can never be opened again.
+    """
+    file = KeyringFile(find_path(source))
+    key = file.key(kid)
+    if key.state == "destroyed":
+        raise Failure(f"{kid} is destroyed already")
+    if key.enabled and "seal" in key.ops:
+        raise Failure(f"{kid} may still seal: retire it first, or disable it")
+    require_drained(kid, None if without_evidence else evidence_of(usage), without_evidence)
+    where = next(i for i, entry in enumerate(file.document["keys"]) if entry["kid"] == kid)
+    file.document["keys"][where] = {"kid": kid, "suite": key.suite.label, "state": "destroyed"}
+    primary = {purpose: name for purpose, name in file.document.get("primary", {}).items() if name != kid}
+    if "primary" in file.document:
+        file.document["primary"] = primary
+    _saved(file, f"the material of {kid} is gone")
+
+
+COMMANDS = (add, promote, retire, disable, destroy)

@@ -1,0 +1,139 @@
+"""The use of keys is counted per process, written now and then, and never lost because a store was down."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from safeserial.audit.usage import FORGET_PROCESS_MS, KeyMeter, KeyUse, Process, SQLiteUsage, UsageUnavailable
+from safeserial.envelope import Key, Keyring
+
+RING = Keyring([Key.generate("one"), Key.generate("two")], revision=3)
+ME = Process("here", 7, "shop", 3, ("one", "two"), 1_000)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SQLiteUsage:
+    return SQLiteUsage(tmp_path / "keys" / "usage.db")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def meter(store: SQLiteUsage, clock: Clock) -> KeyMeter:
+    return KeyMeter(store, lambda: RING, app="shop", clock=clock)
+
+
+def test_counts_add_up_and_times_widen(store: SQLiteUsage) -> None:
+    store.add([KeyUse("one", "seal", 2, 50, 60, 500), KeyUse("two", "open", 1, 5, 5, 9)], ME)
+    store.add([KeyUse("one", "seal", 3, 40, 55, 900)], ME._replace(pid=8))
+
+    assert store.uses() == [KeyUse("one", "seal", 5, 40, 60, 900), KeyUse("two", "open", 1, 5, 5, 9)]
+    assert [process.pid for process in store.processes(0)] == [7, 8]
+
+
+def test_a_process_says_what_it_knows_and_is_forgotten_in_the_end(store: SQLiteUsage) -> None:
+    store.add([], ME)
+    later = ME._replace(revision=4, kids=("two",), seen_ms=2_000)
+    store.add([], later)
+    assert store.processes(0) == [later]
+    assert store.processes(2_001) == []
+    other = ME._replace(pid=9, seen_ms=3_000 + FORGET_PROCESS_MS)
+    store.add([], other)
+    assert store.processes(0) == [other]
+
+
+def test_the_file_is_private_and_its_own(store: SQLiteUsage, tmp_path: Path) -> None:
+    store.check()
+    assert Path(store.path).stat().st_mode & 0o777 == 0o600
+    foreign = tmp_path / "foreign.db"
+    foreign.touch(mode=0o600)
+    foreign.write_bytes(b"no database at all" * 100)
+    with pytest.raises(UsageUnavailable):
+        SQLiteUsage(foreign).check()
+    store.close()
+
+
+def test_a_meter_writes_at_once_and_then_now_and_then(meter: KeyMeter, store: SQLiteUsage, clock: Clock) -> None:
+    meter.note("seal", "one", 1_000_000, 1_500_000)
+    assert store.uses() == [KeyUse("one", "seal", 1, 1_000_000, 1_000_000, 1_500_000)]
+    meter.note("seal", "one", 1_001_000, 1_400_000)
+    meter.note("seal", "one", 1_002_000, 1_600_000)
+    meter.note("open", "two", 1_002_000, 0)
+    assert store.uses()[0].times == 1
+    clock.now += 10
+    meter.note("open", "two", 1_010_000, 5)
+    sealed, opened = sorted(store.uses(), key=lambda use: use.kid)
+    assert sealed == KeyUse("one", "seal", 3, 1_000_000, 1_002_000, 1_600_000)
+    assert opened[:5] == ("two", "open", 2, 1_002_000, 1_010_000)
+    # What never expires may be played again for ever.
+    assert opened.good_until_ms > 1 << 61
+    (process,) = store.processes(0)
+    assert (process.pid, process.app, process.revision, process.kids) == (os.getpid(), "shop", 3, ("one", "two"))
+    assert process.seen_ms == 1_010_000
+
+
+def test_a_timer_tells_of_an_idle_process(meter: KeyMeter, store: SQLiteUsage) -> None:
+    assert meter.flush()
+    assert store.uses() == []
+    assert len(store.processes(0)) == 1
+
+
+class Down:
+    """A store that fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.down = True
+        self.taken: list[KeyUse] = []
+
+    def add(self, uses: list[KeyUse], process: Process) -> None:
+        if self.down:
+            raise UsageUnavailable("no disk")
+        self.taken += uses
+
+
+def test_what_a_store_did_not_take_is_written_later(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    down = Down()
+    meter = KeyMeter(down, lambda: RING, app="shop", clock=clock)  # type: ignore[arg-type]
+    with caplog.at_level(logging.ERROR, logger="safeserial"):
+        for _ in range(3):
+            meter.note("seal", "one", int(clock.now * 1000), int(clock.now * 1000) + 5)
+            clock.now += 10
+        assert not meter.flush()
+    assert len(caplog.records) == 1
+    down.down = False
+    meter.note("open", "two", 1, 2)
+    meter.flush()
+    assert {use.kid: use[1:] for use in down.taken} == {
+        "one": ("seal", 3, 1_000_000, 1_020_000, 1_020_005),
+        "two": ("open", 1, 1, 1, 2),
+    }
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_counts_for_itself(meter: KeyMeter, store: SQLiteUsage, clock: Clock) -> None:
+    meter.flush()
+    meter.note("seal", "one", 1, 2)
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - in the child
+        meter.note("open", "two", 3, 4)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert [use[:3] for use in store.uses()] == [("two", "open", 1)]
+    clock.now += 10
+    meter.flush()
+    assert [use[:3] for use in store.uses()] == [("one", "seal", 1), ("two", "open", 1)]
+    assert {process.pid for process in store.processes(0)} == {os.getpid(), pid}

@@ -1,0 +1,227 @@
+"""Keys are changed one safe step at a time; an unsafe one is refused with what would have to be true first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from safeserial import Key, Keyring
+from safeserial.audit import KeyUse, Process, SQLiteUsage
+from safeserial.cli.keyring_edit import now_ms
+from safeserial.envelope.sources import key_to_text
+
+Cli = Callable[..., Result]
+MINUTE = 60_000
+
+
+class Shop:
+    """A keyring file, a usage store, and the processes that share them."""
+
+    def __init__(self, cli: Cli, here: Path) -> None:
+        self.cli, self.here, self.path = cli, here, here / "ring.json"
+        assert cli("keys", "new", "--kid", "web-1", "--format", "file", "--out", "ring.json").exit_code == 0
+        self.store = SQLiteUsage(here / "usage.db")
+
+    def run(self, *arguments: str) -> Result:
+        usage = ["--usage", "usage.db"] if arguments[0] in {"promote", "retire", "destroy", "status"} else []
+        return self.cli("keys", *arguments, "--keyring", "ring.json", *usage)
+
+    def refused(self, *arguments: str) -> str:
+        before = self.path.read_bytes()
+        result = self.run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert self.path.read_bytes() == before
+        assert result.output.startswith("error: ")
+        return result.output
+
+    def done(self, *arguments: str) -> Keyring:
+        before = Keyring.load(self.path).revision
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output
+        ring = Keyring.load(self.path)
+        assert ring.revision == before + 1
+        return ring
+
+    def heard(self, *, pid: int = 1, seen_ms: int | None = None, uses: tuple[KeyUse, ...] = ()) -> None:
+        """A process has read the file."""
+        ring = Keyring.load(self.path)
+        kids = tuple(key.kid for key in ring)
+        self.store.add(uses, Process("web", pid, "shop", ring.revision, kids, seen_ms or now_ms()))
+
+
+@pytest.fixture
+def shop(cli: Cli, here: Path) -> Shop:
+    return Shop(cli, here)
+
+
+def test_a_whole_rotation(shop: Shop) -> None:
+    later = now_ms() + MINUTE
+    shop.heard(uses=(KeyUse("web-1", "seal", 3, 1, 2, later),))
+    ring = shop.done("add", "web-2")
+    assert ring.primary("tasks").kid == "web-1"
+    assert "1 running processes do not have web-2 yet" in shop.refused("promote", "web-2")
+    shop.heard()
+    ring = shop.done("promote", "web-2")
+    assert ring.primary("tasks").kid == ring.primary("results").kid == "web-2"
+
+    assert "older file than revision 2" in shop.refused("retire", "web-1")
+    shop.heard()
+    ring = shop.done("retire", "web-1")
+    key = ring.find("web-1")
+    assert key is not None
+    assert (key.enabled, sorted(key.ops), key.seal_until is not None) == (True, ["open"], True)
+
+    assert "may still be on their way" in shop.refused("destroy", "web-1")
+    # The last of them has expired.
+    shop.store.close()
+    (shop.here / "usage.db").unlink()
+    shop.store = SQLiteUsage(shop.here / "usage.db")
+    shop.heard(uses=(KeyUse("web-1", "open", 3, 1, 2, now_ms() - 1),))
+    ring = shop.done("destroy", "web-1")
+    key = ring.find("web-1")
+    assert key is not None
+    assert (key.state, key.material) == ("destroyed", None)
+    assert "a name is never given twice" in shop.refused("add", "web-1")
+    assert ring.primary("tasks").kid == "web-2"
+
+
+def test_a_step_out_of_order_is_refused(shop: Shop) -> None:
+    shop.heard()
+    assert "it is the first that may seal" in shop.refused("retire", "web-1")
+    assert "may still seal" in shop.refused("destroy", "web-1")
+    assert "there is no key web-9" in shop.refused("promote", "web-9")
+    shop.done("add", "web-2")
+    shop.heard()
+    shop.done("promote", "web-2", "--purpose", "tasks")
+    assert "primary for tasks" in shop.refused("retire", "web-2")
+    shop.heard()
+    shop.done("promote", "web-2")
+    shop.heard()
+    shop.done("retire", "web-1")
+    assert "is retired" in shop.refused("promote", "web-1")
+    shop.done("disable", "web-1")
+    assert "is disabled" in shop.refused("promote", "web-1")
+    shop.done("destroy", "web-1")
+    for command in ("destroy", "retire", "disable", "promote"):
+        assert "destroyed" in shop.refused(command, "web-1")
+
+
+def test_nothing_known_is_not_nothing_wrong(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    assert "there is no usage store" in shop.refused("promote", "web-2")
+    shop.heard(seen_ms=now_ms() - 60 * MINUTE)
+    assert "it is not known which processes have web-2" in shop.refused("promote", "web-2")
+    shop.done("promote", "web-2", "--without-evidence")
+    assert "it is not known" in shop.refused("retire", "web-1")
+    shop.done("retire", "web-1", "--without-evidence")
+    shop.heard(uses=(KeyUse("web-1", "seal", 1, 1, 1, 1 << 62),))
+    assert "never expire" in shop.refused("destroy", "web-1")
+    shop.done("destroy", "web-1", "--without-evidence")
+
+
+def test_without_a_store_in_the_settings_the_commands_say_what_to_write(cli: Cli, shop: Shop) -> None:
+    shop.done("add", "web-2")
+    result = cli("keys", "promote", "web-2", "--keyring", "ring.json")
+    assert result.exit_code == 2
+    assert "set key_usage" in result.output
+    shop.done("promote", "web-2", "--without-evidence")
+    shop.done("retire", "web-1", "--without-evidence")
+    result = cli("keys", "destroy", "web-1", "--keyring", "ring.json")
+    assert result.exit_code == 2
+    assert "set key_usage" in result.output
+    (shop.here / "safeserial.toml").write_text('keyring = "file:ring.json"\nkey_usage = "sqlite:usage.db"\n')
+    shop.heard(uses=(KeyUse("web-1", "open", 1, 1, 1, 2),))
+    assert cli("keys", "destroy", "web-1").exit_code == 0
+
+
+def test_the_emergency_asks_nobody(shop: Shop) -> None:
+    result = shop.run("disable", "web-1")
+    assert result.exit_code == 0
+    assert "it was primary" in result.output
+    key = Keyring.load(shop.path).find("web-1")
+    assert key is not None
+    assert key.state == "disabled"
+    assert "kept in quarantine" in result.output
+
+
+def test_partners_are_added_by_their_public_half(shop: Shop) -> None:
+    theirs = Key.generate("partner", suite="ed25519")
+    ring = shop.done("add", "partner-1", "--public", key_to_text(theirs, public=True))
+    key = ring.find("partner-1")
+    assert key is not None
+    assert (key.public, key.material) == (theirs.public, None)
+    assert "public half alone" in shop.refused("promote", "partner-1", "--without-evidence")
+    assert "a secret key" in shop.refused("add", "partner-2", "--public", key_to_text(theirs))
+    assert shop.run("show", "partner-1", "--public").output.startswith("ss1pub:ed25519:partner-1:")
+    assert shop.run("show", "partner-1", "--private").exit_code == 2
+
+
+def test_material_is_pointed_to_and_stays_a_pointer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = key_to_text(Key.generate("x")).rpartition(":")[2]
+    monkeypatch.setenv("WEB_2", secret)
+    shop.done("add", "web-2", "--material", "env:WEB_2")
+    shop.done("promote", "web-2", "--without-evidence")
+    assert secret not in shop.path.read_text()
+    assert "points to a key" in shop.refused("add", "web-3", "--material", secret)
+    assert "give one" in shop.refused("add", "web-3", "--material", "env:X", "--public", "x")
+    assert "is not set" in shop.refused("add", "web-3", "--material", "env:NOWHERE")
+
+
+def test_the_file_stays_private_and_a_link_stays_a_link(shop: Shop) -> None:
+    real = shop.here / "real.json"
+    shop.path.rename(real)
+    shop.path.symlink_to(real)
+    shop.done("add", "web-2")
+    assert shop.path.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in shop.here.iterdir() if "keyring-" in path.name) == []
+
+
+def test_a_change_that_makes_no_ring_leaves_the_file(shop: Shop) -> None:
+    shop.done("add", "web-2", "--suite", "ed25519")
+    assert "is no suite" in shop.refused("add", "web-3", "--suite", "md5")
+    assert "1 to 64 characters" in shop.refused("add", "web 3")
+
+
+def test_status_shows_the_hand_over(shop: Shop) -> None:
+    shop.heard(uses=(KeyUse("web-1", "seal", 12, 1_000, 2_000, 1 << 62), KeyUse("web-1", "open", 10, 1, 3_000, 9)))
+    result = shop.run("status")
+    assert result.exit_code == 0, result.output
+    assert "12" in result.output
+    assert "never ends" in result.output
+    assert "has it" in result.output
+    shop.done("add", "web-2")
+    result = shop.run("status")
+    assert result.exit_code == 1
+    assert "has revision 0" in result.output
+
+    found = json.loads(shop.run("status", "--json").output)
+    assert found["revision"] == 1
+    assert [use["times"] for use in found["uses"]] == [10, 12]
+    assert found["processes"][0]["kids"] == ["web-1"]
+    plain = shop.cli("keys", "status", "--keyring", "ring.json")
+    assert "key_usage" in plain.output
+
+
+def test_nothing_prints_a_secret_unasked(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    secrets = [entry["material"] for entry in json.loads(shop.path.read_text())["keys"]]
+    for arguments in (("list",), ("list", "--json"), ("show", "web-1"), ("show", "web-1", "--json"), ("status",)):
+        shop.heard()
+        output = shop.run(*arguments).output
+        assert output
+        assert not any(secret in output for secret in secrets)
+    assert shop.run("show", "web-1", "--private").output == f"ss1:hs256:web-1:{secrets[0]}\n"
+
+
+def test_a_ring_that_is_no_file_is_not_changed_here(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RING", key_to_text(Key.generate("a")))
+    for arguments in (("--keyring", "env:RING"), ()):
+        result = cli("keys", "add", "b", *arguments)
+        assert result.exit_code == 2
+        assert "no keyring file" in result.output
+    assert cli("keys", "list", "--keyring", "missing.json").exit_code == 2
