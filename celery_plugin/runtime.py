@@ -12,10 +12,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from celery.signals import worker_process_shutdown
 from celery.utils.imports import cwd_in_path
 
 from celery_plugin import settings as plugin_settings
 from safeserial.audit import AuditEvent, KeyMeter
+from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Misconfigured, Reason
 from safeserial.gateway import Gateway
 from safeserial.limits import Limits
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from safeserial.audit import ClaimStore, Quarantine, Sink
     from safeserial.config import Settings
     from safeserial.envelope import Keyring
-    from safeserial.envelope.live import LiveKeyring
     from safeserial.policy import Policy
 
 __all__ = ["Runtime", "find", "of_app", "register"]
@@ -137,7 +138,17 @@ class Runtime:
         store = self.settings.open_usage()
         if store is None:
             return None
-        return KeyMeter(store, lambda: self.gateway.keyring, app=self.app.main or "app", clock=self._clock or time.time)
+        keyring, check_seconds = self.keyring, self.settings.keyring_check_seconds
+        return KeyMeter(
+            store,
+            lambda: self.gateway.keyring,
+            app=self.app.main or "app",
+            # Whoever waits for a revision to arrive waits for this too.
+            flush_seconds=2.0 * check_seconds,
+            follows=keyring.path if isinstance(keyring, LiveKeyring) else "",
+            check_seconds=check_seconds,
+            clock=self._clock or time.time,
+        )
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -204,3 +215,14 @@ class Runtime:
     def open_value(self, data: bytes, purpose: str) -> object:
         """Open one value for ``purpose``; for the kombu serializer."""
         return self.gateway.open(data, purpose=purpose)
+
+
+def _finish(**_: Any) -> None:
+    """A process of a pool ends without what a process does at its end, and its last counts are written here."""
+    for runtime in _runtimes.values():
+        meter = vars(runtime).get("meter")
+        if meter is not None:
+            meter.finish()
+
+
+worker_process_shutdown.connect(_finish)

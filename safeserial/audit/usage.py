@@ -7,11 +7,14 @@ was used last, and until when a message under it may still be good. No secret an
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import socket
+import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from safeserial.audit.database import Database, clamp
@@ -24,7 +27,16 @@ if TYPE_CHECKING:
 
     from safeserial.envelope.keys import Keyring
 
-__all__ = ["FLUSH_SECONDS", "KeyMeter", "KeyUse", "Process", "SQLiteUsage", "UsageStore", "UsageUnavailable"]
+__all__ = [
+    "FLUSH_SECONDS",
+    "KeyMeter",
+    "KeyUse",
+    "Process",
+    "SQLiteUsage",
+    "UsageStore",
+    "UsageUnavailable",
+    "host_name",
+]
 
 #: How often, at most, a process writes its counts.
 FLUSH_SECONDS = 10.0
@@ -71,6 +83,8 @@ class Process(NamedTuple):
         revision: Revision of its keyring.
         kids: The keys that it knows, whatever their state.
         seen_ms: When it said so.
+        file: The keyring file that it follows, links resolved; empty where its keys stand elsewhere.
+        settle_ms: So long, at most, after that file has changed it may still be heard of with the keys from before.
     """
 
     host: str
@@ -79,6 +93,19 @@ class Process(NamedTuple):
     revision: int
     kids: tuple[str, ...]
     seen_ms: int
+    file: str = ""
+    settle_ms: int = 0
+
+    def sleeps(self, file: str, changed_ms: int, now_ms: int) -> bool:
+        """Whether it did nothing since this file changed, so that it reads the file before it does anything again.
+
+        Args:
+            file: The keyring file, links resolved.
+            changed_ms: When it changed.
+            now_ms: Now, on the same clock.
+        """
+        settled_ms = changed_ms + self.settle_ms
+        return self.file == file and self.host == host_name() and self.seen_ms <= settled_ms < now_ms
 
 
 class UsageStore(Protocol):
@@ -111,7 +138,8 @@ _SCHEMA = (
         last_ms INTEGER NOT NULL, good_until_ms INTEGER NOT NULL, PRIMARY KEY (kid, operation)) WITHOUT ROWID""",
     """CREATE TABLE processes (
         host TEXT NOT NULL, pid INTEGER NOT NULL, app TEXT NOT NULL, revision INTEGER NOT NULL, kids TEXT NOT NULL,
-        seen_ms INTEGER NOT NULL, PRIMARY KEY (host, pid, app)) WITHOUT ROWID""",
+        seen_ms INTEGER NOT NULL, file TEXT NOT NULL, settle_ms INTEGER NOT NULL, PRIMARY KEY (host, pid, app))
+        WITHOUT ROWID""",
 )
 _ADD = (
     "INSERT INTO uses VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kid, operation) DO UPDATE SET times = times +"
@@ -157,8 +185,8 @@ class SQLiteUsage:
         with self._db.transaction() as connection:
             connection.executemany(_ADD, rows)
             connection.execute(
-                "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?, ?)",
-                (*process[:4], json.dumps(process.kids), process.seen_ms),
+                "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*process[:4], json.dumps(process.kids), *process[5:]),
             )
             connection.execute("DELETE FROM processes WHERE seen_ms < ?", (process.seen_ms - FORGET_PROCESS_MS,))
 
@@ -174,8 +202,8 @@ class SQLiteUsage:
                 "SELECT * FROM processes WHERE seen_ms >= ? ORDER BY app, host, pid", (since_ms,)
             ).fetchall()
         return [
-            Process(host, pid, app, revision, tuple(json.loads(kids)), seen_ms)
-            for host, pid, app, revision, kids, seen_ms in rows
+            Process(host, pid, app, revision, tuple(json.loads(kids)), *more)
+            for host, pid, app, revision, kids, *more in rows
         ]
 
     def close(self) -> None:
@@ -184,7 +212,7 @@ class SQLiteUsage:
 
 
 class KeyMeter(ForkSafe):
-    """Counts what one process does with its keys, and writes it now and then.
+    """Counts what one process does with its keys, and writes it now and then, at the latest when the process ends.
 
     A store that fails costs nothing but its counts, which are kept and tried again; it is said on the logger
     ``safeserial``, at most once a minute.
@@ -193,8 +221,11 @@ class KeyMeter(ForkSafe):
         store: Where to.
         ring: Gives the keyring as it is.
         app: Which application this is.
-        flush_seconds: How often, at most, to write.
+        flush_seconds: How often, at most, to write. What was counted is written after that time at the latest.
+        follows: The keyring file that the process follows, links resolved; empty for none.
+        check_seconds: How often it looks at that file.
         clock: Seconds since the epoch.
+        later: Runs a function after some seconds; for tests.
     """
 
     def __init__(
@@ -204,24 +235,33 @@ class KeyMeter(ForkSafe):
         *,
         app: str,
         flush_seconds: float = FLUSH_SECONDS,
+        follows: str = "",
+        check_seconds: float = 0.0,
         clock: Callable[[], float] = time.time,
+        later: Callable[[float, Callable[[], object]], None] | None = None,
     ) -> None:
         super().__init__()
         self._store = store
         self._ring = ring
         self._app = safe_repr(app, _MAX_NAME)
-        self._host = socket.gethostname()[:_MAX_NAME]
         self._flush_seconds = flush_seconds
+        self._follows = follows
+        # A second for what a file system's clock may be behind.
+        self._settle_ms = int((check_seconds + flush_seconds + 1.0) * 1000)
         self._clock = clock
+        self._later = later or _later
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._next = 0.0
+        self._waits = False
         self._reported_at: float | None = None
+        _METERS.add(self)
 
     def forked(self) -> None:
         """A child begins at nothing: its parent writes what it counted itself."""
         super().forked()
         self._counts = {}
         self._next = 0.0
+        self._waits = False
 
     def note(self, operation: Operation, kid: str, now_ms: int, good_until_ms: int) -> None:
         """Count one message; writes if it is time to.
@@ -242,8 +282,13 @@ class KeyMeter(ForkSafe):
                 row[0] += 1
                 row[2] = max(row[2], now_ms)
                 row[3] = max(row[3], until)
-            due = self._clock() >= self._next
-        if due:
+            left = self._next - self._clock()
+            # The last messages of a process that does nothing after them count like all others.
+            sleeps = left > 0 and not self._waits
+            self._waits = self._waits or sleeps
+        if sleeps:
+            self._later(left, self.flush)
+        elif left <= 0:
             self.flush()
 
     def flush(self) -> bool:
@@ -255,11 +300,13 @@ class KeyMeter(ForkSafe):
         self._own_process()
         with self._lock:
             self._next = self._clock() + self._flush_seconds
+            self._waits = False
             counts, self._counts = self._counts, {}
         ring = self._ring()
         process = Process(
-            self._host, os.getpid(), self._app, ring.revision, tuple(key.kid for key in ring), int(self._clock() * 1000)
-        )
+            host_name(), os.getpid(), self._app, ring.revision, tuple(key.kid for key in ring),
+            int(self._clock() * 1000), self._follows, self._settle_ms,
+        )  # fmt: skip
         try:
             self._store.add([KeyUse(*key, *row) for key, row in counts.items()], process)
         except UsageUnavailable as error:
@@ -267,6 +314,11 @@ class KeyMeter(ForkSafe):
             self._report(error)
             return False
         return True
+
+    def finish(self) -> None:
+        """Write what was counted and not written yet, if anything."""
+        if self._pid == os.getpid() and self._counts:
+            self.flush()
 
     def _put_back(self, counts: Mapping[tuple[str, str], list[int]]) -> None:
         with self._lock:
@@ -279,3 +331,23 @@ class KeyMeter(ForkSafe):
         if self._reported_at is None or now - self._reported_at >= _REPORT_EVERY_SECONDS:
             self._reported_at = now
             _log.error("safeserial: the use of keys is not written: %s", error)
+
+
+def host_name() -> str:
+    """What this machine calls itself."""
+    return socket.gethostname()[:_MAX_NAME]
+
+
+def _later(seconds: float, function: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True  # nobody waits for it: what is not written when the process ends is written then
+    timer.start()
+
+
+_METERS: weakref.WeakSet[KeyMeter] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish() -> None:
+    for meter in list(_METERS):
+        meter.finish()

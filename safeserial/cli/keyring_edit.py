@@ -13,7 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from safeserial.audit import SQLiteUsage
 from safeserial.cli.output import Failure, moment
@@ -30,6 +30,7 @@ __all__ = [
     "ALIVE_MS",
     "Evidence",
     "KeyringFile",
+    "Standing",
     "evidence_of",
     "find_path",
     "now_ms",
@@ -38,6 +39,8 @@ __all__ = [
     "require_known",
     "stamp",
 ]
+
+Standing: TypeAlias = Literal["current", "behind", "asleep"]
 
 #: A process that was heard of within this time counts as running.
 ALIVE_MS = 5 * 60_000
@@ -76,6 +79,29 @@ class KeyringFile:
     def _judge(self) -> Keyring:
         return ring_of(self.document, origin=self.path, folder=os.path.dirname(os.path.abspath(self.path)))
 
+    @property
+    def real_path(self) -> str:
+        """The file itself, links resolved."""
+        return os.path.realpath(self.path)
+
+    def standings(self, evidence: Evidence) -> list[tuple[Process, Standing]]:
+        """Each running process with what it has: this file, another revision, or another one and nothing to do.
+
+        One that did nothing since the file changed is ``asleep``: it reads the file before its next message.
+        """
+        changed_ms, now = os.stat(self.path).st_mtime_ns // 1_000_000, now_ms()
+
+        def standing(process: Process) -> Standing:
+            if process.revision == self.ring.revision:
+                return "current"
+            return "asleep" if process.sleeps(self.real_path, changed_ms, now) else "behind"
+
+        return [(process, standing(process)) for process in evidence.processes]
+
+    def behind(self, evidence: Evidence) -> list[Process]:
+        """Running processes that have another revision than this file, and may act on it."""
+        return [process for process, standing in self.standings(evidence) if standing == "behind"]
+
     def key(self, kid: str) -> Key:
         """The key with this id.
 
@@ -113,7 +139,7 @@ class KeyringFile:
         self.ring = self._judge()
         text = json.dumps(self.document, indent=2) + "\n"
         # Through a link to what it leads to: replacing the link would leave the others that read the file behind.
-        real = os.path.realpath(self.path)
+        real = self.real_path
         fd, beside = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".keyring-")  # mode 0600
         try:
             with os.fdopen(fd, "w", encoding="ascii") as file:
@@ -176,27 +202,28 @@ def stamp(time_ms: int) -> str:
     return f"{datetime.fromtimestamp(time_ms // 1000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def require_known(kid: str, evidence: Evidence | None, trusted: bool) -> None:
+def require_known(file: KeyringFile, kid: str, evidence: Evidence | None, trusted: bool) -> None:
     """Refuse to let a key seal that some running process could not open.
 
     Raises:
         Failure: With the processes.
     """
     if not trusted:
-        behind = [process for process in _running(kid, evidence) if kid not in process.kids]
+        behind = [process for process in file.behind(_heard(kid, evidence)) if kid not in process.kids]
         if behind:
             count = f"{len(behind)} running processes do not have {kid} yet, and would refuse its messages"
             raise Failure(f"{count}: {_shown(behind)}")
 
 
-def require_current(kid: str, revision: int, evidence: Evidence | None, trusted: bool) -> None:
+def require_current(file: KeyringFile, kid: str, evidence: Evidence | None, trusted: bool) -> None:
     """Refuse to stop a key from sealing while some process has an older file, in which it seals.
 
     Raises:
         Failure: With the processes.
     """
     if not trusted:
-        behind = [process for process in _running(kid, evidence) if process.revision < revision]
+        revision = file.ring.revision
+        behind = [process for process in file.behind(_heard(kid, evidence)) if process.revision < revision]
         if behind:
             count = (
                 f"{len(behind)} running processes have an older file than revision {revision}, and may seal with {kid}"
@@ -204,13 +231,13 @@ def require_current(kid: str, revision: int, evidence: Evidence | None, trusted:
             raise Failure(f"{count}: {_shown(behind)}")
 
 
-def _running(kid: str, evidence: Evidence | None) -> tuple[Process, ...]:
+def _heard(kid: str, evidence: Evidence | None) -> Evidence:
     if evidence is None or not evidence.processes:
         raise Failure(
             f"it is not known which processes have {kid}: set key_usage in the settings of all that share this "
             "keyring, wait until they have run a minute, and try again (or --without-evidence, if you know it)"
         )
-    return evidence.processes
+    return evidence
 
 
 def _shown(processes: list[Process]) -> str:

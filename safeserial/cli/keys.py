@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,15 +149,24 @@ def show(kid: str, public_half: bool, private_half: bool, source: str | None, js
 @keys.command("status")
 @keyring_option
 @click.option("--usage", metavar="PATH", help="The usage store; key_usage of the settings if not given.")
+@click.option(
+    "--wait-seconds", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Wait so long, at most, until all running processes have the file.",
+)  # fmt: skip
 @json_option
-def status(source: str | None, usage: str | None, json_out: bool) -> None:
+def status(source: str | None, usage: str | None, wait_seconds: int, json_out: bool) -> None:
     """Show who uses which key: the hand-over while keys are rotated.
 
-    Exit status 1 if a running process has another revision than the file.
+    Exit status 1 if a running process has another revision than the file. A process that was not heard of for five
+    minutes does not count: it stopped, or it did nothing, and it reads the file before it does anything again.
     """
-    file = KeyringFile(find_path(source))
-    evidence = evidence_of(usage)
-    behind = [one for one in evidence.processes if one.revision != file.ring.revision] if evidence else []
+    file, evidence = _read_status(source, usage)
+    until = time.monotonic() + wait_seconds
+    while (lag := _lag(file, evidence)) and (left := until - time.monotonic()) > 0:
+        if sys.stderr.isatty():
+            click.echo(f"\rwaiting: {lag}, {left:.0f} s left ", nl=False, err=True)
+        time.sleep(min(0.5, left))
+        file, evidence = _read_status(source, usage)
     if json_out:
         as_json(
             {
@@ -164,12 +175,27 @@ def status(source: str | None, usage: str | None, json_out: bool) -> None:
                 "primary": dict(file.ring.primaries),
                 "keys": [_facts(key) for key in file.ring],
                 "uses": None if evidence is None else [use._asdict() for use in evidence.uses],
-                "processes": None if evidence is None else [process._asdict() for process in evidence.processes],
+                "processes": None
+                if evidence is None
+                else [{**process._asdict(), "standing": standing} for process, standing in file.standings(evidence)],
             }
         )
     else:
         _show_status(file, evidence)
-    raise SystemExit(1 if behind else 0)
+    # Nobody heard of is an answer to a look, and none to whoever waits.
+    raise SystemExit(1 if lag and (wait_seconds or (evidence and evidence.processes)) else 0)
+
+
+def _read_status(source: str | None, usage: str | None) -> tuple[KeyringFile, Evidence | None]:
+    return KeyringFile(find_path(source)), evidence_of(usage)
+
+
+def _lag(file: KeyringFile, evidence: Evidence | None) -> str:
+    """What is missing until all processes have the file; empty for nothing."""
+    if evidence is None or not evidence.processes:
+        return "no process was heard of"
+    behind = len(file.behind(evidence))
+    return f"{behind} of {len(evidence.processes)} processes have another file" if behind else ""
 
 
 def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
@@ -191,9 +217,12 @@ def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
     if evidence is None:
         click.echo(warn('the use of keys is not counted: write key_usage = "sqlite:PATH" into the settings'))
         return
-    for process in evidence.processes:
-        lag = file.ring.revision - process.revision
-        told = good("has it") if lag == 0 else warn(f"has revision {process.revision}")
+    for process, standing in file.standings(evidence):
+        told = {
+            "current": good("has it"),
+            "behind": warn(f"has revision {process.revision}"),
+            "asleep": dim(f"has revision {process.revision}, and reads the file before its next message"),
+        }[standing]
         click.echo(f"{process.app} {process.host}:{process.pid}  {told}  {moment(process.seen_ms)}")
 
 

@@ -109,7 +109,7 @@ def promote(kid: str, purpose: str, source: str | None, usage: str | None, witho
         raise Failure(f"{kid} {what}, so it cannot seal")
     if entry.get("seal_until"):
         raise Failure(f"{kid} is retired, it sealed until {entry['seal_until']}; add a new key instead")
-    require_known(kid, None if without_evidence else evidence_of(usage), without_evidence)
+    require_known(file, kid, None if without_evidence else evidence_of(usage), without_evidence)
     entry.pop("ops", None)
     primary = {} if purpose == "*" else dict(file.document.get("primary", {}))
     file.document["primary"] = {**primary, purpose: kid}
@@ -133,7 +133,7 @@ def retire(kid: str, source: str | None, usage: str | None, without_evidence: bo
     if purposes:
         raise Failure(f"{kid} is primary for {', '.join(purposes)}: promote another key first")
     # Who has the file from before the other key was promoted still seals with this one, and that would be refused.
-    require_current(kid, file.ring.revision, None if without_evidence else evidence_of(usage), without_evidence)
+    require_current(file, kid, None if without_evidence else evidence_of(usage), without_evidence)
     entry["ops"] = ["open"]
     entry.setdefault("seal_until", stamp(now_ms()))
     _saved(file, f"{kid} seals no more, and opens what is on its way")

@@ -65,6 +65,11 @@ class LiveKeyring:
         self._next_for_unknown = 0.0
         self._busy = threading.Lock()
 
+    @property
+    def path(self) -> str:
+        """The file that is followed, links resolved; empty for none."""
+        return "" if self._path is None else os.path.realpath(self._path)
+
     def current(self) -> Keyring:
         """The ring to judge the next message by; looks at the file if it is time to."""
         if self._path is not None and self._clock() >= self._next:

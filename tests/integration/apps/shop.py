@@ -131,6 +131,7 @@ class Setup:
         opened: File of the values that were built; empty switches counting off.
         plugin: Whether safeserial is installed.
         key: ``(kid, 64 hex digits)`` of the key that seals.
+        keyring_file: A keyring file instead, which is followed.
         more_keys: Further keys: ``kid``, ``material`` in hex, and ``grants`` as keyword arguments of ``Grants``.
         options: Further keyword arguments of ``install`` as plain data, for example ``queues``.
         conf: Further Celery settings.
@@ -144,6 +145,7 @@ class Setup:
     opened: str = ""
     plugin: bool = False
     key: tuple[str, str] | None = None
+    keyring_file: str = ""
     more_keys: list[dict[str, Any]] = field(default_factory=list)
     quarantine: str = ""
     claims: str = ""
@@ -233,7 +235,7 @@ def install_plugin(app: Celery, setup: Setup, *, worker: bool) -> None:
         }
     install(
         app,
-        keyring=make_keyring(setup),
+        keyring=setup.keyring_file or make_keyring(setup),
         policy=Policy(allow=list(ALLOW), presets=["stdlib@1"]),
         **stores,
         **setup.options,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from safeserial.audit.usage import FORGET_PROCESS_MS, KeyMeter, KeyUse, Process, SQLiteUsage, UsageUnavailable
+from safeserial.audit.usage import (
+    FORGET_PROCESS_MS,
+    KeyMeter,
+    KeyUse,
+    Process,
+    SQLiteUsage,
+    UsageUnavailable,
+    host_name,
+)
 from safeserial.envelope import Key, Keyring
 
 RING = Keyring([Key.generate("one"), Key.generate("two")], revision=3)
@@ -32,9 +43,24 @@ def clock() -> Clock:
     return Clock()
 
 
+class Later:
+    """What was to be run later, and is when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, Callable[[], object]]] = []
+
+    def __call__(self, seconds: float, function: Callable[[], object]) -> None:
+        self.waiting.append((seconds, function))
+
+
 @pytest.fixture
-def meter(store: SQLiteUsage, clock: Clock) -> KeyMeter:
-    return KeyMeter(store, lambda: RING, app="shop", clock=clock)
+def later() -> Later:
+    return Later()
+
+
+@pytest.fixture
+def meter(store: SQLiteUsage, clock: Clock, later: Later) -> KeyMeter:
+    return KeyMeter(store, lambda: RING, app="shop", clock=clock, later=later)
 
 
 def test_counts_add_up_and_times_widen(store: SQLiteUsage) -> None:
@@ -90,6 +116,54 @@ def test_a_timer_tells_of_an_idle_process(meter: KeyMeter, store: SQLiteUsage) -
     assert meter.flush()
     assert store.uses() == []
     assert len(store.processes(0)) == 1
+
+
+def test_the_last_counts_of_an_idle_process_are_written_too(
+    meter: KeyMeter, store: SQLiteUsage, clock: Clock, later: Later
+) -> None:
+    for n in range(4):
+        meter.note("seal", "one", n, 100 + n)
+        clock.now += 1
+    ((seconds, write),) = later.waiting  # one timer for all that came after the first
+    assert seconds == 9.0
+    write()
+    assert store.uses() == [KeyUse("one", "seal", 4, 0, 3, 103)]
+    meter.note("seal", "one", 4, 104)
+    assert len(later.waiting) == 2
+
+
+PRODUCER = """
+import sys
+from safeserial import Key, Keyring
+from safeserial.audit import KeyMeter, SQLiteUsage
+meter = KeyMeter(SQLiteUsage(sys.argv[1]), lambda: Keyring([Key.generate("one")]), app="shop")
+for until in (5, 6, 7):
+    meter.note("seal", "one", 1, until)
+"""
+
+
+def test_a_process_that_ends_writes_what_it_counted(store: SQLiteUsage) -> None:
+    subprocess.run([sys.executable, "-c", PRODUCER, store.path], check=True, timeout=60)
+    assert store.uses() == [KeyUse("one", "seal", 3, 1, 1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("process", "now_ms", "sleeps"),
+    [
+        ({}, 20_001, True),
+        ({"seen_ms": 20_000}, 20_001, True),
+        ({"seen_ms": 20_001}, 30_000, False),  # it did something after it should have seen the change
+        ({}, 20_000, False),  # it may be heard of yet
+        ({"file": "/other"}, 30_000, False),
+        ({"file": ""}, 30_000, False),
+        ({"host": "elsewhere"}, 30_000, False),  # that is another file, whatever its name
+    ],
+)
+def test_a_process_sleeps_that_did_nothing_since_its_file_changed(
+    process: dict[str, object], now_ms: int, sleeps: bool
+) -> None:
+    one = ME._replace(host=host_name(), file="/ring.json", settle_ms=10_000)._replace(**process)  # type: ignore[arg-type]
+    assert one.sleeps("/ring.json", 10_000, now_ms) is sleeps
 
 
 class Down:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from click.testing import Result
 
 from safeserial import Key, Keyring
 from safeserial.audit import KeyUse, Process, SQLiteUsage
+from safeserial.audit.usage import host_name
 from safeserial.cli.keyring_edit import now_ms
 from safeserial.envelope.sources import key_to_text
 
@@ -205,6 +209,44 @@ def test_status_shows_the_hand_over(shop: Shop) -> None:
     assert found["processes"][0]["kids"] == ["web-1"]
     plain = shop.cli("keys", "status", "--keyring", "ring.json")
     assert "key_usage" in plain.output
+
+
+def test_a_process_that_sleeps_holds_nobody_up(shop: Shop) -> None:
+    ring = Keyring.load(shop.path)
+    idle = Process(host_name(), 7, "shop", ring.revision, ("web-1",), now_ms(), os.path.realpath(shop.path), 3_000)
+    shop.store.add([], idle)
+    shop.done("add", "web-2")
+    assert "do not have web-2 yet" in shop.refused("promote", "web-2")  # it may have worked in this very moment
+    assert shop.run("status").exit_code == 1
+
+    long_ago = time.time() - 10
+    os.utime(shop.path, (long_ago, long_ago))
+    shop.store.add([], idle._replace(seen_ms=int(long_ago * 1000) - 1))
+    result = shop.run("status")
+    assert result.exit_code == 0
+    assert "reads the file before its next message" in result.output
+    shop.done("promote", "web-2")
+    os.utime(shop.path, (long_ago, long_ago))
+    shop.done("retire", "web-1")
+
+    os.utime(shop.path, (long_ago, long_ago))
+    shop.store.add([], idle._replace(seen_ms=now_ms()))  # it works, and with what it had
+    assert shop.run("status").exit_code == 1
+
+
+def test_status_waits_for_the_hand_over(shop: Shop) -> None:
+    shop.heard()
+    assert shop.run("status", "--wait-seconds", "30").exit_code == 0
+    shop.done("add", "web-2")
+    arrived = threading.Timer(0.7, shop.heard)
+    arrived.start()
+    began = time.monotonic()
+    assert shop.run("status", "--wait-seconds", "30").exit_code == 0
+    assert time.monotonic() - began < 20
+    arrived.join()
+    shop.done("add", "web-3")
+    assert shop.run("status", "--wait-seconds", "1").exit_code == 1
+    assert shop.cli("keys", "status", "--keyring", "ring.json", "--wait-seconds", "1").exit_code == 1
 
 
 def test_nothing_prints_a_secret_unasked(shop: Shop) -> None:
