@@ -102,8 +102,7 @@ class Shop:
             queues=list(queues),
             namespace=self.namespace,
             plugin=plugin,
-            key=self.key,
-            **{**files, **settings},
+            **{"key": self.key, **files, **settings},
         )
 
     def app(self, setup: shop.Setup) -> Celery:
