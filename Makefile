@@ -1,6 +1,6 @@
 # Two commands set everything up on a fresh machine with python3 and make: `make demo` and `make test`.
 # PYTHON=python3.12 make test uses another interpreter; changing it builds a new .venv.
-# The judge of pickles is compiled if a C compiler is there. SAFESERIAL_BUILD=require insists, =pure does without;
+# The judges are compiled if a C compiler is there. SAFESERIAL_BUILD=require insists, =pure does without;
 # changing it, or CC, installs again, and so does an edit of what is compiled.
 
 PYTHON ?= python3
@@ -10,7 +10,8 @@ EXTRAS ?= dev
 SAFESERIAL_BUILD ?= auto
 export SAFESERIAL_BUILD
 # What the extension is made from.
-COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.pxd _machine_c.pxd)
+COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.pxd _machine_c.pxd) \
+	$(addprefix safeserial/formats/,plain.py plain.pxd _plain_c.pxd)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types contracts bench docs coverage build clean FORCE
@@ -115,6 +116,7 @@ build: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) .venv.python .venv.build build dist docs/_build .coverage .coverage.* *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		safeserial/minipickle/_machine_c.*.so safeserial/minipickle/_machine_c.*.pyd
+		safeserial/minipickle/_machine_c.*.so safeserial/minipickle/_machine_c.*.pyd \
+		safeserial/formats/_plain_c.*.so safeserial/formats/_plain_c.*.pyd
 
 FORCE:

@@ -1,9 +1,9 @@
-"""Compiles the judge of pickles where a C compiler is at hand; everything else about the build is in pyproject.toml.
+"""Compiles what is judged value by value, where a C compiler is at hand; all else is in pyproject.toml.
 
 ``SAFESERIAL_BUILD`` says what is wanted:
 
 ``auto``
-    The default. Compile ``safeserial.minipickle._machine_c`` from ``machine.py``, and install without it if that fails.
+    The default. Compile each of ``COMPILED`` from its own source, and install without it if that fails.
 ``require``
     Fail if it cannot be compiled. For wheels and for CI.
 ``pure``
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from setuptools.extension import Extension as AnyExtension
 
 HERE = Path(__file__).parent
-PACKAGE = "safeserial/minipickle"
+#: Modules with types in a .pxd beside them; each becomes ``_NAME_c`` in its package.
+COMPILED = ("safeserial/minipickle/machine", "safeserial/formats/plain")
 MODE = os.environ.get("SAFESERIAL_BUILD", "auto")
 if MODE not in {"auto", "require", "pure"}:
     sys.exit(f"SAFESERIAL_BUILD must be auto, require or pure, not {MODE!r}")
@@ -32,9 +33,11 @@ if MODE not in {"auto", "require", "pure"}:
 
 def drop_in_tree() -> None:
     """Remove what an earlier editable install compiled beside the source: it would outlive an edit of the source."""
-    for pattern in ("_machine_c.*.so", "_machine_c.*.pyd", "_machine_c.so", "_machine_c.pyd"):
-        for stale in (HERE / PACKAGE).glob(pattern):
-            stale.unlink()
+    for module in COMPILED:
+        package, _, name = module.rpartition("/")
+        for ending in (".*.so", ".*.pyd", ".so", ".pyd"):
+            for stale in (HERE / package).glob(f"_{name}_c{ending}"):
+                stale.unlink()
 
 
 class FreshBuildExt(build_ext):
@@ -53,27 +56,35 @@ class FreshBuildExt(build_ext):
         super().build_extension(ext)
 
 
-machine = Extension(
-    "safeserial.minipickle._machine_c",
-    [f"{PACKAGE}/machine.py"],
-    depends=[f"{PACKAGE}/machine.pxd", f"{PACKAGE}/_machine_c.pxd"],
-    optional=MODE == "auto",
-)
-machine.cython_c_in_temp = True  # generated C goes to build/, never into the tree
-machine.cython_directives = {
-    "language_level": "3",
-    "annotation_typing": False,  # the types are those of machine.pxd; Python's annotations say less
-    "auto_pickle": False,
-    # Memory safety is the point of the thing: the checks stay on.
-    "boundscheck": True,
-    "wraparound": False,  # no index is negative, and one that is by mistake had better not find anything
-    # Attributes are set when a machine is made and never to None, and arguments are checked below.
-    "nonecheck": False,
-    "initializedcheck": True,
-    "overflowcheck": True,
-    "allow_none_for_extension_args": False,
-}
+def extension(module: str) -> AnyExtension:
+    """How one module is compiled, from its own source under another name."""
+    package, _, name = module.rpartition("/")
+    made = Extension(
+        f"{package.replace('/', '.')}._{name}_c",
+        [f"{module}.py"],
+        depends=[f"{module}.pxd", f"{package}/_{name}_c.pxd"],
+        optional=MODE == "auto",
+    )
+    made.cython_c_in_temp = True  # generated C goes to build/, never into the tree
+    made.cython_directives = {
+        "language_level": "3",
+        "annotation_typing": False,  # the types are those of the .pxd; Python's annotations say less
+        "auto_pickle": False,
+        # Memory safety is the point of the thing: the checks stay on.
+        "boundscheck": True,
+        "wraparound": False,  # no index is negative, and one that is by mistake had better not find anything
+        # Attributes are set when a machine is made and never to None, and arguments are checked below.
+        "nonecheck": False,
+        "initializedcheck": True,
+        "overflowcheck": True,
+        "allow_none_for_extension_args": False,
+    }
+    return made
+
 
 if MODE == "pure" and "editable_wheel" in sys.argv:
     drop_in_tree()
-setup(ext_modules=[] if MODE == "pure" else [machine], cmdclass={"build_ext": FreshBuildExt})
+setup(
+    ext_modules=[] if MODE == "pure" else [extension(module) for module in COMPILED],
+    cmdclass={"build_ext": FreshBuildExt},
+)

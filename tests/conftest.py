@@ -65,22 +65,26 @@ def wrong_build(expected: str) -> str:
 
 
 def stale_extension() -> str:
-    """Whether the compiled machine, if there is one, is of another source than the one that these tests are about.
+    """Whether a compiled module, if there is one, is of another source than the one that these tests are about.
 
     It matters on the pure build, too: some tests compare the two.
     """
-    spec = importlib.util.find_spec("safeserial.minipickle._machine_c")
+    return stale("minipickle", "machine") or stale("formats", "plain")
+
+
+def stale(package: str, module: str) -> str:
+    spec = importlib.util.find_spec(f"safeserial.{package}._{module}_c")
     if spec is None or spec.origin is None:
         return ""
     extension = Path(spec.origin)
-    tree = Path(__file__).parents[1] / "safeserial" / "minipickle"
+    tree = Path(__file__).parents[1] / "safeserial" / package
     if extension.parent == tree:
-        sources = [tree / name for name in ("machine.py", "machine.pxd", "_machine_c.pxd")]
+        sources = [tree / name for name in (f"{module}.py", f"{module}.pxd", f"_{module}_c.pxd")]
         newer = [source.name for source in sources if source.stat().st_mtime > extension.stat().st_mtime]
         return f"{extension.name} is older than {', '.join(newer)}: compile it again (make)" if newer else ""
     # An installed wheel: pip gives its files any times, but it has the source that was compiled.
-    if (extension.parent / "machine.py").read_bytes() != (tree / "machine.py").read_bytes():
-        return f"{extension} was not made from the machine.py of this tree: install it again"
+    if (extension.parent / f"{module}.py").read_bytes() != (tree / f"{module}.py").read_bytes():
+        return f"{extension} was not made from the {module}.py of this tree: install it again"
     return ""
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from safeserial import build
 from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
 from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.json_scan import check_strings, parse
-from safeserial.formats.typed import BY_TAG, RESERVED, build_tags, excess, find_tags, judge_tags, lower
+from safeserial.formats.plain import DEEP, MANY, PLAIN, RESERVED
+from safeserial.formats.typed import BY_TAG, build_tags, excess, find_tags, judge_tags, lower
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
@@ -29,63 +31,34 @@ __all__ = ["JsonCodec", "load_untrusted_json"]
 _OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 # Deeper, orjson refuses to write.
 _MAX_WRITE_DEPTH = 254
-_LEAVES: frozenset[type] = frozenset({str, int, bool, type(None)})
-# From this length on, asking for the types of a whole list first is cheaper than a loop.
-_LONG = 16
+_LEAVES: frozenset[type] = frozenset({str, int, bool, float, type(None)})
 _STR = frozenset({str})
 _MARK = b'"~"'
 _MARK_ESCAPED = b"\\u007"
 _UNTRUSTED = Limits.untrusted()
+_WORD = (1 << 63) - 1
+survey = build.engine("safeserial.formats", "plain").survey
 
 
 def _scan(value: object, limits: Limits) -> bool:
     """Whether orjson can write the value as it is, as far as types tell; sizes of ints and surrogates it checks itself.
 
-    Level by level and not by recursion: a value inside itself ends at the depth limit.
+    Raises:
+        Refused: It has more levels or nodes than the limits allow.
     """
-    kind = type(value)
-    if kind is not list and kind is not dict:
-        return kind in _LEAVES or (kind is float and value - value == 0.0)  # type: ignore[operator]
-    level: list[Any] = [value]
-    depth, nodes = 0, 1
-    max_depth, max_nodes = min(limits.max_depth, _MAX_WRITE_DEPTH), limits.max_nodes
-    while level:
-        depth += 1
-        if depth > max_depth:
-            raise excess(value, Reason.TOO_DEEP, max_depth)
-        following: list[Any] = []
-        for container in level:
-            nodes += len(container) or 1
-            if nodes > max_nodes:
-                raise excess(value, Reason.TOO_MANY_NODES, max_nodes)
-            if type(container) is dict:
-                if RESERVED in container:
-                    return False
-                children: Any = container.values()
-            elif len(container) > _LONG and _LEAVES.issuperset(map(type, container)):
-                continue
-            else:
-                children = container
-            for child in children:
-                kind = type(child)
-                # In the order of how often they occur: this loop is most of what writing plain data costs.
-                if kind is str or kind is int:
-                    continue
-                if kind is dict or kind is list:
-                    following.append(child)
-                elif kind is float:
-                    if child - child != 0.0:  # NaN and infinities give NaN
-                        return False
-                elif kind is not bool and child is not None:
-                    return False
-        level = following
-    return True
+    max_depth = min(limits.max_depth, _MAX_WRITE_DEPTH)
+    found = survey(value, False, False, max_depth, min(limits.max_nodes, _WORD))
+    if found == DEEP:
+        raise excess(value, Reason.TOO_DEEP, max_depth)
+    if found == MANY:
+        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    return bool(found == PLAIN)
 
 
 class _JsonWire:
     """How tags look in JSON; see :class:`safeserial.formats.handler.Wire`."""
 
-    leaves = _LEAVES | {float}
+    leaves = _LEAVES
     max_write_depth = _MAX_WRITE_DEPTH
 
     def keeps(self, value: Any) -> bool:

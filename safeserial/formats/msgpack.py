@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgpack import ExtType
 
+from safeserial import build
 from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
 from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.msgpack_scan import check, may_have_extensions, pack, parse
+from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.typed import BY_CODE, build_tags, excess, find_tags, judge_tags, lower
 from safeserial.limits import Limits, charge
 
@@ -29,43 +31,23 @@ _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _KEYS = frozenset({str, int})
 _MARKERS = {code: ExtType(code, b"") for code in BY_CODE}
 _UNTRUSTED = Limits.untrusted()
+_WORD = (1 << 63) - 1
+survey = build.engine("safeserial.formats", "plain").survey
 
 
 def _scan(value: object, limits: Limits) -> bool:
     """Whether msgpack can write the value as it is; sizes of ints and surrogates it checks itself.
 
-    It would write a bytearray as bytes, and its own extension objects, without a word: hence exact types.
+    Raises:
+        Refused: It has more levels or nodes than the limits allow.
     """
-    kind = type(value)
-    if kind is not list and kind is not dict:
-        return kind in _LEAVES and (kind is not float or limits.allow_nan or value - value == 0.0)  # type: ignore[operator]
-    level: list[Any] = [value]
-    depth, nodes = 0, 1
-    max_depth, max_nodes = min(limits.max_depth, _MAX_WRITE_DEPTH), limits.max_nodes
-    any_float = limits.allow_nan
-    while level:
-        depth += 1
-        if depth > max_depth:
-            raise excess(value, Reason.TOO_DEEP, max_depth)
-        following: list[Any] = []
-        for container in level:
-            nodes += len(container) or 1
-            if nodes > max_nodes:
-                raise excess(value, Reason.TOO_MANY_NODES, max_nodes)
-            if type(container) is dict:
-                if not _KEYS.issuperset(map(type, container)):
-                    return False
-                children: Any = container.values()
-            else:
-                children = container
-            for child in children:
-                kind = type(child)
-                if kind is dict or kind is list:
-                    following.append(child)
-                elif kind not in _LEAVES or (kind is float and not any_float and child - child != 0.0):
-                    return False
-        level = following
-    return True
+    max_depth = min(limits.max_depth, _MAX_WRITE_DEPTH)
+    found = survey(value, True, limits.allow_nan, max_depth, min(limits.max_nodes, _WORD))
+    if found == DEEP:
+        raise excess(value, Reason.TOO_DEEP, max_depth)
+    if found == MANY:
+        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    return bool(found == PLAIN)
 
 
 class _MsgpackWire:

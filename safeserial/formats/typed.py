@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BY_CODE",
     "BY_TAG",
-    "RESERVED",
     "build_tags",
     "excess",
     "find_tags",
@@ -43,7 +42,6 @@ __all__ = [
     "measure",
 ]
 
-RESERVED = "~"
 HANDLERS: tuple[Handler, ...] = ZOO + LISTED
 BY_TAG: Mapping[str, Handler] = {handler.tag: handler for handler in HANDLERS}
 BY_CODE: Mapping[int, Handler] = {handler.code: handler for handler in HANDLERS}

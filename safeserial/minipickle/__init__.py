@@ -10,9 +10,9 @@ This module picks the build: ``machine`` compiled, where a wheel or a compiler p
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from safeserial import build
 from safeserial.allow import EMPTY, AllowTable
 from safeserial.errors import Refused
 from safeserial.limits import Limits
@@ -21,15 +21,10 @@ from safeserial.minipickle.decompile import decompile
 from safeserial.minipickle.explain import Disassembly, explain, render
 from safeserial.minipickle.verify import Verdict, as_bytes, as_verdict, tell_opcode
 
-if TYPE_CHECKING or os.environ.get("SAFESERIAL_PURE", "0") not in ("", "0"):
+if TYPE_CHECKING:
     from safeserial.minipickle import machine as engine
 else:
-    try:
-        import safeserial.minipickle._machine_c as engine
-    except ModuleNotFoundError as error:  # a broken extension is another ImportError, and stays loud
-        if error.name != "safeserial.minipickle._machine_c":
-            raise
-        from safeserial.minipickle import machine as engine
+    engine = build.engine("safeserial.minipickle", "machine")
 
 __all__ = ["BUILD", "Disassembly", "Verdict", "decompile", "disassemble", "loads", "render", "verify"]
 

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 EXTENSION = f"_machine_c{SUFFIX}"
 COMPILED = "safeserial.minipickle._machine_c"
+EXTENSIONS = {f"safeserial/minipickle/{EXTENSION}", f"safeserial/formats/_plain_c{SUFFIX}"}
 INSTALLED = importlib.util.find_spec(COMPILED) is not None
 COMPILER = shutil.which(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0])
 
@@ -91,6 +92,17 @@ def test_the_compiled_machine_is_compiled_and_typed() -> None:
         machine.nodes = 0
     with pytest.raises(TypeError):
         pickle.dumps(machine)
+
+
+@compiled_only
+def test_the_compiled_survey_is_compiled_and_the_one_that_codecs_use() -> None:
+    module: Any = importlib.import_module("safeserial.formats._plain_c")
+    assert Path(module.__file__).name == f"_plain_c{SUFFIX}"
+    assert not hasattr(module, "may_stay") and not hasattr(module, "COMPILED")
+    for name in ("json", "msgpack"):
+        code = f"import safeserial.formats.{name} as codec; print(codec.survey.__module__)"
+        assert python("-c", code, SAFESERIAL_PURE="0").stdout == "safeserial.formats._plain_c\n"
+        assert python("-c", code, SAFESERIAL_PURE="1").stdout == "safeserial.formats.plain\n"
 
 
 @compiled_only
@@ -173,8 +185,8 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     folder.mkdir()
     copy(folder)
-    for name in (EXTENSION, "machine.c", "_machine_c.c"):
-        (folder / "safeserial" / "minipickle" / name).write_bytes(b"of long ago")
+    for name in (*EXTENSIONS, "safeserial/minipickle/machine.c", "safeserial/formats/_plain_c.c"):
+        (folder / name).write_bytes(b"of long ago")
     return folder
 
 
@@ -197,8 +209,8 @@ def generated(names: list[str]) -> list[str]:
 @pytest.mark.slow
 def test_the_source_distribution_has_what_is_compiled_and_nothing_that_was(checkout: Path) -> None:
     _, names = made(checkout, "sdist")
-    package = "safeserial/minipickle"
-    assert {f"{package}/machine.py", f"{package}/machine.pxd", f"{package}/_machine_c.pxd"} <= set(names)
+    for package, module in (("safeserial/minipickle", "machine"), ("safeserial/formats", "plain")):
+        assert {f"{package}/{module}.py", f"{package}/{module}.pxd", f"{package}/_{module}_c.pxd"} <= set(names)
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "safeserial/py.typed"} <= set(names)
     assert generated(names) == []
     assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks", "examples"))]
@@ -218,7 +230,7 @@ def test_the_compiled_wheel_has_the_extension_and_runs_it(checkout: Path) -> Non
     # Not for speed, so not optimized.
     name, names = made(checkout, "wheel", SAFESERIAL_BUILD="require", CFLAGS="-O0 -g0")
     assert f"-cp3{sys.version_info[1]}-cp3{sys.version_info[1]}-" in name
-    assert generated(names) == [f"safeserial/minipickle/{EXTENSION}"]
+    assert set(generated(names)) == EXTENSIONS
     assert not [name for name in names if name.endswith(".pxd")]
     with zipfile.ZipFile(checkout / "out" / name) as wheel:
         wheel.extractall(checkout / "installed")
@@ -251,7 +263,7 @@ def test_an_editable_install_that_compiles_nothing_removes_what_an_earlier_one_d
     code = "from setuptools import build_meta; build_meta.build_editable('.')"
     done = python("-c", code, cwd=checkout, **more)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert not (checkout / "safeserial" / "minipickle" / EXTENSION).exists()
+    assert not [name for name in EXTENSIONS if (checkout / name).exists()]
     assert python("-c", SAY, cwd=checkout).stdout == "pure\n"
 
 

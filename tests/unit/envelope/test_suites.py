@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +179,30 @@ def test_suite_11_is_hkdf_and_aes_gcm_with_the_commitment_in_the_header(keys: di
     assert AESGCM(message_key).encrypt(bytes(12), b"body", aad) == data[header_len:]
 
 
+class OlderCipher:
+    """The library's cipher as it was before it could write in place."""
+
+    def __init__(self, key: bytes) -> None:
+        self.encrypt, self.decrypt = AESGCM(key).encrypt, AESGCM(key).decrypt
+
+
+@pytest.mark.parametrize("cipher", [AESGCM, OlderCipher])
+@pytest.mark.parametrize("size", [suites._LARGE - 1, suites._LARGE, suites._LARGE + 1, 200_000])
+def test_a_large_body_is_encrypted_in_place_to_the_same_bytes(
+    keys: dict[Suite, Key], claims: Claims, cipher: type, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = keys[Suite.A256GCM].channel("tasks")
+    assert isinstance(channel, A256Gcm)
+    channel._cipher = cipher
+    body = os.urandom(size)
+    header = env.encode_header(Suite.A256GCM, "a256gcm-1", claims)
+    in_place = channel.seal(header, body, claims)
+    monkeypatch.setattr(suites, "_LARGE", 1 << 30)
+
+    assert in_place == channel.seal(header, body, claims)
+    assert channel.open(in_place, env.parse_prefix(in_place, max_bytes=1 << 20)) == (header, body)
+
+
 def test_each_message_of_suite_11_has_a_key_of_its_own(keys: dict[Suite, Key]) -> None:
     channel = keys[Suite.A256GCM].channel("tasks")
     assert isinstance(channel, A256Gcm)
@@ -218,14 +243,12 @@ class TooLong:
     def __init__(self, key: bytes) -> None:
         pass
 
-    def encrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes:
+    def decrypt(self, nonce: bytes, data: bytes, aad: bytes) -> bytes:
         raise OverflowError("Data or associated data too long. Max 2**31 - 1 bytes")
-
-    decrypt = encrypt
 
 
 def test_more_than_the_cipher_takes_is_the_writers_mistake_and_no_message(
-    keys: dict[Suite, Key], claims: Claims
+    keys: dict[Suite, Key], claims: Claims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = keys[Suite.A256GCM]
     data = env.seal(b"body", claims, key)
@@ -233,6 +256,7 @@ def test_more_than_the_cipher_takes_is_the_writers_mistake_and_no_message(
     assert isinstance(channel, A256Gcm)
     channel._cipher = TooLong
 
+    monkeypatch.setattr(suites, "_MAX_ENCRYPTED", 3)
     with pytest.raises(ValueError, match="shorter than 2 GiB"):
         env.seal(b"body", claims, key)
     with pytest.raises(Unauthentic) as caught:
