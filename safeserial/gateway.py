@@ -29,7 +29,7 @@ from safeserial.envelope import Compression, Format, Suite
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats import codec, load
-from safeserial.formats.compression import compress, decompress
+from safeserial.formats.compression import decompress, require_library, shrink
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
 from safeserial.limits import Limits
@@ -110,7 +110,7 @@ class Gateway:
         audience: Written into what is sealed; what is opened must name the same one, or none if this is ``None``.
         random: Source of message ids; called with the number of bytes.
         compression: ``"none"``, ``"zlib"`` or ``"zstd"``, applied inside the envelope; not where the key encrypts.
-        compression_min_bytes: Bodies smaller than this are not compressed.
+        compression_min_bytes: Bodies smaller than this are not compressed, nor those that it would not make smaller.
         skew_seconds: How far the sender's clock may be ahead.
         meter: Counts the use of keys.
 
@@ -134,6 +134,10 @@ class Gateway:
     ) -> None:
         if compression not in _COMPRESSIONS:
             raise Misconfigured(f"must be one of {', '.join(_COMPRESSIONS)}", key="compression")
+        try:
+            require_library(_COMPRESSIONS[compression])
+        except Refused as refusal:
+            raise Misconfigured(refusal.detail, key="compression") from None
         self._keys = keyring
         self.policy = Policy() if policy is None else policy
         self.audit: Sink = LoggingSink() if audit is None else audit
@@ -241,8 +245,12 @@ class Gateway:
             # What is compressed before it is encrypted shows by its length what it has in common with its neighbours.
             compression = "none"
         method = _COMPRESSIONS[self._compression if compression is None else compression]
-        if method is not Compression.NONE and len(body) < self._compression_min_bytes:
-            method = Compression.NONE
+        packed = body
+        if method is not Compression.NONE:
+            if len(body) < self._compression_min_bytes:
+                method = Compression.NONE
+            else:
+                packed, method = shrink(body, method, self.policy.limits.max_ratio)
         claims = envelope.make_claims(
             message_id=self._random(16),
             issued_at_ms=now,
@@ -260,7 +268,7 @@ class Gateway:
             queue=queue,
             reseal_of=reseal_of,
         )
-        blob = envelope.seal(compress(body, method), claims, key, context=self.context)
+        blob = envelope.seal(packed, claims, key, context=self.context)
         if self._meter is not None:
             self._meter.note("seal", key.kid, now, claims.expires_at_ms)
         return blob
@@ -310,7 +318,7 @@ class Gateway:
             raise Forbidden(Reason.SUBJECT_MISMATCH)
         if bound_headers is not None and claims.bound_headers != bound_headers():
             raise Forbidden(Reason.HEADERS_ALTERED)
-        body = decompress(opened.body, claims.compression, claims.raw_len, ceilings.max_raw_bytes)
+        body = decompress(opened.body, claims.compression, claims.raw_len, ceilings)
         return Admitted(claims, opened.key, body)
 
     def _opened(

@@ -24,6 +24,7 @@ class Limits:
     Attributes:
         max_bytes: Input as it comes from the wire, in bytes.
         max_raw_bytes: Body after decompression, in bytes.
+        max_ratio: How many bytes one compressed byte may become. zlib reaches 1030, zstd far more.
         max_depth: Nesting of containers and instances; a scalar has depth 0.
         max_nodes: Values in the decoded tree, containers and scalars alike.
         max_string_bytes: One string or byte string, in bytes.
@@ -41,6 +42,7 @@ class Limits:
 
     max_bytes: int = MIB
     max_raw_bytes: int = 8 * MIB
+    max_ratio: int = 1000
     max_depth: int = 256
     max_nodes: int = 200_000
     max_string_bytes: int = 8 * MIB

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from safeserial.config.keys import LIMITS, POLICY_KEYS, QUEUE_SPECS, SPECS, from_environment
 from safeserial.config.origins import ENVIRONMENT, KeyPath, Leaf, Leaves
+from safeserial.envelope.sources import FALLBACKS
 from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
 from safeserial.policy import Policy
@@ -16,6 +17,8 @@ from safeserial.text import safe_repr
 
 __all__ = ["add_environment", "add_mapping"]
 
+#: The keyring of an app that says no other: one key in this variable, older ones in the one with ``_FALLBACKS``.
+DEFAULT_KEY = "SAFESERIAL_KEY"
 _KEYS = (*SPECS, "limits", "queues", "queue_aliases")
 
 
@@ -82,7 +85,7 @@ def _add_table(leaves: Leaves, value: object, path: KeyPath, layer: Leaf, known:
 
 
 def _at(layer: Leaf, path: KeyPath, value: object = None) -> Leaf:
-    return Leaf(value, path, layer.layer, layer.file, layer.locate, layer.folder)
+    return Leaf(value, path, layer.layer, layer.file, layer.locate, layer.folder, layer.variable)
 
 
 def _put(leaves: Leaves, path: KeyPath, value: object, layer: Leaf) -> None:
@@ -115,10 +118,17 @@ def add_environment(leaves: Leaves, environ: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(variable, known, n=1, cutoff=0.88)
             if near:
                 raise Misconfigured(f'unknown variable: did you mean "{near[0]}"?', "environment", safe_repr(variable))
+    if environ.get(DEFAULT_KEY) and ("keyring",) not in leaves:
+        # A small app says its key, and nothing else.
+        leaf = Leaf(None, ("keyring",), "environment", "environment", folder=os.getcwd(), variable=DEFAULT_KEY)
+        _put(leaves, ("keyring",), f"env:{DEFAULT_KEY}", leaf)
 
 
 def _is_key_variable(variable: str, leaves: Leaves, environ: Mapping[str, str]) -> bool:
     """Whether this is where the keyring setting says that the keys are."""
     leaf = leaves.get(("keyring",))
+    variable = variable.removesuffix(FALLBACKS)
+    if variable == DEFAULT_KEY:
+        return True
     places = (environ.get(f"{ENVIRONMENT}KEYRING"), leaf.value if leaf is not None else None)
     return f"env:{variable}" in places

@@ -51,6 +51,7 @@ class Leaf:
     file: str = ""
     locate: Callable[[KeyPath], int | None] = lambda _path: None
     folder: str = ""  # what relative paths in it are relative to
+    variable: str = ""  # of the environment, where its name does not follow from the path
 
     @property
     def origin(self) -> Origin:
@@ -63,7 +64,7 @@ class Leaf:
         if self.layer == "app.conf":
             key = f"safeserial_{key}"
         elif self.layer == "environment":
-            key = ENVIRONMENT + "_".join(str(part) for part in self.path).upper()
+            key = self.variable or ENVIRONMENT + "_".join(str(part) for part in self.path).upper()
         return Origin(self.layer, self.file, key, self.locate(path) or self.locate(self.path))
 
     def wrong(self, problem: str, item: int | None = None) -> Misconfigured:

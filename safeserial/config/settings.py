@@ -246,7 +246,9 @@ class Settings:
 
     def _keyring_source(self) -> str:
         if self.keyring is None:
-            raise Misconfigured('is not set: write keyring = "env:NAME" or "file:PATH"', key="keyring")
+            raise Misconfigured(
+                'is not set: write keyring = "env:NAME" or "file:PATH", or set SAFESERIAL_KEY', key="keyring"
+            )
         assert isinstance(self.keyring, str)
         leaf = self._leaves[("keyring",)]
         return _place(self.keyring, "file:", leaf.folder if leaf.layer == "file" else "")

@@ -1,6 +1,7 @@
 """Compression of bodies, bounded on the way back: at most one byte more than announced is ever produced.
 
-The announced length was authenticated, and is still not believed further than ``max_raw_bytes``. The stream must end
+The announced length was authenticated, and is still not believed further than ``max_raw_bytes``, nor than ``max_ratio``
+times what came. The stream must end
 exactly there and with its input: bytes behind the end would be read by nobody, or by somebody else.
 """
 
@@ -11,9 +12,9 @@ from typing import Any
 
 from safeserial.envelope.wire import Compression
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
-from safeserial.limits import charge
+from safeserial.limits import Limits, charge
 
-__all__ = ["compress", "decompress"]
+__all__ = ["compress", "decompress", "require_library", "shrink"]
 
 _ZLIB_LEVEL = 6
 # The window a zstd frame may ask for before its first byte is produced, as a power of two: 8 MiB, the format's own
@@ -42,14 +43,34 @@ def compress(raw: bytes, method: Compression) -> bytes:
     return compressed
 
 
-def decompress(data: bytes, method: Compression, raw_len: int, max_raw_bytes: int) -> bytes:
+def shrink(raw: bytes, method: Compression, max_ratio: int) -> tuple[bytes, Compression]:
+    """Compress one body where that is of use.
+
+    Args:
+        raw: The body.
+        method: How.
+        max_ratio: The reader's ceiling: what would pass it is sent as it is.
+
+    Returns:
+        What to send, and how it is compressed: not at all, where that would not make it smaller.
+
+    Raises:
+        Refused: As :func:`compress`.
+    """
+    packed = compress(raw, method)
+    if len(packed) < len(raw) <= max_ratio * len(packed):
+        return packed, method
+    return raw, Compression.NONE
+
+
+def decompress(data: bytes, method: Compression, raw_len: int, limits: Limits) -> bytes:
     """Decompress one body whose length is known.
 
     Args:
         data: The body as it came, authenticated.
         method: How it was compressed.
         raw_len: Its announced length, which it must have exactly.
-        max_raw_bytes: Ceiling, checked before the first byte is produced.
+        limits: Ceilings, checked before the first byte is produced.
 
     Returns:
         The body, ``raw_len`` bytes.
@@ -58,7 +79,10 @@ def decompress(data: bytes, method: Compression, raw_len: int, max_raw_bytes: in
         Malformed: Broken, incomplete, longer or shorter than announced, or followed by more bytes.
         Refused: ``COMPRESSION_UNAVAILABLE`` where the method's library is missing.
     """
-    charge(Reason.DECOMPRESSED_TOO_LARGE, raw_len, max_raw_bytes)
+    charge(Reason.DECOMPRESSED_TOO_LARGE, raw_len, limits.max_raw_bytes)
+    if method != Compression.NONE and raw_len > limits.max_ratio * len(data):
+        what = f"{raw_len} bytes from {len(data)}, more than the limit of {limits.max_ratio} from one"
+        raise Malformed(Reason.DECOMPRESSED_TOO_LARGE, None, what)
     if method == Compression.NONE:
         raw = data
     elif method == Compression.ZLIB:
@@ -118,3 +142,13 @@ def _zstd(method: Compression) -> Any:
                 Reason.COMPRESSION_UNAVAILABLE, None, "zstd needs Python 3.14 or the package backports.zstd"
             ) from None
     return zstd
+
+
+def require_library(method: Compression) -> None:
+    """Find out now whether a method can be used here.
+
+    Raises:
+        Refused: ``COMPRESSION_UNAVAILABLE``.
+    """
+    if method == Compression.ZSTD:
+        _zstd(method)

@@ -39,7 +39,7 @@ CHECKS: list[tuple[str, str, str, str, str]] = [
     ("binding: type", GATE, "if type is not None and claims.type != type:", "if False:", f"{T_GATE}::test_check_binding_type"),
     ("binding: subject", GATE, "if subject is not None and claims.subject != subject:", "if False:", f"{T_GATE}::test_check_binding_subject"),
     ("binding: headers", GATE, "if bound_headers is not None and claims.bound_headers != bound_headers():", "if False:", f"{T_GATE}::test_check_binding_headers"),
-    ("expansion is capped", GATE, "decompress(opened.body, claims.compression, claims.raw_len, ceilings.max_raw_bytes)", "__import__('zlib').decompress(opened.body)", f"{T_GATE}::test_check_expansion_is_capped_at_the_signed_length"),
+    ("expansion is capped", GATE, "decompress(opened.body, claims.compression, claims.raw_len, ceilings)", "__import__('zlib').decompress(opened.body)", f"{T_GATE}::test_check_expansion_is_capped_at_the_signed_length"),
     ("policy admits the format", GATE, "if format not in policy.formats:", "if False:", f"{T_GATE}::test_check_policy_admits_the_format"),
     ("judge before build", "safeserial/formats/pickle.py", "        verdict = verify(data,", "        return Judged('pickle', data, ())\n        verdict = verify(data,", f"{T_GATE}::test_check_verifier_judges_before_anything_is_built"),
     ("guard: queue known", GUARD, "if not delivery.queue:", "if False:", f"{T_GUARD}::test_check_queue_is_known_from_the_consumer"),

@@ -40,11 +40,11 @@ PROMISED = {
 }
 
 
-def run(script: str, *args: str) -> dict[str, Any]:
+def run(script: str, *args: str) -> Any:
     done = subprocess.run(
         [sys.executable, str(FOLDER / script), *args], capture_output=True, text=True, check=True, cwd=FOLDER.parent
     )
-    result: dict[str, Any] = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     return result
 
 
@@ -233,3 +233,23 @@ def test_the_hostile_part_reports_verdict_time_and_memory_of_a_fresh_process() -
     assert row["bytes"] == hostile.MIB
     assert row["ms"] > 0
     assert 0 <= row["mib"] < 100
+
+
+def test_the_benchmark_of_envelopes_runs_and_says_what_it_left_out() -> None:
+    found = run("envelope.py", "--quick", "--json", "--no-peers")
+
+    assert [part["bytes"] for part in found["sizes"]] == [200, 2_048, 204_800]
+    for part in (*found["sizes"], {"rows": found["objects"]}):
+        ours = part["rows"][0]
+        assert ours["name"].startswith("safeserial")
+        assert ours["ratios"] == {"seal": 1.0, "open": 1.0, "both": 1.0}
+    assert {goal["over"] for goal in found["goals"]} == {"bare HMAC-SHA256", "bare AES-256-GCM"}
+    assert found["missing"]["Fernet"] == "left out by --no-peers"
+
+
+def test_the_benchmark_of_compression_counts_what_is_sent() -> None:
+    found = run("compression.py", "--json", "--rounds", "1")
+
+    rows = {(row["body"], row["bytes"]): row["sent"] for row in found if row["method"] == "zlib"}
+    assert rows["noise", 128] == 128  # it would not get smaller
+    assert all(sent < size / 2 for (body, size), sent in rows.items() if body == "records" and size >= 1024)

@@ -11,6 +11,7 @@ import pytest
 from safeserial.audit import MemoryClaims, MemoryQuarantine, MemorySink, SQLiteClaims, SQLiteQuarantine
 from safeserial.config import Settings
 from safeserial.envelope.keys import Key, Keyring
+from safeserial.envelope.sources import key_to_text
 from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
 from safeserial.policy import Policy
@@ -341,6 +342,25 @@ def test_a_foreign_variable_and_the_one_with_the_keys_are_left_alone() -> None:
     }
     assert load(search=False, environ=environ).keyring == "env:SAFESERIAL_KEYRINGS"
     assert load(search=False, conf={"keyring": "env:SAFESERIAL_KEYRINGS"}, environ={"SAFESERIAL_KEYRINGS": "y"})
+
+
+def test_a_small_app_says_its_key_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Key.generate("old"), Key.generate("new")
+    environ = {"SAFESERIAL_KEY": key_to_text(new), "SAFESERIAL_KEY_FALLBACKS": key_to_text(old)}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    settings = load(search=False, environ=environ)
+    assert settings.keyring == "env:SAFESERIAL_KEY"
+    assert str(settings.origins["keyring"]) == "environment SAFESERIAL_KEY"
+    ring = settings.open_keyring()
+    assert ring.primary("tasks", now_ms=1).kid == "new"
+    assert "old" in ring
+
+    # Who says where the keys are means it.
+    said = load(search=False, environ={**environ, "SAFESERIAL_KEYRING": "env:OTHER"})
+    assert said.keyring == "env:OTHER"
+    assert load(search=False, conf={"keyring": "env:OTHER"}, environ=environ).keyring == "env:OTHER"
+    assert load(search=False, environ={"SAFESERIAL_KEY": ""}).keyring is None
 
 
 # --- queues

@@ -12,15 +12,17 @@ import pytest
 
 from safeserial.envelope.wire import Compression
 from safeserial.errors import Malformed, Reason, Refused
-from safeserial.formats.compression import compress, decompress
+from safeserial.formats.compression import compress, decompress, require_library, shrink
+from safeserial.limits import Limits
 
+LIMITS = Limits(max_raw_bytes=1 << 20)
 RAW = b"a body that repeats, a body that repeats" * 20
 
 
 @pytest.mark.parametrize("method", [Compression.NONE, Compression.ZLIB])
 @pytest.mark.parametrize("raw", [b"", b"x", RAW])
 def test_a_body_comes_back(method: Compression, raw: bytes) -> None:
-    assert decompress(compress(raw, method), method, len(raw), 1 << 20) == raw
+    assert decompress(compress(raw, method), method, len(raw), LIMITS) == raw
 
 
 PACKED = zlib.compress(RAW)
@@ -40,13 +42,13 @@ BAD: list[tuple[bytes, int, Reason]] = [
 @pytest.mark.parametrize(("data", "raw_len", "reason"), BAD)
 def test_a_wrong_length_or_a_broken_stream_is_refused(data: bytes, raw_len: int, reason: Reason) -> None:
     with pytest.raises(Malformed) as caught:
-        decompress(data, Compression.ZLIB, raw_len, 1 << 20)
+        decompress(data, Compression.ZLIB, raw_len, LIMITS)
     assert caught.value.reason is reason
 
 
 def test_an_uncompressed_body_has_its_announced_length() -> None:
     with pytest.raises(Malformed) as caught:
-        decompress(b"abc", Compression.NONE, 2, 10)
+        decompress(b"abc", Compression.NONE, 2, LIMITS)
     assert caught.value.reason is Reason.RAW_LENGTH_MISMATCH
 
 
@@ -55,17 +57,41 @@ def test_a_bomb_costs_what_it_announced_and_no_more() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Malformed) as caught:
-            decompress(bomb, Compression.ZLIB, 1000, 1 << 20)
+            decompress(bomb, Compression.ZLIB, 1000, LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 1 << 19
     finally:
         tracemalloc.stop()
     assert caught.value.reason is Reason.DECOMPRESSED_TOO_LARGE
 
 
+@pytest.mark.parametrize("raw_len", [len(PACKED) * 7 + 1, len(PACKED) * 8])
+def test_more_bytes_from_one_than_the_limit_are_not_produced(raw_len: int) -> None:
+    with pytest.raises(Malformed, match="more than the limit of 7 from one") as caught:
+        decompress(PACKED, Compression.ZLIB, raw_len, Limits(max_ratio=7))
+    assert caught.value.reason is Reason.DECOMPRESSED_TOO_LARGE
+    assert decompress(PACKED, Compression.ZLIB, len(RAW), Limits(max_ratio=-(-len(RAW) // len(PACKED)))) == RAW
+    assert decompress(b"abc", Compression.NONE, 3, Limits(max_ratio=0)) == b"abc"
+
+
+def test_what_compression_would_not_make_smaller_or_no_reader_would_take_is_sent_as_it_is() -> None:
+    noise = bytes(range(256))
+    assert shrink(noise, Compression.ZLIB, 1000) == (noise, Compression.NONE)
+    assert shrink(b"", Compression.ZLIB, 1000) == (b"", Compression.NONE)
+    packed, method = shrink(RAW, Compression.ZLIB, 1000)
+    assert (zlib.decompress(packed), method) == (RAW, Compression.ZLIB)
+    ratio = -(-len(RAW) // len(packed))
+    assert shrink(RAW, Compression.ZLIB, ratio)[1] is Compression.ZLIB
+    assert shrink(RAW, Compression.ZLIB, ratio - 1) == (RAW, Compression.NONE)
+
+
 def test_zstd_without_its_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("compression", "compression.zstd", "backports", "backports.zstd"):
         monkeypatch.setitem(sys.modules, name, None)
-    for call in (lambda: compress(RAW, Compression.ZSTD), lambda: decompress(b"x", Compression.ZSTD, 1, 10)):
+    for call in (
+        lambda: compress(RAW, Compression.ZSTD),
+        lambda: decompress(b"x", Compression.ZSTD, 1, LIMITS),
+        lambda: require_library(Compression.ZSTD),
+    ):
         with pytest.raises(Refused) as caught:
             call()
         assert caught.value.reason is Reason.COMPRESSION_UNAVAILABLE
@@ -73,7 +99,7 @@ def test_zstd_without_its_library_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(Refused) as caught:
-        decompress(b"x", 9, 1, 10)  # type: ignore[arg-type]
+        decompress(b"x", 9, 1, LIMITS)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.COMPRESSION_UNAVAILABLE
 
 
@@ -115,11 +141,28 @@ def zstd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "compression.zstd", module)
 
 
+def test_the_real_zstd_is_capped_too() -> None:
+    pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    require_library(Compression.ZSTD)
+    for raw in (RAW, b"", b"x"):
+        assert decompress(compress(raw, Compression.ZSTD), Compression.ZSTD, len(raw), LIMITS) == raw
+    bomb = compress(b"\0" * (64 << 20), Compression.ZSTD)
+    tracemalloc.start()
+    try:
+        for raw_len in (1000, 1 << 20, 64 << 20):
+            with pytest.raises(Malformed) as caught:
+                decompress(bomb, Compression.ZSTD, raw_len, LIMITS)
+            assert caught.value.reason is Reason.DECOMPRESSED_TOO_LARGE
+        assert tracemalloc.get_traced_memory()[1] < 3 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.usefixtures("zstd")
 def test_zstd_is_streamed_and_capped() -> None:
     for raw in (RAW, b"x"):
-        assert decompress(compress(raw, Compression.ZSTD), Compression.ZSTD, len(raw), 1 << 20) == raw
+        assert decompress(compress(raw, Compression.ZSTD), Compression.ZSTD, len(raw), LIMITS) == raw
     for data, raw_len, reason in BAD:
         with pytest.raises(Malformed) as caught:
-            decompress(data, Compression.ZSTD, raw_len, 1 << 20)
+            decompress(data, Compression.ZSTD, raw_len, LIMITS)
         assert caught.value.reason is reason
