@@ -169,7 +169,7 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     wishes_json, arguments = split_sections(admitted.body)
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
     wishes.authorise(delivery.wishes, admitted.key.grants)
-    judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy)
+    judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy, key=admitted.key)
     delivery.headers = heads.deliverable(head)
     body = SealedBody(runtime.key, queue, judged, wishes_json, task=str(head["task"]), kid=admitted.key.kid)
     return _deliver(delivery, runtime, properties, body)

@@ -135,7 +135,7 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         gateway = self.safeserial.gateway
         admitted = gateway.admit(data, purpose=PURPOSE)
         claims = admitted.claims
-        value = gateway.load(admitted.body, admitted.format)
+        value = gateway.load(admitted.body, admitted.format, key=admitted.key)
         expected, saved, group = _expected.get(), _saved_group.get(), _group.get()
         if expected is not None or (saved is None and group is None):
             _check_result(claims, value, expected)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from safeserial.policy import Policy
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from safeserial.audit import Sink
     from safeserial.audit.usage import KeyMeter
@@ -351,7 +352,15 @@ class Gateway:
                 raise
         return self._opened(data, newer, purpose, max_bytes, on_authenticated)
 
-    def judge(self, data: bytes, format: str, *, policy: Policy | None = None, limits: Limits | None = None) -> Judged:
+    def judge(
+        self,
+        data: bytes,
+        format: str,
+        *,
+        policy: Policy | None = None,
+        limits: Limits | None = None,
+        key: Key | None = None,
+    ) -> Judged:
         """Judge an admitted body in its one signed format; build nothing.
 
         Args:
@@ -359,6 +368,7 @@ class Gateway:
             format: The signed format.
             policy: What may be built; the gateway's own by default.
             limits: Ceilings; the policy's own by default.
+            key: The key it was sealed with, whose grants may narrow the policy.
 
         Returns:
             Bytes and names that :meth:`build` takes, here or in another process under the same policy.
@@ -367,6 +377,9 @@ class Gateway:
             Refused: The policy does not admit the format or something in the body, or the body is malformed.
         """
         rules = self.policy if policy is None else policy
+        if key is not None and key.grants.presets is not None:
+            with _granted(rules, key) as narrower:
+                return self.judge(data, format, policy=narrower, limits=limits)
         _require_format(format, rules)
         return codec(format).judge(data, rules, rules.limits if limits is None else limits)
 
@@ -379,12 +392,21 @@ class Gateway:
         rules = self.policy if policy is None else policy
         return codec(judged.format).build(judged, rules, rules.limits if limits is None else limits)
 
-    def load(self, data: bytes, format: str) -> object:
+    def load(self, data: bytes, format: str, *, key: Key | None = None) -> object:
         """Judge and build an admitted body in one process, with one parse where the format can.
+
+        Args:
+            data: The encoded value.
+            format: The signed format.
+            key: The key it was sealed with, whose grants may narrow the policy.
 
         Raises:
             Refused: As :meth:`judge` and :meth:`build`.
         """
+        if key is not None and key.grants.presets is not None:
+            with _granted(self.policy, key) as policy:
+                _require_format(format, policy)
+                return load(format, data, policy, policy.limits)
         _require_format(format, self.policy)
         return load(format, data, self.policy, self.policy.limits)
 
@@ -405,7 +427,7 @@ class Gateway:
         sender: list[tuple[Claims, Key]] = []
         try:
             admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
-            return self.load(admitted.body, admitted.format)
+            return self.load(admitted.body, admitted.format, key=admitted.key)
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise
@@ -425,7 +447,7 @@ class Gateway:
         refusal: Refused | None = None
         try:
             admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
-            names = self.judge(admitted.body, admitted.format).names
+            names = self.judge(admitted.body, admitted.format, key=admitted.key).names
         except Refused as error:
             refusal = error
         except Misconfigured:
@@ -449,6 +471,18 @@ class Gateway:
                 policy_digest=self.policy.digest,
             )
         )
+
+
+@contextmanager
+def _granted(policy: Policy, key: Key) -> Iterator[Policy]:
+    """The policy for messages under a key that was granted presets; a refusal says whose grants made it narrower."""
+    presets = key.grants.presets or ()
+    try:
+        yield policy.narrowed(key.grants.presets)
+    except Forbidden as refusal:
+        listed = ", ".join(f'"{name}"' for name in sorted(presets))
+        detail = f"key {key.kid} grants presets = [{listed}] and nothing else of the policy"
+        raise Forbidden(refusal.reason, refusal.offset, detail) from refusal
 
 
 def _require_format(format: str, policy: Policy) -> None:

@@ -234,7 +234,7 @@ def _dates(key: Key) -> str:
 def _granted(grants: Grants) -> dict[str, object]:
     """What a key's grants restrict, by name; empty where it may do everything."""
     found: dict[str, object] = {}
-    for name in ("purposes", "types", "deny_types", "embedded", "formats", "compression"):
+    for name in ("purposes", "types", "deny_types", "embedded", "presets", "formats", "compression"):
         value = getattr(grants, name)
         if value is not None:
             found[name] = sorted(getattr(item, "label", item) for item in value)

@@ -83,6 +83,8 @@ class Grants:
         deny_types: The same, and stronger: what is listed here is refused even where ``types`` or ``embedded`` has it.
         embedded: Tasks that may be asked for inside a message (callbacks, chains, chords); ``None`` means ``types``.
         formats: Body formats, by name or as :class:`Format`.
+        presets: Of what the reader's policy builds, only that of these presets; its other presets and its own list are
+            closed to this key. An empty list leaves plain data.
         compression: Compression methods, by name or as :class:`Compression`. No compression is always granted.
         max_ttl_seconds: Longest time between issue and expiry.
         max_bytes: Largest envelope.
@@ -94,6 +96,7 @@ class Grants:
     deny_types: tuple[str, ...] | None = None
     embedded: tuple[str, ...] | None = None
     formats: frozenset[Format] | None = None
+    presets: frozenset[str] | None = None
     compression: frozenset[Compression] | None = None
     max_ttl_seconds: int | None = None
     max_bytes: int | None = None
@@ -114,6 +117,8 @@ class Grants:
             if not is_label(purpose):
                 raise Misconfigured("write 1 to 64 characters of [A-Za-z0-9._:-] per purpose", key="purposes")
         put(self, "purposes", None if purposes is None else frozenset(purposes))
+        presets = names_of("presets", self.presets)
+        put(self, "presets", None if presets is None else frozenset(presets))
         put(self, "formats", _members("formats", self.formats, Format))
         put(self, "compression", _members("compression", self.compression, Compression))
         _positive("max_ttl_seconds", self.max_ttl_seconds)

@@ -44,6 +44,7 @@ _GRANT_FIELDS = frozenset(
         "types",
         "deny_types",
         "embedded",
+        "presets",
         "formats",
         "compression",
         "max_ttl_seconds",
@@ -245,6 +246,8 @@ def _grants_entry(grants: Grants) -> dict[str, object]:
             entry[name] = list(patterns)
     if grants.purposes is not None:
         entry["purposes"] = sorted(grants.purposes)
+    if grants.presets is not None:
+        entry["presets"] = sorted(grants.presets)
     if grants.formats is not None:
         entry["formats"] = [fmt.label for fmt in sorted(grants.formats)]
     if grants.compression is not None:

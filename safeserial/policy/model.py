@@ -79,10 +79,11 @@ def register(compiler: _Compiler, known_presets: Callable[[], tuple[str, ...]]) 
 class _Cell:
     """A place for the one compiled form, filled at most once whatever threads ask."""
 
-    __slots__ = ("compiled", "lock")
+    __slots__ = ("compiled", "lock", "narrowed")
 
     def __init__(self) -> None:
         self.compiled: Compiled | None = None
+        self.narrowed: dict[frozenset[str], Policy] = {}
         self.lock = threading.Lock()
 
 
@@ -230,6 +231,25 @@ class Policy:
             formats=self.formats,
             unsafe_accept_unsigned_pickle=self.unsafe_accept_unsigned_pickle,
         )
+
+    def narrowed(self, presets: frozenset[str] | None) -> Policy:
+        """This policy for a sender who was granted some of its presets and nothing else of it.
+
+        Args:
+            presets: The granted ones; those that this policy has not stay closed. ``None`` grants all of the policy.
+
+        Returns:
+            A policy that admits nothing that this one does not; the same object each time.
+        """
+        if presets is None:
+            return self
+        found = self._cell.narrowed.get(presets)
+        if found is None:
+            # Grants come from keyrings, not from messages, so there are few of them.
+            found = self._cell.narrowed[presets] = Policy(
+                presets=[name for name in self.presets if name in presets], limits=self.limits, formats=self.formats
+            )
+        return found
 
     @property
     def digest(self) -> str:

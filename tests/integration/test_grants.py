@@ -24,6 +24,7 @@ GRANTS = {
     "types": ["shop.*"],
     "deny_types": ["shop.sleep"],
     "embedded": ["shop.mark_json"],
+    "presets": ["stdlib@1"],
     "formats": ["json"],
     "compression": [],
     "max_ttl_seconds": 8 * 86_400,
@@ -54,6 +55,11 @@ STEPS = (
     Step("another-task", lambda app: app.send_task("billing.charge", (1,)), Reason.TYPE_NOT_GRANTED),
     Step("a-denied-task", lambda app: task(app, "sleep").apply_async((0,), serializer="json"), Reason.TYPE_NOT_GRANTED),
     Step("a-pickle", lambda app: task(app, "mark").apply_async((1,), serializer="pickle"), Reason.FORMAT_NOT_GRANTED),
+    Step(
+        "a-class-of-the-app",
+        lambda app: task(app, "mark_json").apply_async((shop.Point(1, 2),), serializer="json"),
+        Reason.TYPE_NOT_ALLOWED,
+    ),
     Step(
         "a-callback",
         lambda app: task(app, "mark_json").apply_async((1,), link=task(app, "echo").s()),
@@ -126,7 +132,7 @@ def test_one_step_further_is_refused(partner: Partner, step: Step) -> None:
     while first.parent is not None:
         first = first.parent
     assert record.headers["id"] == first.id
-    if step.reason is Reason.WISH_NOT_GRANTED:
+    if step.reason in {Reason.WISH_NOT_GRANTED, Reason.TYPE_NOT_ALLOWED}:
         assert getattr(first.get(timeout=20, propagate=False), "code", None) == record.code
     else:
         # Who may not send this task may not say how it ended either.
@@ -136,4 +142,4 @@ def test_one_step_further_is_refused(partner: Partner, step: Step) -> None:
 
 
 def test_each_step_has_a_code_that_says_which_grant_is_missing() -> None:
-    assert len({step.reason for step in STEPS}) == 6
+    assert len({step.reason for step in STEPS}) == 7

@@ -44,8 +44,7 @@ def run(script: str, *args: str) -> Any:
     done = subprocess.run(
         [sys.executable, str(FOLDER / script), *args], capture_output=True, text=True, check=True, cwd=FOLDER.parent
     )
-    result = json.loads(done.stdout)
-    return result
+    return json.loads(done.stdout)
 
 
 def wide(work: Any) -> Limits:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import zlib
+from decimal import Decimal
+from string import Template
 from typing import Any
 
 import pytest
@@ -380,3 +382,34 @@ def test_a_view_whose_memory_is_gone_is_refused_like_any_other_input(gateway: Ga
     with pytest.raises(Refused) as caught:
         safe_loads(view)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.NOT_BYTES
+
+
+def test_a_key_that_was_granted_presets_has_these_of_the_policy_and_nothing_else() -> None:
+    def gateway(presets: list[str] | None) -> Gateway:
+        grants = Grants(allow_no_expiry=True, presets=presets)  # type: ignore[arg-type]
+        ring = Keyring([Key(kid="partner", material=KEY.material, grants=grants)])
+        policy = Policy(allow=["string:Template"], presets=["stdlib@1"])
+        return Gateway(keyring=ring, policy=policy, audit=MemorySink())
+
+    sealer = gateway(None)
+    listed, preset, plain = (
+        sealer.seal(value, format="pickle") for value in (Template("x"), Decimal("1.5"), [1, "two", {"three": None}])
+    )
+    for presets, opens in ((None, 3), (["stdlib@1"], 2), (["celery@1"], 1), ([], 1)):
+        reader = gateway(presets)
+        opened = 0
+        for blob in (listed, preset, plain):
+            refusal = reader.inspect(blob).refusal
+            try:
+                reader.open(blob)
+            except Refused as error:
+                assert error.reason is Reason.GLOBAL_NOT_ALLOWED
+                assert refusal is not None and refusal.reason is error.reason
+                assert "key partner grants presets = [" in error.detail
+            else:
+                assert refusal is None
+                opened += 1
+        assert opened == opens, presets
+    reader = gateway([])
+    assert reader.policy.narrowed(frozenset()) is reader.policy.narrowed(frozenset())
+    assert reader.policy.narrowed(None) is reader.policy
