@@ -176,6 +176,7 @@ SPECS: dict[str, Spec] = {
     "audience": Spec(read_name, "text", None),
     "task_ttl_seconds": Spec(_positive, "int", 7 * 86_400),
     "result_ttl_seconds": Spec(_positive, "int", 86_400),
+    "control": Spec(_choice("sealed", "open"), "text", "sealed"),
     "compression": Spec(_choice("none", "zlib", "zstd"), "text", "none"),
     "compression_min_bytes": Spec(parse_bytes_size, "size", 1024),
 }

@@ -110,6 +110,7 @@ class Settings:
         audience: Which application this is, or ``None``.
         task_ttl_seconds: How long a task's message is valid after it may first run.
         result_ttl_seconds: How long a result is valid.
+        control: ``"sealed"``, or ``"open"`` while some that command the workers have no key yet.
         compression: Compression inside the envelope.
         compression_min_bytes: Smallest body that is compressed.
         origins: Where each value was said, by dotted key; the default's origin where nobody did.
@@ -137,6 +138,7 @@ class Settings:
     audience: str | None
     task_ttl_seconds: int
     result_ttl_seconds: int
+    control: str
     compression: str
     compression_min_bytes: int
     origins: Mapping[str, Origin] = field(repr=False)

@@ -1,6 +1,7 @@
 """What every worker hears beside its queues: remote control and the events of other workers, which nobody signs.
 
-They stay plain JSON, so anybody may send them; but none of them ends a worker, and none makes it publish a task.
+They stay JSON, so anybody may send them; but none of them ends a worker, none makes it publish a task, and a command
+that changes a worker is obeyed with a seal only.
 """
 
 from __future__ import annotations
@@ -153,7 +154,100 @@ def test_these_messages_did_reach_the_worker(party: Party) -> None:
     log = party.worker.log()
 
     assert log.count("safeserial: dropped an event that cannot be read") > len(EVENTS) // 2
-    assert log.count("Control command error") + log.count("No such control command") > len(CONTROLS) // 2
+    assert log.count("safeserial: refused a control command") > len(CONTROLS) // 2
+    assert "Control command error" not in log
+
+
+def command(method: str, **arguments: Any) -> Sent:
+    return Sent(method, "", {"method": method, "arguments": arguments, "destination": None})
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        command("shutdown"),
+        command("pool_restart", reload=True),
+        command("pool_shrink", n=2),
+        command("cancel_consumer", queue="<queue>"),
+        command("add_consumer", queue="elsewhere"),
+        command("rate_limit", task_name="shop.mark", rate_limit="1/h"),
+        command("time_limit", task_name="shop.mark", hard=0.001),
+        command("autoscale", max=1, min=0),
+        command("terminate", signal="KILL", task_id=["x"]),
+    ],
+    ids=lambda sent: sent.id,
+)
+def test_a_command_that_nobody_sealed_changes_nothing(party: Party, sent: Sent) -> None:
+    (queue,) = party.worker.setup.queues
+    before = party.app.control.inspect(destination=[party.worker.name], timeout=5).stats()[party.worker.name]
+    body = json.loads(json.dumps(sent.body).replace("<queue>", queue))
+    party.publish(lambda _: party.app.control.mailbox.exchange, sent._replace(body=body))
+    time.sleep(0.1)
+
+    party.assert_serves()
+    look = party.app.control.inspect(destination=[party.worker.name], timeout=5)
+    after = look.stats()[party.worker.name]
+    assert after["pid"] == before["pid"]
+    assert after["pool"]["processes"] == before["pool"]["processes"]
+    assert [found["name"] for found in look.active_queues()[party.worker.name]] == [queue]
+
+
+def test_a_stranger_cannot_revoke_and_the_app_can(party: Party) -> None:
+    mark = party.app.tasks["shop.mark"]
+    spared, revoked = mark.apply_async(countdown=2), mark.apply_async(countdown=2)
+    control = party.app.control
+    party.publish(lambda _: control.mailbox.exchange, command("revoke", task_id=spared.id))
+    hello = {"method": "hello", "arguments": {"from_node": "x@h", "revoked": [spared.id]}, "destination": None}
+    party.publish(lambda _: control.mailbox.exchange, Sent("hello", "", hello))
+    control.revoke(revoked.id)
+
+    assert spared.get(timeout=15) == "marked"
+    known = control.inspect(destination=[party.worker.name], timeout=5).revoked()[party.worker.name]
+    assert revoked.id in known
+    assert spared.id not in known
+    assert [row["id"] for row in shop.rows(party.worker.setup.runs) if row["id"] == revoked.id] == []
+
+
+def test_a_captured_command_is_worth_nothing_later(party: Party) -> None:
+    captured: list[dict[str, Any]] = []
+
+    class Recorder:
+        def publish(self, body: dict[str, Any], **_: Any) -> None:
+            captured.append(body)
+
+    with party.app.connection_for_write() as connection:
+        party.app.control.mailbox(connection)._publish("shutdown", {}, destination=["nobody@h"], producer=Recorder())
+        party.app.control.mailbox(connection)._publish(
+            "rate_limit", {"task_name": "shop.mark_too", "rate_limit": "7/s"}, producer=Recorder()
+        )
+    stop, limit = captured
+    look = party.app.control.inspect(destination=[party.worker.name], timeout=5)
+
+    def limited() -> bool:
+        return any(
+            "shop.mark_too [rate_limit=7/s]" in line for line in look.registered("rate_limit")[party.worker.name]
+        )
+
+    # To this worker, which was not meant; and the one that was meant for it, twice.
+    party.publish(lambda _: party.app.control.mailbox.exchange, Sent("", "", {**stop, "destination": None}))
+    party.publish(lambda _: party.app.control.mailbox.exchange, Sent("", "", limit))
+    time.sleep(0.2)
+    assert limited()
+    party.app.control.rate_limit("shop.mark_too", "0", destination=[party.worker.name], reply=True, timeout=5)
+    assert not limited()
+    party.publish(lambda _: party.app.control.mailbox.exchange, Sent("", "", limit))
+    time.sleep(0.2)
+    assert not limited()
+    party.assert_serves()
+
+
+def test_a_worker_learns_from_its_neighbours_what_is_revoked(party: Party) -> None:
+    victim = str(uuid.uuid4())
+    party.app.control.revoke(victim)
+    time.sleep(0.2)
+    with party.shop_at.worker(party.worker.setup, party.app, probe_queues=()) as second:
+        found = party.app.control.inspect(destination=[second.name], timeout=5).revoked()
+    assert victim in found[second.name], second.log()[-3000:]
 
 
 def test_an_election_publishes_no_task(party: Party) -> None:
