@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Claims
 
-__all__ = ["SealedBackendMixin", "make"]
+__all__ = ["SealedBackendMixin", "SealedConsumerMixin", "make"]
 
 PURPOSE = "results"
+#: Stands for a notification that was refused.
+_REFUSED: dict[str, Any] = {"task_id": None, "status": states.PENDING, "result": None}
 _RESULT, _CHORD_PART, _GROUP, _PROBE = "celery.result", "celery.chord-part", "celery.group", "celery.probe"
 
 _group: ContextVar[str | None] = ContextVar("safeserial_chord_group", default=None)
@@ -114,6 +116,18 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
             refusal = internal_error(error)
         self._tell(refusal, data, started)
         raise refusal
+
+    def decode_result(self, payload: Any) -> Any:
+        """As Celery's. A notification that is refused is none: it may be about any task, and no waiter's business.
+
+        What is behind it, the waiter of that task learns from what is stored; see :class:`SealedConsumerMixin`.
+        """
+        if _expected.get() is None and _saved_group.get() is None and _group.get() is None:
+            try:
+                return super().decode_result(payload)
+            except Refused:  # told by decode()
+                return _REFUSED
+        return super().decode_result(payload)
 
     def _tell(self, refusal: Refused, data: bytes, started_ns: int) -> None:
         runtime = self.safeserial
@@ -214,6 +228,26 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
         raise refusal
 
 
+class SealedConsumerMixin:
+    """Waits for results by notification: Celery's reader of them, which anybody can write to."""
+
+    backend: Any
+
+    def on_state_change(self, meta: Any, message: Any) -> None:
+        """As Celery's; where a notification was refused, with what is stored for its task."""
+        if meta is _REFUSED:
+            channel = message.get("channel") if isinstance(message, dict) else None
+            task_id = self.backend._strip_prefix(channel) if channel else None  # noqa: SLF001
+            if not task_id:
+                return
+            try:
+                meta = self.backend._get_task_meta_for(task_id)  # noqa: SLF001
+            except Refused as refusal:
+                # The stored one is no better: whoever waits for this task, and nobody else, is told.
+                meta = {"task_id": bytes_to_str(task_id), "status": states.FAILURE, "result": refusal}
+        super().on_state_change(meta, message)  # type: ignore[misc]
+
+
 def _check_result(claims: Claims, value: object, expected: str | None) -> None:
     if claims.type != _RESULT:
         raise Forbidden(Reason.RESULT_MISMATCH, None, f"a {safe_repr(claims.type)} where a result was expected")
@@ -245,6 +279,10 @@ def make(app: Any, url: str | None = None, **options: Any) -> Any:
     if not isinstance(base, type) or not issubclass(base, BaseKeyValueStoreBackend):
         raise Misconfigured("this backend cannot be sealed in this release", "app.conf", "result_backend")
     runtime = runtimes.of_app(app)
-    cls = type(f"Sealed{base.__name__}", (SealedBackendMixin, base), {"safeserial": runtime})
+    members: dict[str, Any] = {"safeserial": runtime}
+    consumer = getattr(base, "ResultConsumer", None)
+    if consumer is not None:
+        members["ResultConsumer"] = type(f"Sealed{consumer.__name__}", (SealedConsumerMixin, consumer), {})
+    cls = type(f"Sealed{base.__name__}", (SealedBackendMixin, base), members)
     codec.ensure_registered()
     return cls(app=app, url=inner_url, **options)
