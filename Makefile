@@ -77,7 +77,7 @@ test: $(VENV)/.dev
 ifeq ($(findstring tests/,$(ARGS)),)
 	@if [ "$$($(BIN)/python -c 'import safeserial; print(safeserial.BUILD)')" = compiled ]; then \
 		echo "== the pure build: $(OTHER)"; \
-		SAFESERIAL_PURE=1 SAFESERIAL_EXPECT=pure $(BIN)/python -m pytest $(ARGS) $(OTHER); \
+		SAFESERIAL_PURE=1 SAFESERIAL_EXPECT=pure SAFESERIAL_TEST_POOLS= $(BIN)/python -m pytest $(ARGS) $(OTHER); \
 	fi
 endif
 

@@ -73,6 +73,8 @@ class Arg(NamedTuple):
             ``(1, shape, dtype, order, data)`` with a dtype that has its state and ``itemsize x product(shape) ==
             len(data)``, or, if the dtype is that of objects, a list of ``product(shape)`` items. The instance may not
             be in use yet. Both are matched in :mod:`safeserial.minipickle.arrays`.
+        ``"constants"``: only in ``Row.state``: a dict whose keys are among the texts in the tuple ``value`` and whose
+            values are numbers, text and the like: nothing that holds or was made from something else.
     """
 
     op: str
@@ -109,6 +111,8 @@ class Row(NamedTuple):
         reserved: Attribute names that instance state may not set: C members whose readers trust what is in them.
         dunders: The dunder names that instance state may set all the same.
         cost: What one call weighs beyond its arguments, where it makes much out of little.
+        work: Where that depends on what it is given. ``"path"``: it splits text; ``"fraction"``: it computes with all
+            the digits of its numbers. See ``match.work_of``.
         hashing: What an instance's hash follows from. ``"free"``: nobody can choose it (identity, or text and bytes,
             whose hash has a key), or nobody can make many share it. ``"arguments"``: it is that of the tuple of
             arguments. ``"decimal"``, ``"fraction"``: of the number that the arguments say. ``""``: not known, so it
@@ -125,6 +129,7 @@ class Row(NamedTuple):
     reserved: frozenset[str] = frozenset()
     dunders: frozenset[str] = frozenset()
     cost: int = 0
+    work: str = ""
     hashing: str = ""
 
 

@@ -99,7 +99,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def group(item: pytest.Item) -> tuple[str, str]:
         spec = getattr(item, "callspec", None)
-        return item.nodeid.split("::")[0], str(spec.params.get("broker_name", "")) if spec else ""
+        names = (str(spec.params.get(name, "")) for name in ("broker_name", "pool")) if spec else ()
+        return item.nodeid.split("::")[0], "-".join(names)
 
     rank: dict[tuple[str, str], int] = {}
     for item in items:

@@ -83,6 +83,7 @@ cdef class Machine:
     cpdef name_of(self, Py_ssize_t slot)
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
+    cpdef bint is_nested(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1
     cpdef Py_ssize_t offset_of(self, long long slot) except -1
     @cython.locals(k='long long', mine='long long', weight='long long',
@@ -162,7 +163,7 @@ cdef class Machine:
     cdef Py_ssize_t line_end(self, Py_ssize_t at, Py_ssize_t end) except -1
     cdef Py_ssize_t memo_room(self) except -1
     cdef bint put_line(self, Py_ssize_t at, Py_ssize_t stop, long long slot) except -1
-    @cython.locals(weight='long long', n=Py_ssize_t)
+    @cython.locals(weight='long long', cost='long long', n=Py_ssize_t)
     cdef Py_ssize_t instance(self, Py_ssize_t index, Py_ssize_t args, Py_ssize_t at, long long flags) except -1
     cdef bint charge_call(self, long long weight, Py_ssize_t at) except -1
     cdef bint count_call(self, Py_ssize_t at) except -1

@@ -40,7 +40,7 @@ from safeserial.minipickle.literals import (
     string_text,
     value_at,
 )  # fmt: skip
-from safeserial.minipickle.match import fits, state_fits, wanted
+from safeserial.minipickle.match import fits, state_fits, wanted, work_of
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
 from safeserial.minipickle.rules import PATTERN_INTS, holders_of, rule_of
@@ -612,6 +612,10 @@ class Machine:
     def is_bare(self, slot: int) -> bool:
         """Whether one of those may not be referenced."""
         return slot >= 0 and bool(self.head[slot] & F_BARE)
+
+    def is_nested(self, slot: int) -> bool:
+        """Whether a container holds more than constants."""
+        return slot >= 0 and bool(self.head[slot] & F_NODES)
 
     def is_held(self, slot: int) -> bool:
         """Whether some other value holds it already."""
@@ -1269,7 +1273,7 @@ class Machine:
             if stop:
                 self.replace_int(at, stop, self.number)
                 return stop
-        elif COMPILED and op != 0x46:
+        elif COMPILED and op != 0x46:  # pragma: no cover - compiled build only
             stop = self.short_line(at, end)
             if stop:
                 return stop
@@ -1440,7 +1444,7 @@ class Machine:
         self.rows.append(row)
         self.rights[index] = rule.rights
         self.made[index] = rule.made
-        self.cost[index] = row.cost
+        self.cost[index] = -1 if row.work else row.cost
         self.code_at[index] = place = self.codes_used
         codes = rule.codes(len(self.patterns), len(self.letters))
         while place + len(codes) > self.codes_cap:
@@ -1569,8 +1573,10 @@ class Machine:
         """A node for what a call or NEWOBJ makes from the tuple ``args``."""
         if not self.rights[index] & R_HASHABLE:
             flags |= F_UNHASHABLE
-        weight = self.weight[args]
-        self.charge_call(weight + self.cost[index], at)
+        weight, cost = self.weight[args], self.cost[index]
+        if cost < 0:
+            cost = min(work_of(self, self.rows[index].work, self.items_of(args)), _CEILING)
+        self.charge_call(weight + cost, at)
         n = self.node(self.made[index] | flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
         self.entry[n] = index
         self.first[n] = self.first[args]
@@ -1959,9 +1965,11 @@ class Machine:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the instance has its state already")
         if not rights & (R_BUILD | R_SETSTATE):
             name = safe_repr(self.rows[index].name)
-            raise Forbidden(
-                Reason.BUILD_NOT_ALLOWED, at, f'if its own __setstate__ is safe: allow = ["{name} state=setstate"]'
-            )
+            if rights & R_FRESH:
+                advice = f'if its own __setstate__ is safe: allow = ["{name} state=setstate"]'
+            else:
+                advice = f'if making one always gives a new object: allow = ["{name} returns=fresh"]'
+            raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, advice)
         if rights & R_DATA_STATE and (state < 0 or not self.head[state] & F_TAINT):
             pass
         elif not (rights & R_PLAIN_STATE and self.is_plain_state(index, state)):

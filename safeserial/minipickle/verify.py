@@ -42,13 +42,16 @@ class Verdict(NamedTuple):
 
 def as_bytes(data: object, max_bytes: int) -> bytes:
     """The input as bytes, if it is some and not too long."""
-    if isinstance(data, memoryview):
-        charge(Reason.TOO_LARGE, data.nbytes, max_bytes)
-    elif isinstance(data, (bytes, bytearray)):
-        charge(Reason.TOO_LARGE, len(data), max_bytes)
-    else:
-        raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
-    return data if type(data) is bytes else bytes(data)
+    try:
+        if isinstance(data, memoryview):
+            charge(Reason.TOO_LARGE, data.nbytes, max_bytes)
+        elif isinstance(data, (bytes, bytearray)):
+            charge(Reason.TOO_LARGE, len(data), max_bytes)
+        else:
+            raise Malformed(Reason.NOT_BYTES, None, "a pickle is bytes")
+        return data if type(data) is bytes else bytes(data)
+    except ValueError:  # a memoryview that was released
+        raise Malformed(Reason.NOT_BYTES, None, "the memory is not there any more") from None
 
 
 def judge(

@@ -19,7 +19,7 @@ from safeserial.policy import lint
 from safeserial.policy.grammar import Entry, parse, shown
 from safeserial.policy.model import Compiled, Finding
 from safeserial.policy.presets import PRESETS
-from safeserial.policy.shapes import Shape, array_state, class_row
+from safeserial.policy.shapes import Shape, class_row, exact_state
 
 __all__ = ["compile_policy", "known_presets"]
 
@@ -156,7 +156,7 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
     if "only=argument" in entry.words:
         return Row(entry.name, 0), ()
     words = entry.words | _KNOWN_WORDS.get(entry.name, frozenset())
-    exact = array_state(words)
+    exact = exact_state(words)
     if ("state=setstate" in words or exact) and "returns=fresh" not in words:
         raise Misconfigured(
             f"{shown(entry.text)}: what a function returns takes state only with returns=fresh too", key="allow"
@@ -310,7 +310,7 @@ def _shapes() -> dict[type, Shape]:
     shapes: dict[type, Shape] = {}
     for row, target in _preset_rows(_CATALOGUE).values():
         if isinstance(target, type) and row.rights & (Right.CALL | Right.NEW) and not issubclass(target, BaseException):
-            shapes.setdefault(target, Shape(target, row.signatures, bool(row.rights & Right.SETSTATE)))
+            shapes.setdefault(target, Shape(target, row.signatures, bool(row.rights & Right.SETSTATE), row.state))
     return shapes
 
 

@@ -11,7 +11,7 @@
     literal  = str | bytes | int | float | True | False | None
     kinds    = kind { "|" kind } [ "[" [low] ".." [high] [ "of" str ] "]" ]
     word     = refer | only=refer | only=argument | returns=fresh
-             | state=setstate | state=references | state=dtype | state=array
+             | state=setstate | state=references | state=dtype | state=array | state=uuid
 
 ``builtins:getattr(pkg:Class, "name")`` is how protocols below 4 spell ``pkg:Class.name``, and is read as that.
 """
@@ -37,6 +37,7 @@ WORDS = {
     "state=references": "its instance state may hold listed classes and functions",
     "state=dtype": "it takes exactly the state that numpy writes for a plain dtype",
     "state=array": "it takes numpy's state of an array, whose data must be exactly as long as its dtype and shape say",
+    "state=uuid": "it takes the state of a UUID and nothing else: its number, and how safely it was made",
     "returns=fresh": "calling it returns a new object that nobody else holds, so state may follow",
 }
 

@@ -36,7 +36,7 @@ from safeserial.policy.model import Finding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Shape", "array_state", "class_row", "is_fresh"]
+__all__ = ["Shape", "class_row", "exact_state", "is_fresh"]
 
 _DATACLASS_SETSTATE = getattr(dataclasses, "_dataclass_setstate", None)
 _BASE_EXCEPTION_SETSTATE = vars(BaseException)["__setstate__"]
@@ -52,25 +52,30 @@ _FRESH_BASES = frozenset(
 )  # fmt: skip
 
 # What honest exceptions have in their state beside their own attributes: C members that their __reduce__ puts there
-# (any object may stand in them: CPython looks before it uses them), and what add_note() makes.
-_EXCEPTION_STATE = frozenset({"name", "name_from", "path"})
+# (any object may stand in them: CPython looks before it uses them; "args" makes a tuple of what it is given, and is in
+# the state of an AttributeError since 3.12), and what add_note() makes.
+_EXCEPTION_STATE = frozenset({"args", "name", "name_from", "path"})
 _EXCEPTION_DUNDERS = frozenset({"__notes__"})
 
 _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _SCALARS = (int, float, str, bytes, bool, type(None))
 
 # Hashes of the standard library, by the class that defines them. Text and bytes are hashed with a key that no message
-# knows; a UUID hashes its int, and ints that share a hash are charged wherever they stand; dates and spans are too few
-# to choose among; so are the addresses and networks of IPv4. Those of IPv6 hash a number as large as the sender likes.
+# knows; a UUID hashes what stands in its state, so it depends on what may stand there (see _hashing); dates and spans
+# are too few to choose among; so are the addresses and networks of IPv4. Those of IPv6 hash a number as large as the
+# sender likes.
 _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     (decimal.Decimal, "decimal"),
     (fractions.Fraction, "fraction"),
     (tuple, "arguments"), (int, "arguments"), (float, "arguments"),
     *((cls, "free") for cls in (
-        str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone, uuid.UUID,
+        str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
         ipaddress.IPv4Address, ipaddress.IPv4Interface, ipaddress.IPv4Network, pathlib.PurePath,
     )),
 )  # fmt: skip
+
+#: What uuid.UUID.__getstate__ gives. A number, so that nobody chooses what it hashes like; see _hashing.
+_UUID_STATE = (Arg("constants", value=("int", "is_safe")),)
 
 _LIST_SHAPES = (Signature(), Signature((Arg("kind", int(Kind.LIST)),)))
 
@@ -106,11 +111,13 @@ class Shape(NamedTuple):
         cls: The class.
         signatures: Its argument patterns.
         setstate: Whether its own ``__setstate__`` may be run.
+        state: What that may be given; any data if empty.
     """
 
     cls: type
     signatures: tuple[Signature, ...]
     setstate: bool
+    state: tuple[Arg, ...] = ()
 
 
 def class_row(
@@ -148,7 +155,7 @@ def class_row(
     findings = list(warn(name, cls))
     base = _inherited(cls, shapes)
     rights |= Right.CALL | _hashes(cls)
-    if not array_state(words):
+    if not _array_state(words):
         # An array or dtype made by its bare __new__ would not have the arguments that its state is checked against.
         rights |= Right.NEW
     slots: frozenset[str] = frozenset()
@@ -177,7 +184,8 @@ def class_row(
         state_references="state=references" in words,
         reserved=_c_members(cls) if issubclass(cls, BaseException) else frozenset(),
         dunders=_EXCEPTION_DUNDERS if issubclass(cls, BaseException) else frozenset(),
-        hashing=_hashing(cls),
+        work=_work(cls),
+        hashing=_hashing(cls, state),
     )
     return row, tuple(findings)
 
@@ -194,9 +202,17 @@ def _c_members(cls: type) -> frozenset[str]:
     return frozenset(name for name in names - _EXCEPTION_STATE if not name.startswith("__"))
 
 
-def _hashing(cls: type) -> str:
+def _work(cls: type) -> str:
+    """What making one costs, beyond what it is given; see ``Row.work``."""
+    return "path" if issubclass(cls, pathlib.PurePath) else "fraction" if issubclass(cls, fractions.Fraction) else ""
+
+
+def _hashing(cls: type, state: tuple[Arg, ...]) -> str:
     """What the hash of an instance follows from; see ``Row.hashing``."""
     inherited = static(cls, "__hash__")
+    if inherited is static(uuid.UUID, "__hash__") and issubclass(cls, uuid.UUID):
+        # Ints that share a hash are charged wherever they stand, and there are too few floats that share one.
+        return "free" if state == _UUID_STATE else ""
     for base, how in _KNOWN_HASHES:
         if issubclass(cls, base) and inherited is static(base, "__hash__"):
             # Arguments say nothing of what a constructor of the class's own makes of them.
@@ -260,7 +276,7 @@ def _state(
 ) -> tuple[Right, frozenset[str], tuple[Arg, ...], list[Finding]]:
     """Which state BUILD may set: rights, slots, patterns, findings."""
     any_data = (Arg("any" if "state=references" in words else "data"),)
-    exact = array_state(words)
+    exact = exact_state(words)
     if exact:
         return Right.SETSTATE, frozenset(), exact, []
     setstate = static(cls, "__setstate__")
@@ -274,7 +290,7 @@ def _state(
             count = len(dataclasses.fields(cls))
             return Right.SETSTATE, frozenset(), (Arg("kind", int(Kind.LIST), count, count),), []
         elif base is not None and base.setstate and setstate is static(base.cls, "__setstate__"):
-            return Right.SETSTATE, frozenset(), any_data, []
+            return Right.SETSTATE, frozenset(), base.state or any_data, []
         if "state=setstate" in words:
             return Right.SETSTATE, frozenset(), any_data, []
         message = "it sets its state with code of its own, which no message may run: if that is safe with any data"
@@ -297,8 +313,13 @@ def _state(
     return rights, _slots(cls), (), []
 
 
-def array_state(words: frozenset[str]) -> tuple[Arg, ...]:
-    """The state patterns that an entry's words ask for beside any data: numpy's own of dtypes and arrays."""
+def exact_state(words: frozenset[str]) -> tuple[Arg, ...]:
+    """The state patterns that an entry's words ask for beside any data."""
+    return _UUID_STATE if "state=uuid" in words else _array_state(words)
+
+
+def _array_state(words: frozenset[str]) -> tuple[Arg, ...]:
+    """The state that numpy writes for dtypes and arrays."""
     return tuple(Arg("array-state", value=what) for what in ("dtype", "array") if f"state={what}" in words)
 
 

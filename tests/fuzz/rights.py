@@ -122,6 +122,14 @@ def fits(arg: Arg, value: Any, watch: Watching) -> bool:
         if size is None:
             return True
         return (arg.low is None or size >= arg.low) and (arg.high is None or size <= arg.high)
+    if arg.op == "constants":
+        plain = (int, float, str, bytes, bytearray, bool, type(None))
+        keys = arg.value if isinstance(arg.value, tuple) else ()
+        return (
+            type(value) is dict
+            and all(key in keys for key in value)
+            and all(type(one) in plain for one in value.values())
+        )
     raise Broken("rights", f"a pattern of an unknown kind: {arg.op}")
 
 

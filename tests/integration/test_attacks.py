@@ -1,4 +1,4 @@
-"""The attack matrix: every row of the table, on both brokers, against one living prefork worker.
+"""The attack matrix: every row of the table, on both brokers, against one living worker of each pool.
 
 For each: the raw message ends in quarantine with the right cause (and in RabbitMQ's dead-letter queue), no body runs,
 the worker lives, and the honest task whose message was copied is neither failed nor lost. At the end: no body in the
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_GROWTH_BYTES = 64 << 20
 MARK = "shop.mark"
+#: ``SAFESERIAL_TEST_POOLS=all`` runs the matrix on every pool; CI does.
+POOLS = ("prefork", "threads", "solo", "gevent") if os.environ.get("SAFESERIAL_TEST_POOLS") == "all" else ("prefork",)
 
 
 @dataclass
@@ -74,21 +76,28 @@ class Arena:
         return sum(row["task"].startswith(MARK) for row in shop.rows(self.worker.setup.runs))
 
 
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> str:
+    """What runs the tasks."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def arena(shop_at: Any) -> Iterator[Arena]:
+def arena(shop_at: Any, pool: str) -> Iterator[Arena]:
     from safeserial.envelope import Key
 
     keys = {kid: secrets.token_hex(32) for kid in ("echo-only", "mark-only")}
-    queues = shop_at.queue("attacked"), shop_at.queue("neighbour")
+    queues = shop_at.queue(f"attacked-{pool}"), shop_at.queue(f"neighbour-{pool}")
     setup = shop_at.setup(
         *queues,
+        tag=f"-{pool}",
         more_keys=[
             {"kid": "echo-only", "material": keys["echo-only"], "grants": {"types": ["shop.echo"]}},
             {"kid": "mark-only", "material": keys["mark-only"], "grants": {"types": [MARK]}},
         ],
     )
     app = shop_at.app(setup)
-    with shop_at.worker(setup, app) as worker:
+    with shop_at.worker(setup, app, pool=pool) as worker:
         sealers = {kid: Key(kid=kid, material=bytes.fromhex(material)) for kid, material in keys.items()}
         found = Arena(shop_at, app, worker, queues, sealers)
         found.run(found.message()[1])
@@ -172,12 +181,15 @@ def test_nothing_is_left_on_the_queues_and_both_still_serve(arena: Arena) -> Non
 
 
 @pytest.mark.last
-def test_no_cell_of_the_matrix_was_skipped(arena: Arena, broker_name: str, request: pytest.FixtureRequest) -> None:
+def test_no_cell_of_the_matrix_was_skipped(
+    arena: Arena, broker_name: str, pool: str, request: pytest.FixtureRequest
+) -> None:
     cells = [
         item
         for item in request.session.items
         if item.path == request.path and getattr(item, "callspec", None) is not None
         and "attack" in item.callspec.params and item.callspec.params["broker_name"] == broker_name
+        and item.callspec.params["pool"] == pool
     ]  # fmt: skip
 
     assert [cell.name for cell in cells if not cell.stash.get(request.getfixturevalue("ran_key"), False)] == []

@@ -1,12 +1,13 @@
-"""What a task queue is used for keeps working: a thousand mixed tasks with every type, on both brokers, prefork.
+"""What a task queue is used for keeps working: a thousand mixed tasks with every type, on both brokers and every pool.
 
-All arrive equal and of the same type; each is opened once, and never in the worker's main process; nothing is in
-quarantine. Results are kept in Redis for both brokers.
+All arrive equal and of the same type; each is opened once, in the process that runs it and in no other; nothing is in
+quarantine. Results are kept in Redis for both brokers. ``SAFESERIAL_TEST_POOLS=all`` adds the pools beside prefork.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -179,15 +180,27 @@ MIX: tuple[tuple[Callable[[Plan, shop.Case], None], int], ...] = (
 )
 
 
-@pytest.fixture(scope="module", params=["json", "msgpack", "pickle"])
+KINDS = [("prefork", "json"), ("prefork", "msgpack"), ("prefork", "pickle")]
+if os.environ.get("SAFESERIAL_TEST_POOLS") == "all":
+    KINDS += [
+        ("threads", "json"),
+        ("threads", "pickle"),
+        ("solo", "pickle"),
+        ("gevent", "msgpack"),
+        ("gevent", "pickle"),
+    ]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def mixed(shop_at: Any, request: pytest.FixtureRequest, stock_only: bool) -> Iterator[tuple[Plan, Any]]:
     """The plan, published in one go, and the worker that serves it; sealed bodies in each format."""
-    if stock_only and request.param != "pickle":
+    pool, form = request.param
+    if stock_only and form != "pickle":
         pytest.skip("stock formats but pickle do not carry these types")
-    options = {} if stock_only else {"format": request.param}
-    setup = shop_at.setup(shop_at.queue(f"features-{request.param}"), tag=f"-{request.param}", options=options)
+    options = {} if stock_only else {"format": form}
+    setup = shop_at.setup(shop_at.queue(f"features-{pool}-{form}"), tag=f"-{pool}-{form}", options=options)
     app = shop_at.app(setup)
-    with shop_at.worker(setup, app) as worker:
+    with shop_at.worker(setup, app, pool=pool) as worker:
         plan = Plan(app)
         for publish, times in MIX:
             for case in CASES * times:
@@ -231,10 +244,15 @@ def test_each_task_body_runs_exactly_as_often_as_it_was_asked_to(mixed: tuple[Pl
     runs = [row for row in shop.rows(worker.setup.runs) if row["serial"] != "probe"]
 
     assert Counter(row["task"] for row in runs) == plan.bodies
-    assert {row["pid"] for row in runs} <= set(worker.children())
+    assert {row["pid"] for row in runs} <= runners(worker)
 
 
-def test_each_message_is_opened_once_and_never_in_the_main_process(mixed: tuple[Plan, Any]) -> None:
+def runners(worker: Any) -> set[int]:
+    """The processes that may run tasks."""
+    return set(worker.children()) if worker.pool == "prefork" else {worker.pid}
+
+
+def test_each_message_is_opened_once_and_only_where_it_runs(mixed: tuple[Plan, Any]) -> None:
     plan, worker = mixed
     if not worker.setup.plugin:
         pytest.skip("a stock worker has no gateway to count at")
@@ -244,8 +262,7 @@ def test_each_message_is_opened_once_and_never_in_the_main_process(mixed: tuple[
     # A body without an id ran inside map or starmap, with no message of its own.
     ran = [row for row in shop.rows(worker.setup.runs) if row["serial"] != "probe" and row["id"]]
 
-    assert worker.pid not in {row["pid"] for row in opened}
-    assert {row["pid"] for row in opened} <= set(worker.children())
+    assert {row["pid"] for row in opened} <= runners(worker)
     assert arguments.pop(None) == plan.wrappers
     assert arguments == Counter(row["serial"] for row in ran)
 

@@ -112,7 +112,7 @@ _NETWORK = (
     'ipaddress:IPv4Interface(str[..18 of "0123456789./"])',
     "ipaddress:IPv6Network(str[..128])",
     "ipaddress:IPv6Interface(str[..128])",
-    "uuid:UUID() state=setstate",
+    "uuid:UUID() state=uuid",
     "uuid:SafeUUID(int[-1..0])",
     "uuid:SafeUUID(None)",
 )

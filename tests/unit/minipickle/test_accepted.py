@@ -355,7 +355,8 @@ def test_a_refusal_names_the_narrowest_line() -> None:
     assert 'allow = ["m:f(*data)"]' in detail(call(*[b"N"] * 9), row("m:f", Arg("data")))
     assert 'allow = ["m:A refer"]' in detail(b"](cm\nA\ne.", row("m:A", rights=int(R.CALL)))
     assert "returns=fresh" in detail(b"cm\nf\n)R}b.", row("m:f", rights=int(R.CALL)))
-    assert "state=setstate" in detail(b"cm\nf\n)\x81}b.", row("m:f", rights=int(R.NEW)))
+    assert "state=setstate" in detail(b"cm\nf\n)\x81}b.", row("m:f", rights=int(R.NEW | R.FRESH)))
+    assert "returns=fresh" in detail(b"cm\nf\n)\x81}b.", row("m:f", rights=int(R.NEW)))
     assert "state=references" in detail(b"cm\nf\n)\x81}U\1acm\nf\nsb.", row("m:f"))
 
 

@@ -279,3 +279,50 @@ def test_an_old_instance_may_be_a_call() -> None:
 
     assert refused(b"(im\nG\n.", only_new) is Reason.CALL_NOT_ALLOWED
     assert refused(b"(cm\nG\no.", only_new) is Reason.CALL_NOT_ALLOWED
+
+
+def test_only_so_many_spellings_of_a_name_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_MANY_SPELLINGS", 1)
+    allow = row("shop:Bag") | row("shop:Sack")
+    data = b"(" + b"cshop\nBag\n)Rcshop\nSack\n)R" * 3 + b"t."
+    verdict = judge(machine.Machine, data, allow, Limits(), 0)
+    assert [name for _, name in verdict.names] == ["shop:Bag", "shop:Sack"] * 3
+
+
+def test_a_memory_that_was_released_is_no_pickle() -> None:
+    view = memoryview(b"N.")
+    view.release()
+    assert refused(view) is Reason.NOT_BYTES  # type: ignore[arg-type]
+
+
+LARGE = b"\x8b" + (4000).to_bytes(4, "little") + b"\x55" * 4000  # 9 599 digits
+
+
+@pytest.mark.parametrize(
+    ("how", "arguments", "weight"),
+    [
+        ("path", text("a" * 200) + b"\x85", 50),
+        ("path", text("a" * 40) + text("b" * 40) + b"\x86", 20),
+        ("path", b"K\1\x85", 0),
+        ("fraction", text("9" * 255) + b"\x85", 0),
+        ("fraction", LARGE + b"\x85", 1405),
+        ("fraction", LARGE + b"K\1\x86", 1405),
+        ("fraction", b"N\x85", 0),
+    ],
+)
+def test_some_calls_weigh_what_they_work_with(how: str, arguments: bytes, weight: int) -> None:
+    data = b"\x80\x04\x8c\x04shop\x8c\x04Work\x93" + arguments + b"R."
+    free, least = (
+        next(limit for limit in range(10_000) if not heavy(data, allow, limit))
+        for allow in (row("shop:Work"), row("shop:Work", work=how))
+    )
+    assert least - free == weight
+
+
+def heavy(data: bytes, allow: dict[str, Row], limit: int) -> bool:
+    try:
+        verify(data, allow=allow, limits=Limits(max_weight=limit))
+    except Refused as refusal:
+        assert refusal.reason is Reason.TOO_HEAVY
+        return True
+    return False

@@ -199,3 +199,13 @@ def test_the_model_imports_nothing_that_could_look_up_or_run_a_name() -> None:
     } | {str(node.module).partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
     assert imported.isdisjoint({"pickle", "importlib", "os", "time", "logging", "socket"})
+
+
+def test_a_policy_narrowed_to_presets_admits_less_and_never_more() -> None:
+    policy = Policy(allow=["string:Template"], presets=["stdlib@1", "celery@1"], formats=["json", "pickle"])
+    assert policy.narrowed(None) is policy
+    some = policy.narrowed(frozenset({"stdlib@1", "numpy@1"}))
+    assert some is policy.narrowed(frozenset({"numpy@1", "stdlib@1"}))
+    assert (some.allow, some.presets, some.formats) == ((), ("stdlib@1",), frozenset({"json", "pickle"}))
+    assert set(some.table) < set(policy.table)
+    assert policy.narrowed(frozenset()).table == {}

@@ -38,7 +38,14 @@ _F8_STATE = b"(K\3" + text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0t"
 _EMPTY = b"(K\1K\0\x85" + _F8 + _F8_STATE + b"b\x89C\0t"
 _CUT = b"(K\1K\1\x85" + _F8 + _F8_STATE + b"b\x89C\0t"
 
+_UUID = name("uuid", "UUID") + NEW
+_PAIR = name("builtins", "complex") + b"K\1K\2\x86R"
+
 VECTORS: list[Vector] = [
+    *(bad("own-setstate", 4, "bad-state", why, _UUID, b"}" + key, value, b"s", here(b"b"), b".", policy="stdlib") for why, key, value in (
+        ("a UUID whose number is a complex hashes as its maker likes", text("int"), _PAIR), ("or a tuple", text("int"), b"K\1K\2\x86"), ("or a list, which does not hash at all", text("int"), b"]"),
+        ("a UUID with an attribute of its own", text("hex"), text("00")), ("a UUID whose __class__ is set", text("__class__"), b"N"))),
+    *(bad("own-setstate", 4, "bad-state", "no state of a UUID", _UUID, state, here(b"b"), b".", policy="stdlib") for state in (b"K\1", b"N", b"K\1\x85", b"]", b"N}" + text("int") + b"K\1s\x86")),
     # Arrays: numpy's own __setstate__ believes what it is told
     *(bad("state-of-arrays", 4, "bad-state", why, *parts, here(b"b"), b"0.", policy="arrays") for why, parts in (
         ("a dtype that an array has already", (b"]\x94" + _F8 + b"\x94ah\1", _F8_STATE)), ("a dtype with fields of the sender's", (_F8, _F8_STATE.replace(b"NNN", b"N}}"))),
