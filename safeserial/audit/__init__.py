@@ -17,6 +17,9 @@ from safeserial.audit.quarantine import (
     SQLiteQuarantine,
     Totals,
 )
+from safeserial.audit.redis_claims import RedisClaims
+from safeserial.audit.redis_quarantine import RedisQuarantine
+from safeserial.audit.redis_usage import RedisUsage
 from safeserial.audit.sinks import JsonLinesSink, LoggingSink, MemorySink, Sink, Tee
 from safeserial.audit.usage import KeyMeter, KeyUse, Process, SQLiteUsage, UsageStore, UsageUnavailable
 
@@ -37,6 +40,9 @@ __all__ = [
     "QuarantineUnavailable",
     "Quota",
     "Record",
+    "RedisClaims",
+    "RedisQuarantine",
+    "RedisUsage",
     "SQLiteClaims",
     "SQLiteQuarantine",
     "SQLiteUsage",

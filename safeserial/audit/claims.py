@@ -114,7 +114,7 @@ def _lease_end(now: int, lease_seconds: float) -> int:
 
 
 def _judge(row: _Row | None, owner: str, now: int) -> Outcome:
-    """The one decision table, which both stores ask."""
+    """The one decision table, which both stores here ask; the one of redis_claims.py is held against it by a test."""
     if row is None:
         return Outcome.CLAIMED
     if row.done:

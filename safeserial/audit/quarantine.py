@@ -12,35 +12,45 @@ failure is :class:`QuarantineUnavailable`; the caller must then put the message 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from safeserial.audit.database import Database, clamp
-from safeserial.audit.jsonsafe import dump
+from safeserial.audit.incoming import (
+    KEPT_OF_A_FLOOD,
+    MAX_HEADERS_OF_A_FLOOD,
+    MAX_VARIANTS,
+    Incoming,
+    RecordIds,
+    clipped_note,
+    field_text,
+    incoming,
+    known_reason,
+)
 from safeserial.audit.records import Quarantine, QuarantineUnavailable, Quota, Record, Totals
 from safeserial.errors import Reason
-from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
+    import os
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["MemoryQuarantine", "Quarantine", "QuarantineUnavailable", "Quota", "Record", "SQLiteQuarantine", "Totals"]
+__all__ = [
+    "KEPT_OF_A_FLOOD",
+    "MemoryQuarantine",
+    "Quarantine",
+    "QuarantineUnavailable",
+    "Quota",
+    "Record",
+    "SQLiteQuarantine",
+    "Totals",
+]
 
-KEPT_OF_A_FLOOD = 4096
-_MAX_HEADERS = 64 * 1024
-_MAX_HEADERS_OF_A_FLOOD = 4096
-_MAX_VARIANTS = 16
-_MAX_FIELD = 255
 _FILE_AUTHENTICATED = Quota()
 _FILE_UNAUTHENTICATED = Quota(max_bytes=64 * 1024 * 1024)
 _MEMORY_AUTHENTICATED = Quota(1_000, 32 * 1024 * 1024)
 _MEMORY_UNAUTHENTICATED = Quota(1_000, 8 * 1024 * 1024)
 _OVERHEAD = 512  # what a record costs beside its body and headers: columns, indexes, page slack
-
 
 _COLUMNS = (
     "id, time_ms, slug, at, detail, queue, task, message_id, kid, authenticated, content_type, content_encoding, "
@@ -89,89 +99,6 @@ _SCHEMA = (
 )
 
 
-class _Incoming(NamedTuple):
-    """A message on its way in: everything about it that does not depend on the room there is."""
-
-    body: bytes
-    body_type: str
-    headers: str
-    properties: str
-    exact: bool
-    sha256: str
-    fingerprint: bytes
-    cost: int
-
-
-def _incoming(
-    reason: Reason,
-    *,
-    authenticated: bool,
-    body: object,
-    headers: object,
-    properties: object,
-    said: Sequence[str | None],
-) -> _Incoming:
-    raw, body_type = _raw(body)
-    headers_json, headers_exact = dump(headers, _MAX_HEADERS)
-    properties_json, properties_exact = dump(properties, _MAX_HEADERS)
-    sha256 = hashlib.sha256(raw).hexdigest()
-    # Two messages are the same if all that the sender controls is. Lengths first, so that no text can move from one
-    # part into the next. What the broker changes on redelivery is left out, or no redelivery would ever be the same.
-    same, _ = dump(_without_transport(properties), _MAX_HEADERS)
-    parts = [reason.value, str(authenticated), sha256, headers_json, same, *("" if t is None else t for t in said)]
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    cost = len(raw) + len(headers_json) + len(properties_json) + _OVERHEAD
-    exact = headers_exact and properties_exact
-    return _Incoming(raw, body_type, headers_json, properties_json, exact, sha256, digest.digest(), cost)
-
-
-def _raw(body: object) -> tuple[bytes, str]:
-    if type(body) is bytes:
-        return body, "bytes"
-    if isinstance(body, (bytearray, memoryview)):
-        return bytes(body), "bytes"
-    if type(body) is str:
-        return body.encode("utf-8", "surrogatepass"), "str"
-    return b"", safe_repr(body)
-
-
-def _without_transport(properties: object) -> object:
-    if type(properties) is not dict:
-        return properties
-    return {key: value for key, value in properties.items() if key not in ("delivery_tag", "redelivered")}
-
-
-def _field(value: object) -> str | None:
-    """A header value as a column: clipped, and without the lone surrogates that SQLite refuses."""
-    if value is None:
-        return None
-    text = value if type(value) is str else safe_repr(value, _MAX_FIELD)
-    return text[:_MAX_FIELD].encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-class _Ids:
-    """Ids that sort by time: 10 characters of milliseconds, 10 of randomness, counting up within a millisecond."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = 0
-
-    def next(self, time_ms: int) -> str:
-        number = (max(0, min(time_ms, (1 << 48) - 1)) << 50) | int.from_bytes(os.urandom(6), "big")
-        with self._lock:
-            # Only within one millisecond, where it keeps the order of arrival; a caller's odd clock stays its own.
-            if number >> 50 == self._last >> 50 and number <= self._last:
-                number = self._last + 1
-            self._last = number
-        return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(95, -1, -5))
-
-
 class _Store:
     """The one implementation, over SQLite in a file or in memory."""
 
@@ -185,7 +112,7 @@ class _Store:
     ) -> None:
         self._quota = {True: authenticated, False: unauthenticated}
         self._now_ms = now_ms
-        self._ids = _Ids()
+        self._ids = RecordIds()
         self._db = Database(
             path,
             application_id=0x53535131,
@@ -248,8 +175,8 @@ class _Store:
             QuarantineUnavailable: It is not kept.
         """
         now = self._now_ms() if time_ms is None else time_ms
-        said = [_field(value) for value in (queue, task, message_id, kid, content_type, content_encoding)]
-        new = _incoming(
+        said = [field_text(value) for value in (queue, task, message_id, kid, content_type, content_encoding)]
+        new = incoming(
             reason, authenticated=authenticated, body=body, headers=headers, properties=properties, said=said
         )
         with self._db.transaction() as connection:
@@ -272,7 +199,7 @@ class _Store:
                     clamp(now),
                     reason.value,
                     None if offset is None else clamp(offset),
-                    _field(detail) or "",
+                    field_text(detail) or "",
                     *said[:4],
                     int(authenticated),
                     *said[4:],
@@ -303,23 +230,23 @@ class _Store:
         rows = connection.execute(
             "SELECT seq, cost FROM records WHERE sha256 = ? AND authenticated = 1 ORDER BY seq", (sha256,)
         ).fetchall()
-        _evict(connection, True, rows[: max(0, len(rows) - _MAX_VARIANTS + 1)])
+        _evict(connection, True, rows[: max(0, len(rows) - MAX_VARIANTS + 1)])
 
     def _make_room(
-        self, connection: sqlite3.Connection, new: _Incoming, authenticated: bool
+        self, connection: sqlite3.Connection, new: Incoming, authenticated: bool
     ) -> tuple[bytes, str, str, bool, int]:
         quota = self._quota[authenticated]
         records, size = connection.execute(
             "SELECT records, bytes FROM lanes WHERE authenticated = ?", (int(authenticated),)
         ).fetchone()
-        kept, headers, properties, exact, cost = new.body, new.headers, new.properties, new.exact, new.cost
+        kept, headers, properties, exact = new.body, new.headers, new.properties, new.exact
+        cost = len(kept) + len(headers) + len(properties) + _OVERHEAD
         full = records + 1 > quota.max_records or size + cost > quota.max_bytes
         if (full and not authenticated) or cost > quota.max_bytes:
             kept = kept[:KEPT_OF_A_FLOOD]
-            if len(headers) + len(properties) > _MAX_HEADERS_OF_A_FLOOD:
+            if len(headers) + len(properties) > MAX_HEADERS_OF_A_FLOOD:
                 exact = False
-                note = f'{{"$clipped":"{len(headers) + len(properties)} bytes"}}'
-                headers = properties = note
+                headers = properties = clipped_note(headers, properties)
             cost = len(kept) + len(headers) + len(properties) + _OVERHEAD
         while records > 0 and (records + 1 > quota.max_records or size + cost > quota.max_bytes):
             rows = connection.execute(
@@ -337,7 +264,7 @@ class _Store:
         with self._db.reading() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM records WHERE id = ?",  # noqa: S608 - our own column names
-                (_field(record_id),),
+                (field_text(record_id),),
             ).fetchone()
         return None if row is None else _record(row)
 
@@ -364,13 +291,13 @@ class _Store:
         """
         wanted: list[tuple[str, object]] = []
         if reason is not None:
-            wanted.append(("slug = ?", reason.value if isinstance(reason, Reason) else _field(reason)))
+            wanted.append(("slug = ?", reason.value if isinstance(reason, Reason) else field_text(reason)))
         if queue is not None:
-            wanted.append(("queue = ?", _field(queue)))
+            wanted.append(("queue = ?", field_text(queue)))
         if authenticated is not None:
             wanted.append(("authenticated = ?", int(authenticated)))
         if before is not None:
-            wanted.append(("id < ?", _field(before)))
+            wanted.append(("id < ?", field_text(before)))
         where = " AND ".join(clause for clause, _ in wanted) or "1"
         with self._db.reading() as connection:
             rows = connection.execute(
@@ -405,7 +332,7 @@ class _Store:
         gone = 0
         with self._db.transaction() as connection:
             for record_id in ids:
-                gone += self._purge_where(connection, "id = ?", _field(record_id))
+                gone += self._purge_where(connection, "id = ?", field_text(record_id))
             if older_than_ms is not None:
                 gone += self._purge_where(connection, "time_ms < ?", clamp(older_than_ms))
         return gone
@@ -439,12 +366,7 @@ def _evict(
 
 def _record(row: tuple[object, ...]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
-    try:
-        values["reason"] = Reason(values["reason"])
-    except ValueError:
-        # Written by a later release: the record is whole, only its word is unknown here.
-        values["detail"] = f"{values['reason']} {values['detail']}"
-        values["reason"] = Reason.INTERNAL_ERROR
+    values["reason"], values["detail"] = known_reason(str(values["reason"]), str(values["detail"]))
     for name in ("authenticated", "exact", "truncated"):
         values[name] = bool(values[name])
     return Record(**values)  # type: ignore[arg-type]

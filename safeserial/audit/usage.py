@@ -1,8 +1,9 @@
 """Who uses which key: counts per key, and the keys that each process has, so that none is taken away too soon.
 
 A process counts in memory and writes now and then (:class:`KeyMeter`); all processes of one machine write into one
-SQLite file (:class:`SQLiteUsage`). Whoever rotates keys reads it: which processes know the new key, when the old one
-was used last, and until when a message under it may still be good. No secret and no message is kept here.
+SQLite file (:class:`SQLiteUsage`), those of a fleet into one Redis server. Whoever rotates keys reads it: which
+processes know the new key, when the old one was used last, and until when a message under it may still be good. No
+secret and no message is kept here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from safeserial.audit import SQLiteUsage
+from safeserial.audit import RedisUsage, SQLiteUsage
+from safeserial.audit.redis_client import RedisAddress, is_redis_url
 from safeserial.cli.output import Failure, moment
 from safeserial.config import Settings
 from safeserial.envelope.keyring_file import parse_document, ring_of
@@ -179,22 +180,30 @@ def evidence_of(store: str | None) -> Evidence | None:
     Raises:
         Failure: A named store is not there.
     """
-    found: UsageStore | None
-    if store is not None:
-        path = store.removeprefix("sqlite:")
-        if not os.path.isfile(path):
-            # Opening would make an empty one, and "nobody uses it" would be a lie.
-            raise Failure(f"there is no usage store at {path}")
-        found = SQLiteUsage(path)
-    else:
-        said = Settings.load().key_usage
-        if isinstance(said, str) and not os.path.isfile(said.removeprefix("sqlite:")):
+    said = Settings.load().key_usage if store is None else store
+    found = _usage_at(said) if isinstance(said, str) else said
+    if found is None:
+        if store is None:
             return None
-        found = SQLiteUsage(said.removeprefix("sqlite:")) if isinstance(said, str) else said
+        # Opening would make an empty one, and "nobody uses it" would be a lie.
+        shown = RedisAddress.parse(store) if is_redis_url(store) else store.removeprefix("sqlite:")
+        raise Failure(f"there is no usage store at {shown}")
     try:
         return Evidence(tuple(found.uses()), tuple(found.processes(now_ms() - ALIVE_MS)))
     finally:
         found.close()
+
+
+def _usage_at(place: str) -> UsageStore | None:
+    """The usage store at a place, or ``None`` where nobody made one: looking must not."""
+    if is_redis_url(place):
+        server = RedisUsage(place)
+        if server.exists():
+            return server
+        server.close()
+        return None
+    path = place.removeprefix("sqlite:")
+    return SQLiteUsage(path) if os.path.isfile(path) else None
 
 
 def stamp(time_ms: int) -> str:

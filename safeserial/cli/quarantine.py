@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeserial.audit import Quarantine, Record, SQLiteQuarantine
+from safeserial.audit import Quarantine, Record, RedisQuarantine, SQLiteQuarantine
+from safeserial.audit.redis_client import is_redis_url
 from safeserial.cli.explain import find_reason
 from safeserial.cli.output import (
     Failure,
@@ -36,21 +37,28 @@ __all__ = ["list_records", "quarantine", "show_record"]
 def quarantine() -> None:
     """Look at messages that were refused. Bodies are never printed; --save writes one to a file.
 
-    The store is the one of the settings, or --store PATH.
+    The store is the one of the settings, or --store.
     """
 
 
-_store_option = click.option("--store", metavar="PATH", help="The SQLite file; from the settings if not given.")
+_store_option = click.option(
+    "--store", metavar="PATH|URL", help="The SQLite file or redis:// server; from the settings if not given."
+)
 
 
 def _open(store: str | None) -> Quarantine:
-    path = store
-    if path is None:
+    place = store
+    if place is None:
         said = Settings.load().quarantine
-        if not isinstance(said, str) or not said.startswith("sqlite:"):
-            raise Failure("the settings keep the quarantine in each worker's memory; only a SQLite file can be read")
-        path = said[len("sqlite:") :]
-    path = path.removeprefix("sqlite:")
+        if not isinstance(said, str) or said == "memory:":
+            raise Failure("the settings keep the quarantine in each worker's memory, which nobody else can read")
+        place = said
+    if is_redis_url(place):
+        found = RedisQuarantine(place)
+        if not found.exists():
+            raise Failure(f"there is no quarantine at {found.place}: name it with --store URL")
+        return found
+    path = place.removeprefix("sqlite:")
     if not os.path.isfile(path):
         # Opening would create an empty one, and "no records" would be a lie about another file.
         raise Failure(f"there is no quarantine at {path}: name it with --store PATH")

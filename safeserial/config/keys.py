@@ -14,6 +14,7 @@ from dataclasses import fields
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from safeserial.audit.redis_client import RedisAddress, is_redis_url
 from safeserial.envelope.keys import Keyring
 from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
@@ -23,9 +24,21 @@ from safeserial.policy.grammar import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LIMITS", "POLICY_KEYS", "QUEUE_SPECS", "SPECS", "Spec", "from_environment", "read_name", "read_texts"]
+__all__ = [
+    "LIMITS",
+    "POLICY_KEYS",
+    "QUEUE_SPECS",
+    "REDIS_QUARANTINE_MAX_BYTES",
+    "SPECS",
+    "Spec",
+    "from_environment",
+    "read_name",
+    "read_texts",
+]
 
 LIMITS = tuple(f.name for f in fields(Limits))
+#: Default of ``quarantine_max_bytes`` where the quarantine is the memory of a server that others may share.
+REDIS_QUARANTINE_MAX_BYTES = 64 << 20
 
 
 def _text(value: object) -> str:
@@ -111,13 +124,23 @@ def _keyring(value: object) -> str | Keyring:
     return value
 
 
+def _is_place(text: str) -> bool:
+    """Whether this names a SQLite file or a Redis server.
+
+    Raises:
+        Misconfigured: It names a Redis server, but not in a way that can be read.
+    """
+    if is_redis_url(text):
+        RedisAddress.parse(text)
+        return True
+    return text.startswith("sqlite:") and len(text) > len("sqlite:")
+
+
 def _store(method: str) -> Callable[[object], object]:
     def read(value: object) -> object:
-        if type(value) is not str:
-            if not callable(getattr(value, method, None)):
-                raise Misconfigured('must be "memory:" or "sqlite:PATH"')
-        elif value != "memory:" and not (value.startswith("sqlite:") and len(value) > len("sqlite:")):
-            raise Misconfigured('must be "memory:" or "sqlite:PATH"')
+        known = value == "memory:" or _is_place(value) if type(value) is str else callable(getattr(value, method, None))
+        if not known:
+            raise Misconfigured('must be "memory:", "sqlite:PATH" or "redis://HOST:PORT/DATABASE"')
         return value
 
     return read
@@ -125,13 +148,9 @@ def _store(method: str) -> Callable[[object], object]:
 
 def _usage(value: object) -> object:
     """As for the other stores, but that nobody has to count."""
-    if value == "none":
-        return value
-    if type(value) is not str:
-        if not callable(getattr(value, "processes", None)):
-            raise Misconfigured('must be "sqlite:PATH" or "none"')
-    elif not (value.startswith("sqlite:") and len(value) > len("sqlite:")):
-        raise Misconfigured('must be "sqlite:PATH" or "none"')
+    known = value == "none" or _is_place(value) if type(value) is str else callable(getattr(value, "processes", None))
+    if not known:
+        raise Misconfigured('must be "sqlite:PATH", "redis://HOST:PORT/DATABASE" or "none"')
     return value
 
 

@@ -18,6 +18,9 @@ from safeserial.audit import (
     Quarantine,
     QuarantineUnavailable,
     Quota,
+    RedisClaims,
+    RedisQuarantine,
+    RedisUsage,
     Sink,
     SQLiteClaims,
     SQLiteQuarantine,
@@ -26,7 +29,16 @@ from safeserial.audit import (
     UsageStore,
     UsageUnavailable,
 )
-from safeserial.config.keys import LIMITS, POLICY_KEYS, QUEUE_SPECS, SPECS, read_name, read_texts
+from safeserial.audit.redis_client import RedisAddress, is_redis_url
+from safeserial.config.keys import (
+    LIMITS,
+    POLICY_KEYS,
+    QUEUE_SPECS,
+    REDIS_QUARANTINE_MAX_BYTES,
+    SPECS,
+    read_name,
+    read_texts,
+)
 from safeserial.config.layers import add_environment, add_mapping
 from safeserial.config.origins import KeyPath, Leaf, Leaves, Origin
 from safeserial.envelope.keys import Keyring
@@ -100,11 +112,12 @@ class Settings:
         queues: Sections of queues, by name.
         default_trust: Trust of a queue without a section.
         queue_aliases: Other names under which a queue's messages arrive, such as its dead-letter queue.
-        quarantine: ``"memory:"``, ``"sqlite:/absolute/path"``, or a store.
+        quarantine: ``"memory:"``, ``"sqlite:/absolute/path"``, a ``redis://`` URL, or a store. The URL may hold a
+            password, so this and the other stores are not in the ``repr``; :meth:`rows` shows them without.
         quarantine_max_records: Quota of each of its two lanes, in records.
         quarantine_max_bytes: The same in bytes.
         claims: As ``quarantine``.
-        key_usage: ``"sqlite:/absolute/path"``, ``"none"``, or a store: where the use of keys is counted.
+        key_usage: ``"sqlite:/absolute/path"``, a ``redis://`` URL, ``"none"``, or a store: where use is counted.
         audit: ``"logging"``, ``"jsonl:/absolute/path"`` and sinks.
         context: Implicit context that both sides must share, such as the environment's name.
         audience: Which application this is, or ``None``.
@@ -128,11 +141,11 @@ class Settings:
     queues: Mapping[str, QueueSettings]
     default_trust: Trust
     queue_aliases: Mapping[str, str]
-    quarantine: str | Quarantine
+    quarantine: str | Quarantine = field(repr=False)
     quarantine_max_records: int
     quarantine_max_bytes: int
-    claims: str | ClaimStore
-    key_usage: str | UsageStore
+    claims: str | ClaimStore = field(repr=False)
+    key_usage: str | UsageStore = field(repr=False)
     audit: tuple[str | Sink, ...]
     context: str
     audience: str | None
@@ -256,7 +269,7 @@ class Settings:
         return _place(self.keyring, "file:", leaf.folder if leaf.layer == "file" else "")
 
     def open_quarantine(self) -> Quarantine:
-        """A quarantine as set, opened so that a wrong path shows now.
+        """A quarantine as set, opened so that a wrong path or address shows now.
 
         Raises:
             Misconfigured: It cannot be used.
@@ -266,15 +279,20 @@ class Settings:
             return self.quarantine
         if self.quarantine == "memory:":
             return MemoryQuarantine(authenticated=quota, unauthenticated=quota)
-        store = SQLiteQuarantine(self.quarantine[len("sqlite:") :], authenticated=quota, unauthenticated=quota)
+        store: SQLiteQuarantine | RedisQuarantine
+        if is_redis_url(self.quarantine):
+            store = RedisQuarantine(self.quarantine, authenticated=quota, unauthenticated=quota)
+        else:
+            store = SQLiteQuarantine(self.quarantine[len("sqlite:") :], authenticated=quota, unauthenticated=quota)
         try:
             store.check()
         except QuarantineUnavailable as error:
+            store.close()
             raise self._wrong("quarantine", str(error)) from error
         return store
 
     def open_claims(self) -> ClaimStore:
-        """A claim store as set, opened so that a wrong path shows now.
+        """A claim store as set, opened so that a wrong path or address shows now.
 
         Raises:
             Misconfigured: It cannot be used.
@@ -283,15 +301,17 @@ class Settings:
             return self.claims
         if self.claims == "memory:":
             return MemoryClaims()
-        store = SQLiteClaims(self.claims[len("sqlite:") :])
+        store: SQLiteClaims | RedisClaims
+        store = RedisClaims(self.claims) if is_redis_url(self.claims) else SQLiteClaims(self.claims[len("sqlite:") :])
         try:
             store.check()
         except ClaimsUnavailable as error:
+            store.close()
             raise self._wrong("claims", str(error)) from error
         return store
 
     def open_usage(self) -> UsageStore | None:
-        """Where the use of keys is counted, opened so that a wrong path shows now; ``None`` for nowhere.
+        """Where the use of keys is counted, opened so that a wrong path or address shows now; ``None`` for nowhere.
 
         Raises:
             Misconfigured: It cannot be used.
@@ -300,10 +320,13 @@ class Settings:
             return self.key_usage
         if self.key_usage == "none":
             return None
-        store = SQLiteUsage(self.key_usage[len("sqlite:") :])
+        said = self.key_usage
+        store: SQLiteUsage | RedisUsage
+        store = RedisUsage(said) if is_redis_url(said) else SQLiteUsage(said[len("sqlite:") :])
         try:
             store.check()
         except UsageUnavailable as error:
+            store.close()
             raise self._wrong("key_usage", str(error)) from error
         return store
 
@@ -362,6 +385,8 @@ def _shown_value(value: object) -> str:
         )
     if isinstance(value, date):
         return value.isoformat()
+    if isinstance(value, str) and is_redis_url(value):
+        value = str(RedisAddress.parse(value))  # without its password
     return safe_repr(value, 400)
 
 
@@ -402,6 +427,8 @@ def _build(leaves: Leaves) -> Settings:
     for key, prefix in (("quarantine", "sqlite:"), ("claims", "sqlite:"), ("key_usage", "sqlite:")):
         if isinstance(values[key], str):
             values[key] = _place(values[key], prefix, _folder(leaves, key))
+    if ("quarantine_max_bytes",) not in leaves and is_redis_url(str(values["quarantine"])):
+        values["quarantine_max_bytes"] = REDIS_QUARANTINE_MAX_BYTES
     folder = _folder(leaves, "audit")
     values["audit"] = tuple(
         _place(item, "jsonl:", folder) if isinstance(item, str) else item for item in values["audit"]

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
 from datetime import date, datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
 
-from safeserial.audit import MemoryClaims, MemoryQuarantine, MemorySink, SQLiteClaims, SQLiteQuarantine
+from safeserial.audit import (
+    MemoryClaims,
+    MemoryQuarantine,
+    MemorySink,
+    RedisClaims,
+    RedisQuarantine,
+    RedisUsage,
+    SQLiteClaims,
+    SQLiteQuarantine,
+)
 from safeserial.config import Settings
 from safeserial.envelope.keys import Key, Keyring
 from safeserial.envelope.sources import key_to_text
@@ -19,6 +30,8 @@ from safeserial.policy import Policy
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from support.services import Services
 
 FULL = """\
 presets = ["stdlib@1"]
@@ -250,6 +263,13 @@ MISTAKES = [
     ('quarantine = "q.db"', "quarantine", 1, "sqlite:PATH"),
     ('claims = "sqlite:"', "claims", 1, "sqlite:PATH"),
     ("claims = 3", "claims", 1, "sqlite:PATH"),
+    ('claims = "redis:"', "claims", 1, "redis://HOST:PORT/DATABASE"),
+    ('claims = "redis://hunter2"\nquarantine = "redis://h/x"', "quarantine", 2, "number of a database"),
+    ('claims = "redis://user:hunter2@h/0#x"', "claims", 1, "percent-encode"),
+    ('claims = "redis://h/0?ssl_cert_reqs=none"', "claims", 1, "unknown one"),
+    ('key_usage = "redis://h:x"', "key_usage", 1, "host and port"),
+    ('key_usage = "memory:"', "key_usage", 1, "redis://HOST:PORT/DATABASE"),
+    ('quarantine = "unix:///tmp/s"', "quarantine", 1, "redis://HOST:PORT/DATABASE"),
     ("audit = []", "audit", 1, "never silent"),
     ('audit = ["logging", "syslog"]', "audit[1]", 1, "jsonl:PATH"),
     ("audit = 3", "audit", 1, "jsonl:PATH"),
@@ -466,6 +486,74 @@ def test_a_path_that_cannot_be_used_is_refused_at_start_up_with_its_line(
         with pytest.raises(Misconfigured) as caught:
             call()
         assert (caught.value.file, caught.value.line) == ("safeserial.toml", line)
+
+
+STORES = ("claims", "quarantine", "key_usage")
+
+
+def test_the_password_of_a_redis_url_is_shown_nowhere(write: Callable[..., Path]) -> None:
+    said = "rediss://user:hunter2@redis.internal:6380/3?prefix=shop:"
+    write("".join(f'{key} = "{said}"\n' for key in STORES))
+    settings = load()
+    rows = {key: value for key, value, _ in settings.rows()}
+    for key in STORES:
+        assert getattr(settings, key) == said
+        assert rows[key] == "rediss://***@redis.internal:6380/3?prefix=shop:"
+    assert "hunter2" not in repr(settings)
+    assert "user:" not in repr(settings)
+
+
+def test_a_quarantine_in_redis_is_small_unless_somebody_says_how_large() -> None:
+    url = "redis://h/0"
+    assert load(search=False).quarantine_max_bytes == 256 << 20
+    assert load(search=False, conf={"quarantine": url}).quarantine_max_bytes == 64 << 20
+    said = load(search=False, conf={"quarantine": url}, environ={"SAFESERIAL_QUARANTINE_MAX_BYTES": "256MiB"})
+    assert said.quarantine_max_bytes == 256 << 20
+
+
+def test_a_redis_that_is_not_there_is_refused_at_start_up_with_its_line(write: Callable[..., Path]) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"redis://:hunter2@127.0.0.1:{nobody.getsockname()[1]}/0"
+        write("".join(f'{key} = "{url}"\n' for key in STORES))
+        settings = load()
+        for line, call in enumerate((settings.open_claims, settings.open_quarantine, settings.open_usage), 1):
+            with pytest.raises(Misconfigured, match="no connection") as caught:
+                call()
+            assert (caught.value.file, caught.value.line) == ("safeserial.toml", line)
+            assert "hunter2" not in str(caught.value)
+            assert url.replace(":hunter2", "***") in str(caught.value)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    settings = load(search=False, conf=dict.fromkeys(STORES, "redis://h/0"))
+    for call in (settings.open_claims, settings.open_quarantine, settings.open_usage):
+        with pytest.raises(Misconfigured, match=r"safeserial-gateway\[redis\]"):
+            call()
+
+
+@pytest.mark.redis
+def test_redis_stores_open_as_set(services: Services) -> None:
+    from support.broker import open_redis_corner
+
+    base = services.url("redis")
+    client = open_redis_corner(base)
+    number = client.connection_pool.connection_kwargs.get("db", 0)
+    url = f"{base.rsplit('/', 1)[0] if base.count('/') > 2 else base}/{number}?prefix=shop:"
+    settings = load(search=False, environ={f"SAFESERIAL_{key.upper()}": url for key in STORES})
+    claims, quarantine, usage = settings.open_claims(), settings.open_quarantine(), settings.open_usage()
+    assert isinstance(claims, RedisClaims)
+    assert isinstance(quarantine, RedisQuarantine)
+    assert isinstance(usage, RedisUsage)
+    claims.claim("m", "one", expires_at_ms=0, lease_seconds=5)
+    assert {key.partition(b":")[0] for key in client.keys("shop:*")} == {b"shop"}
+    assert quarantine.exists()
+    assert usage.exists()
+    for store in (claims, quarantine, usage):
+        store.close()
+    client.flushdb()
+    client.close()
 
 
 def test_rows_show_every_key_with_its_origin_and_no_secret(write: Callable[..., Path]) -> None:

@@ -356,6 +356,8 @@ def count_opened(setup: Setup) -> None:
     from safeserial.formats import pickle as pickle_format
 
     def note(kind: str, value: Any, names: list[str]) -> None:
+        if isinstance(value, dict) and ({"method", "arguments"} <= set(value) or {"hostname", "revoked"} <= set(value)):
+            return  # remote control, which is for the main process
         # A task body is args, kwargs and what belongs to the wishes; results and chord parts have other shapes.
         body = isinstance(value, (list, tuple)) and len(value) == 3
         arguments = body and isinstance(value[0], (list, tuple)) and isinstance(value[1], dict)

@@ -21,22 +21,25 @@ from safeserial.audit.quarantine import (
     SQLiteQuarantine,
     Totals,
 )
+from safeserial.audit.redis_quarantine import RedisQuarantine
 from safeserial.errors import Reason, SafeSerialError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Store = MemoryQuarantine | SQLiteQuarantine
+Store = MemoryQuarantine | SQLiteQuarantine | RedisQuarantine
 Make = Callable[..., Store]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.redis)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     made: list[Store] = []
 
     def build(**options: object) -> Store:
         if request.param == "memory":
             made.append(MemoryQuarantine(**options))  # type: ignore[arg-type]
+        elif request.param == "redis":
+            made.append(RedisQuarantine(request.getfixturevalue("corner").url, **options))  # type: ignore[arg-type]
         else:
             made.append(SQLiteQuarantine(tmp_path / "q" / "q.db", **options))  # type: ignore[arg-type]
         return made[-1]

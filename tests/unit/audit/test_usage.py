@@ -6,17 +6,19 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from safeserial.audit.redis_usage import RedisUsage
 from safeserial.audit.usage import (
     FORGET_PROCESS_MS,
     KeyMeter,
     KeyUse,
     Process,
     SQLiteUsage,
+    UsageStore,
     UsageUnavailable,
     host_name,
 )
@@ -36,6 +38,17 @@ class Clock:
 @pytest.fixture
 def store(tmp_path: Path) -> SQLiteUsage:
     return SQLiteUsage(tmp_path / "keys" / "usage.db")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.redis)])
+def any_store(request: pytest.FixtureRequest) -> Iterator[UsageStore]:
+    """Each kind of store."""
+    if request.param == "sqlite":
+        made: UsageStore = request.getfixturevalue("store")
+    else:
+        made = RedisUsage(request.getfixturevalue("corner").url)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -63,23 +76,23 @@ def meter(store: SQLiteUsage, clock: Clock, later: Later) -> KeyMeter:
     return KeyMeter(store, lambda: RING, app="shop", clock=clock, later=later)
 
 
-def test_counts_add_up_and_times_widen(store: SQLiteUsage) -> None:
-    store.add([KeyUse("one", "seal", 2, 50, 60, 500), KeyUse("two", "open", 1, 5, 5, 9)], ME)
-    store.add([KeyUse("one", "seal", 3, 40, 55, 900)], ME._replace(pid=8))
+def test_counts_add_up_and_times_widen(any_store: UsageStore) -> None:
+    any_store.add([KeyUse("one", "seal", 2, 50, 60, 500), KeyUse("two", "open", 1, 5, 5, 9)], ME)
+    any_store.add([KeyUse("one", "seal", 3, 40, 55, 900)], ME._replace(pid=8))
 
-    assert store.uses() == [KeyUse("one", "seal", 5, 40, 60, 900), KeyUse("two", "open", 1, 5, 5, 9)]
-    assert [process.pid for process in store.processes(0)] == [7, 8]
+    assert any_store.uses() == [KeyUse("one", "seal", 5, 40, 60, 900), KeyUse("two", "open", 1, 5, 5, 9)]
+    assert [process.pid for process in any_store.processes(0)] == [7, 8]
 
 
-def test_a_process_says_what_it_knows_and_is_forgotten_in_the_end(store: SQLiteUsage) -> None:
-    store.add([], ME)
+def test_a_process_says_what_it_knows_and_is_forgotten_in_the_end(any_store: UsageStore) -> None:
+    any_store.add([], ME)
     later = ME._replace(revision=4, kids=("two",), seen_ms=2_000)
-    store.add([], later)
-    assert store.processes(0) == [later]
-    assert store.processes(2_001) == []
+    any_store.add([], later)
+    assert any_store.processes(0) == [later]
+    assert any_store.processes(2_001) == []
     other = ME._replace(pid=9, seen_ms=3_000 + FORGET_PROCESS_MS)
-    store.add([], other)
-    assert store.processes(0) == [other]
+    any_store.add([], other)
+    assert any_store.processes(0) == [other]
 
 
 def test_the_file_is_private_and_its_own(store: SQLiteUsage, tmp_path: Path) -> None:
