@@ -26,12 +26,12 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
 
-from celery_plugin import compression, gossip, lanes, transport
+from celery_plugin import compression, gossip, lanes, transport, wishes
 from celery_plugin.lanes import Delivery
 from celery_plugin.request import sealed_request_class
 from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
-from safeserial.envelope import peek_kid
-from safeserial.errors import Forbidden, Misconfigured, Reason, Refused
+from safeserial.envelope import DEFAULT_SKEW_MS, Suite, peek_kid
+from safeserial.errors import Forbidden, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.gateway import internal_error, refusal_event
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from celery_plugin.request import OpenedMessage, SealedRequestMixin
     from celery_plugin.runtime import Runtime
+    from safeserial.envelope import Keyring
 
 __all__ = ["Delivery", "Guard", "GuardStep"]
 
@@ -71,6 +72,13 @@ _TELL_SENDER = frozenset(
 
 def _is_about_content(reason: Reason) -> bool:
     return reason in _TELL_SENDER or reason.code.startswith(("SS2", "SS3"))
+
+
+def _is_encrypted(ring: Keyring, purpose: str, now_ms: int) -> bool:
+    try:
+        return ring.primary(purpose, now_ms=now_ms).suite is Suite.A256GCM
+    except Forbidden:  # no key here seals any, so none leaves
+        return False
 
 
 class Guard:
@@ -281,6 +289,8 @@ class Guard:
         )  # fmt: skip
         delay = min(_PUT_BACK_SECONDS * 2 ** min(self._failures, 8), _MAX_PUT_BACK_SECONDS)
         self._failures += 1
+        # A lease that this worker went on renewing would keep the message from ever being judged to its end.
+        self.release(delivery)
         self._later(delivery, delay)
 
     def _later(self, delivery: Delivery, delay: float) -> None:
@@ -315,9 +325,10 @@ class Guard:
         Returns:
             ``True``: it is yours, run it. ``False``: it has been refused, or put back.
         """
-        if delivery.claimed:
+        if delivery.finished:
             return True
         try:
+            # Also where it is claimed already: Celery asks once when a task that expires arrives, and again at its ETA.
             self._check_again(delivery)
             outcome = self._claim(delivery)
             if outcome is Outcome.DONE:
@@ -336,14 +347,35 @@ class Guard:
         return False
 
     def _check_again(self, delivery: Delivery) -> None:
-        """What may have changed while the message waited here for its ETA, perhaps for days."""
-        if delivery.claims is None or delivery.key is None:
+        """Ask the keys of now, because the message may have waited here for its ETA, perhaps for days.
+
+        These are the questions of :func:`safeserial.envelope.open` and of the lane, in their order. The tag was
+        verified, so in its place the key is compared with the one that verified it.
+
+        Raises:
+            Refused: As if it came now.
+        """
+        claims, opened_by = delivery.claims, delivery.key
+        if claims is None or opened_by is None:
             return
-        key = self.runtime.gateway.keyring.find(delivery.key.kid)
+        gateway = self.runtime.gateway
+        now_ms, size = gateway.now_ms(), len(delivery.body)
+        key = gateway.keyring.find(opened_by.kid)
         if key is None or not key.enabled:
             raise Forbidden(Reason.KEY_DISABLED)
-        if delivery.expires_at_ms and self.runtime.gateway.now_ms() > delivery.expires_at_ms:
+        key.require_open(opened_by.suite, size, now_ms)
+        if not key.is_same(opened_by):
+            raise Unauthentic(cause=Reason.BAD_TAG)
+        if delivery.expires_at_ms and delivery.expires_at_ms <= now_ms:
             raise Forbidden(Reason.EXPIRED)
+        if not key.admits_issue(claims.issued_at_ms, DEFAULT_SKEW_MS):
+            detail = f"key {key.kid} did not seal when this was issued"
+            raise Forbidden(Reason.KEY_OUTSIDE_WINDOW, None, detail)
+        key.grants.check(claims, size, key.kid)
+        wishes.authorise(delivery.wishes, key.grants)
+        judged = delivery.judged
+        if judged is not None and key.grants.presets != opened_by.grants.presets:
+            gateway.judge(judged.data, judged.format, policy=self.runtime.policy_for(delivery.queue), key=key)
 
     def _claim(self, delivery: Delivery) -> Outcome:
         if delivery.claimed:
@@ -394,6 +426,14 @@ class Guard:
         if not delivery.claimed and not delivery.finished:
             self._claim(delivery)
         self.finish(delivery)
+
+    def encrypts(self, delivery: Delivery) -> bool:
+        """Whether the message came encrypted, or this app's own tasks or results leave encrypted."""
+        if delivery.key is not None and delivery.key.suite is Suite.A256GCM:
+            return True
+        gateway = self.runtime.gateway
+        ring, now_ms = gateway.keyring, gateway.now_ms()
+        return any(_is_encrypted(ring, purpose, now_ms) for purpose in ("tasks", "results"))
 
     def address_of(self, queue: str) -> tuple[str, str]:
         """Exchange and routing key by which a retry reaches the queue again, or every worker of a broadcast."""

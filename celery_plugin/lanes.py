@@ -52,6 +52,7 @@ class Delivery:
         queue: Name of the queue, from the consumer.
         claims: Once authenticated.
         key: Once authenticated.
+        judged: The arguments section of a sealed message, to be judged again by the key's grants when it runs.
         bound: Whether the headers were verified to be the sender's; only then may a refusal be told to the sender.
         claim_id: What execution is claimed under.
         expires_at_ms: Until when a copy could be played again.
@@ -63,15 +64,17 @@ class Delivery:
     started_ns: int
     claims: Claims | None = None
     key: Key | None = None
+    judged: Judged | None = None
     bound: bool = False
     claim_id: str = ""
     expires_at_ms: int = 0
     task: str | None = None
     task_id: str | None = None
-    headers: dict[str, object] = field(default_factory=dict)
+    # These may hold arguments, and a repr ends in logs and tracebacks.
+    headers: dict[str, object] = field(default_factory=dict, repr=False)
     properties: dict[str, object] = field(default_factory=dict)
     delivery_info: dict[str, object] = field(default_factory=dict)
-    wishes: dict[str, object] = field(default_factory=lambda: dict(wishes.NOTHING))
+    wishes: dict[str, object] = field(default_factory=lambda: dict(wishes.NOTHING), repr=False)
     claimed: bool = False
     finished: bool = False
     put_backs: int = 0
@@ -170,6 +173,7 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
     wishes.authorise(delivery.wishes, admitted.key.grants)
     judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy, key=admitted.key)
+    delivery.judged = judged
     delivery.headers = heads.deliverable(head)
     body = SealedBody(runtime.key, queue, judged, wishes_json, task=str(head["task"]), kid=admitted.key.kid)
     return _deliver(delivery, runtime, properties, body)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from celery_plugin.runtime import Runtime
+    from safeserial.envelope import Key
 
 __all__ = ["SealingAMQP", "adopt", "check_size", "encode_arguments", "seal_task"]
 
@@ -71,6 +72,7 @@ def seal_task(
     queue: str | None,
     format: str,
     compression: str | None,
+    key: Key,
 ) -> bytes:
     """Seal one protocol 2 body together with the headers it will travel with.
 
@@ -95,6 +97,7 @@ def seal_task(
         bound_headers=heads.bound_headers(headers, properties),
         expires_in=_lifetime(headers, runtime),
         compression=compression,
+        key=key,
     )
     check_size(len(sections), len(blob), runtime)
     return blob
@@ -132,7 +135,15 @@ class _SealingProducer:
     """A producer that seals one body and passes everything else on, ``task-sent`` events among it."""
 
     def __init__(
-        self, producer: Any, runtime: Runtime, body: object, *, format: str, compression: str | None, queue: Any
+        self,
+        producer: Any,
+        runtime: Runtime,
+        body: object,
+        *,
+        format: str,
+        compression: str | None,
+        queue: Any,
+        key: Key,
     ) -> None:
         self._producer = producer
         self._runtime = runtime
@@ -140,6 +151,7 @@ class _SealingProducer:
         self._format = format
         self._compression = compression
         self._queue = queue
+        self._key = key
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
@@ -158,6 +170,7 @@ class _SealingProducer:
             queue=self._queue_name(options.get("exchange"), options.get("routing_key")),
             format=self._format,
             compression=self._compression,
+            key=self._key,
         )
         return self._producer.publish(
             blob, headers=headers, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING, **options
@@ -205,19 +218,25 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
             compression: str | None = None,
             **options: Any,
         ) -> Any:
-            conf = self.app.conf
             target = self.queues[queue] if isinstance(queue, str) else queue
             if target is None and exchange is None:
                 target = self.default_queue
-            if runtime.gateway.keyring.primary("tasks", now_ms=runtime.gateway.now_ms()).suite is Suite.A256GCM:
+            # Asked once: were it another one by the time of sealing, the reprs would belong to the wrong key.
+            key = runtime.gateway.keyring.primary("tasks", now_ms=runtime.gateway.now_ms())
+            if key.suite is Suite.A256GCM:
                 message = _without_reprs(message)
+            else:
+                # Not where the key encrypts: the length of what is compressed first tells something of what is in it,
+                # so that is for whoever knows this message to choose, and not for the whole app.
+                compression = compression or self.app.conf.task_compression
             sealing = _SealingProducer(
                 producer,
                 runtime,
                 message[2],
                 format=_format(serializer, runtime),
-                compression=_compression(compression or conf.task_compression),
+                compression=_compression(compression or None),
                 queue=target,
+                key=key,
             )
             return stock(
                 sealing,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenedMessage", "SealedBody", "SealedRequestMixin", "sealed_request_class"]
 
+# What Celery's events about a task say of its arguments and its outcome.
+_TELLING = ("args", "kwargs", "result", "exception", "traceback")
+
 
 class SealedBody:
     """A judged body that builds itself when Celery's tracer unpacks it, once.
@@ -218,6 +221,16 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
             else:
                 self._guard.bury(self._delivery)
         super().reject(requeue)
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """As Celery's; where tasks or results are encrypted, an event shows nothing of what is in them.
+
+        Events go through the broker in the clear, and an exception often quotes the arguments.
+        """
+        telling = [name for name in _TELLING if name in fields]
+        if telling and self._guard.encrypts(self._delivery):
+            fields.update(dict.fromkeys(telling, ""))
+        super().send_event(type, **fields)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Record what could not be built in the process that was to run it; then as Celery does."""

@@ -72,6 +72,10 @@ class Admitted:
         """Name of the body's format: ``"json"``, ``"msgpack"`` or ``"pickle"``."""
         return format_name(self.claims)
 
+    def __repr__(self) -> str:
+        # The body may be a secret, here even one that travelled encrypted, and a repr ends in logs and tracebacks.
+        return f"Admitted(claims={self.claims!r}, key={self.key!r}, body=bytes[{len(self.body)}])"
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -220,6 +224,7 @@ class Gateway:
         on_behalf_of: str | None = None,
         reseal_of: bytes | None = None,
         compression: str | None = None,
+        key: Key | None = None,
     ) -> bytes:
         """Seal a body that is already encoded; adapters use this.
 
@@ -237,11 +242,14 @@ class Gateway:
             reseal_of: Message id of the released message that this replaces.
             compression: Overrides the gateway's own setting for this message, and that a key which encrypts is used
                 without compression.
+            key: The key to seal with, for a caller that asked the ring before, so that both decide by the same one. By
+                default the primary one for ``purpose``.
         """
         if format not in _FORMAT_NUMBERS:
             raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f"no format {safe_repr(format)}")
         now = self.now_ms()
-        key = self.keyring.primary(purpose, now_ms=now)
+        if key is None:
+            key = self.keyring.primary(purpose, now_ms=now)
         if compression is None and key.suite is Suite.A256GCM:
             # What is compressed before it is encrypted shows by its length what it has in common with its neighbours.
             compression = "none"

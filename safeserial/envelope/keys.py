@@ -9,6 +9,7 @@ replaced whole and never changed, so that one message is judged by one set of ke
 
 from __future__ import annotations
 
+import hmac
 import os
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
@@ -191,6 +192,16 @@ class Key:
                 raise Misconfigured("a destroyed key has no public half", key="state")
             raise Misconfigured(f"{self.suite.label} has no public half; suite ed25519 has", key="suite")
         return self.replace(material=None, public=self.public, ops=("open",))
+
+    def is_same(self, other: Key) -> bool:
+        """Whether both are one key by what they are made of, whatever they are called and may do.
+
+        The halves of a signing key are the same key. A destroyed key is none.
+        """
+        mine, its = (key.public if key.public is not None else key.material for key in (self, other))
+        if self.suite is not other.suite or mine is None or its is None:
+            return False
+        return hmac.compare_digest(mine, its)
 
     def replace(self, **changes: Any) -> Key:
         """The same key with other options; names as in the constructor."""

@@ -86,9 +86,13 @@ def _stripped(found: object) -> object:
 
 
 def _from_env(name: str, _: str) -> str:
-    if name not in os.environ:
-        raise Misconfigured(f"the environment variable {safe_repr(name)} is not set", key="material")
-    return os.environ[name]
+    try:
+        return os.environ[name]
+    except KeyError:
+        problem = "is not set"
+    except ValueError:  # a lone surrogate
+        problem = "cannot exist: its name is no text"
+    raise Misconfigured(f"the environment variable {safe_repr(name)} {problem}", key="material")
 
 
 def _from_file(path: str, folder: str) -> bytes:
@@ -117,8 +121,9 @@ def _from_command(line: str, folder: str) -> bytes:
         )
     except subprocess.TimeoutExpired:
         problem = f"the command {safe_repr(words[0])} took more than {COMMAND_SECONDS} seconds"
-    except OSError as error:
-        problem = f"the command {safe_repr(words[0])} cannot be started: {error.strerror}"
+    except (OSError, ValueError) as error:  # ValueError: a null byte or a lone surrogate
+        reason = (isinstance(error, OSError) and error.strerror) or "an argument is no text that a program can take"
+        problem = f"the command {safe_repr(words[0])} cannot be started: {reason}"
     else:
         if done.returncode == 0:
             return done.stdout[:_MAX_OUTPUT]
@@ -131,16 +136,21 @@ def _from_provider(text: str, _: str) -> object:
     from importlib.metadata import entry_points
 
     name, _, argument = text.partition(":")
-    found = list(entry_points(group=PROVIDERS, name=name))
-    if not found:
-        raise Misconfigured(f"no installed package has a key provider {safe_repr(name)}", key="material")
-    provider: Any = found[0].load()
+    shown = f"the key provider {safe_repr(name)}"
+    doing = "cannot be looked up"
     try:
+        found = list(entry_points(group=PROVIDERS, name=name))
+        if not found:
+            raise Misconfigured(f"no installed package has a key provider {safe_repr(name)}")
+        doing = "cannot be imported"
+        provider: Any = found[0].load()
+        doing = "did not give a key"
         return provider(argument)
-    except Misconfigured:
-        raise
-    except Exception as error:  # noqa: BLE001 - a stranger's code: whatever it raises, the ring is not loaded
-        problem = f"the key provider {safe_repr(name)} raised {type(error).__name__}"
+    except Misconfigured as error:
+        problem = error.problem
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: whatever it raises, the ring is not loaded
+        problem = f"{shown} {doing}: it raised {type(error).__name__}"
+    # Raised out here: the text of those errors, and what their frames hold, may be a secret.
     raise Misconfigured(problem, key="material")
 
 

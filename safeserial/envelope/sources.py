@@ -67,7 +67,10 @@ def file_of(source: object) -> str | None:
 
 
 def _load_env(name: str) -> Keyring:
-    text = os.environ.get(name, "") if name else ""
+    try:
+        text = os.environ.get(name, "") if name else ""
+    except ValueError:  # a lone surrogate: there can be no such variable
+        text = ""
     if not text.strip():
         raise Misconfigured(f"the environment variable is not set; {NEW}", key=f"env:{safe_repr(name)}")
     keys = _parse(text, f"env:{safe_repr(name)}")

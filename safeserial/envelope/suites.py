@@ -25,7 +25,7 @@ from __future__ import annotations
 import hmac
 from hashlib import sha256
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from safeserial.envelope.wire import Suite, is_label
 from safeserial.errors import Reason, Unauthentic
@@ -127,7 +127,16 @@ def _hmac_states(key: bytes, start: bytes = b"") -> tuple[HASH, HASH]:
     return inner, outer
 
 
-class HmacSha256:
+class _Held:
+    """Base of the channels: what holds a derived key is neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Channel cannot be pickled or copied: its key must not leave the process")
+
+
+class HmacSha256(_Held):
     """Suite 01. Whoever can verify can also seal: readers that must not be able to write need another suite."""
 
     __slots__ = ("_inner", "_outer")
@@ -155,7 +164,7 @@ class HmacSha256:
         return data[:header_len], data[header_len:-32]
 
 
-class Ed25519:
+class Ed25519(_Held):
     """Suite 02. Readers have the public half only, and cannot write.
 
     The purpose is no part of the key here: what separates purposes is the authenticated field that ``open`` compares
@@ -194,7 +203,7 @@ class Ed25519:
         return data[:header_len], data[header_len:-64]
 
 
-class A256Gcm:
+class A256Gcm(_Held):
     """Suite 11: the body is encrypted as well. Whoever can read can also write."""
 
     __slots__ = ("_cipher", "_invalid", "_key", "_preamble")

@@ -31,6 +31,10 @@ class Judged:
     data: bytes
     names: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        # The body may be a secret, and a repr ends in logs and tracebacks.
+        return f"Judged(format={self.format!r}, data=bytes[{len(self.data)}], names={self.names!r})"
+
 
 class Codec(Protocol):
     """One format. Every method is total: it returns, or raises :class:`~safeserial.errors.Refused`."""

@@ -45,6 +45,18 @@ def gateway(sink: MemorySink) -> Gateway:
     return Gateway(keyring=Keyring([KEY]), policy=Policy(presets=["stdlib@1"]), audit=sink, clock=lambda: NOW)
 
 
+def test_the_body_of_an_admitted_or_judged_message_is_not_shown() -> None:
+    gateway = Gateway(keyring=Keyring([Key.generate("secret", suite="a256gcm")]))
+    admitted = gateway.admit(gateway.seal("canary"), purpose="data")
+    judged = gateway.judge(admitted.body, admitted.format)
+
+    assert (admitted.body, judged.data) == (b'"canary"', b'"canary"')
+    assert "canary" not in f"{admitted} {admitted!r} {judged} {judged!r} {[admitted, judged]}"
+    assert "bytes[8]" in repr(admitted)
+    assert "'secret'" in repr(admitted)
+    assert repr(judged) == "Judged(format='json', data=bytes[8], names=())"
+
+
 def claims(**changes: object) -> Claims:
     base = Claims(
         message_id=b"m" * 16,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import bz2
 import pickle
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from celery_plugin.headers import bound_headers
 from celery_plugin.request import SealedBody
 from safeserial import Key, Keyring, Policy
 from safeserial.audit import ClaimsUnavailable, QuarantineUnavailable
-from safeserial.envelope import Grants, pack_sections
+from safeserial.envelope import Format, Grants, pack_sections
 from safeserial.errors import Reason, Refused
 
 OTHER = Key(kid="web-2", material=bytes(range(160, 192)), suite="hs256")
@@ -422,6 +422,108 @@ def test_check_again_at_execution_a_message_that_expired_meanwhile(bench: Any, m
     monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
     assert not bench.guard.claim(_Request(), bench.forwarded[-1].delivery)
     assert bench.sink.events[-1].reason is Reason.EXPIRED
+
+
+def days(bench: Any, number: float) -> datetime:
+    return datetime.fromtimestamp(bench.clock.now, timezone.utc) + timedelta(days=number)
+
+
+CHANGES: list[tuple[str, Any, Reason]] = [
+    ("disabled", lambda bench, key: key.replace(state="disabled"), Reason.KEY_DISABLED),
+    ("destroyed", lambda bench, key: Key(kid=key.kid, state="destroyed"), Reason.KEY_DISABLED),
+    ("removed", lambda bench, key: OTHER, Reason.KEY_DISABLED),
+    ("ops without open", lambda bench, key: key.replace(ops=["seal"]), Reason.KEY_MAY_NOT_OPEN),
+    ("open_until is over", lambda bench, key: key.replace(open_until=days(bench, -0.01)), Reason.KEY_OUTSIDE_WINDOW),
+    ("seal_until before the issue", lambda bench, key: key.replace(seal_until=days(bench, -2)), Reason.KEY_OUTSIDE_WINDOW),
+    ("seal_from after the issue", lambda bench, key: key.replace(seal_from=days(bench, 0)), Reason.KEY_OUTSIDE_WINDOW),
+    ("other material", lambda bench, key: Key.generate(key.kid), Reason.BAD_TAG),
+    ("other suite", lambda bench, key: Key.generate(key.kid, "a256gcm"), Reason.SUITE_MISMATCH),
+    ("types", lambda bench, key: key.replace(grants=Grants(types=("else.*",))), Reason.TYPE_NOT_GRANTED),
+    ("deny_types", lambda bench, key: key.replace(grants=Grants(deny_types=("shop.add",))), Reason.TYPE_NOT_GRANTED),
+    ("purposes", lambda bench, key: key.replace(grants=Grants(purposes=frozenset({"results"}))), Reason.PURPOSE_NOT_GRANTED),
+    ("formats", lambda bench, key: key.replace(grants=Grants(formats=frozenset({Format.MSGPACK}))), Reason.FORMAT_NOT_GRANTED),
+    ("max_bytes", lambda bench, key: key.replace(grants=Grants(max_bytes=20)), Reason.SIZE_NOT_GRANTED),
+    ("max_ttl_seconds", lambda bench, key: key.replace(grants=Grants(max_ttl_seconds=60)), Reason.TTL_NOT_GRANTED),
+    ("embedded", lambda bench, key: key.replace(grants=Grants(embedded=("else.*",))), Reason.WISH_NOT_GRANTED),
+    ("presets", lambda bench, key: key.replace(grants=Grants(presets=frozenset())), Reason.GLOBAL_NOT_ALLOWED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize(("change", "reason"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
+def test_check_again_at_execution_whatever_changed_about_the_key_meanwhile(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, change: Any, reason: Reason, claimed: bool
+) -> None:
+    monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
+    when = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    bench.receive(honest(bench, when, link=bench.add.si(), eta=days(bench, 3), serializer="pickle"))
+    delivery = bench.forwarded[-1].delivery
+    if claimed:  # Celery asks once when a task with an expiry arrives, and again at its ETA
+        assert bench.guard.claim(_Request(), delivery)
+    bench.clock.now += 86_400
+    ring = bench.runtime.gateway.keyring
+    bench.runtime.gateway.keyring = Keyring([change(bench, ring.find("web-1"))])
+    request = _Request()
+    assert not bench.guard.claim(request, delivery)
+    assert request.acknowledged
+    assert delivery.message._state == "REJECTED"
+    event = bench.sink.events[-1]
+    assert (event.kind, event.reason) == ("refused", reason)
+    assert bench.quarantine.get(event.quarantine_id).reason is reason
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+def test_check_again_at_execution_a_key_that_may_still_send_this(
+    make_bench: Any, monkeypatch: pytest.MonkeyPatch, claimed: bool
+) -> None:
+    pair = Key.generate("pair", "ed25519")
+    bench = make_bench(keyring=Keyring([pair]))
+    monkeypatch.setattr("celery_plugin.guard.task_ready", lambda _request: None)
+    bench.receive(honest(bench, {1}, link=bench.add.si(), eta=days(bench, 3), serializer="pickle"))
+    delivery = bench.forwarded[-1].delivery
+    if claimed:
+        assert bench.guard.claim(_Request(), delivery)
+    grants = Grants(
+        types=("shop.*",),
+        embedded=("shop.add",),
+        presets=frozenset({"stdlib@1"}),
+        formats=frozenset({Format.PICKLE}),
+    )
+    kept = pair.public_only().replace(seal_until=days(bench, 0), open_until=days(bench, 9), grants=grants)
+    bench.runtime.gateway.keyring = Keyring([OTHER, kept])
+    bench.clock.now += 3 * 86_400
+    assert bench.guard.claim(_Request(), delivery)
+    bench.guard.finish(delivery)
+    # What has run is not judged again.
+    bench.runtime.gateway.keyring = Keyring([OTHER])
+    assert bench.guard.claim(_Request(), delivery)
+    assert bench.sink.events == []
+
+
+def test_what_was_claimed_and_cannot_be_kept_goes_back_and_may_be_claimed_again(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: Any) -> str:
+        raise QuarantineUnavailable("full")
+
+    raw = honest(bench)
+    granted, delivery = claim(bench, raw, monkeypatch)
+    assert granted
+    ring = bench.runtime.gateway.keyring
+    bench.runtime.gateway.keyring = Keyring([OTHER])
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.quarantine, "put", full)
+        assert not bench.guard.claim(_Request(), delivery)
+    assert delivery.message._state == "RECEIVED"
+    assert len(bench.timer.later) == 1
+    bench.runtime.gateway.keyring = ring
+    assert claim(bench, raw, monkeypatch)[0], "the lease was given back with the message"
+
+
+def test_what_is_known_of_a_delivery_shows_no_argument(bench: Any) -> None:
+    bench.publish("canary", link=bench.add.s("canary"), headers={"tenant": "canary"})
+    bench.receive(bench.raw())
+    assert "canary" not in repr(bench.forwarded[-1].delivery)
 
 
 def test_without_a_claim_store_nothing_runs_and_nothing_is_lost(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

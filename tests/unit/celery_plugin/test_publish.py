@@ -19,7 +19,7 @@ from celery_plugin import install, wishes
 from celery_plugin.codec import CONTENT_TYPE
 from celery_plugin.publish import SealingAMQP
 from safeserial import Key, Keyring, Misconfigured
-from safeserial.envelope import Claims, Compression, Format
+from safeserial.envelope import Claims, Compression, Format, peek_kid
 from safeserial.errors import Reason, Refused
 
 
@@ -433,6 +433,43 @@ def test_an_installed_app_can_still_be_pickled_and_its_copy_sends_nothing_unseal
     copy = pickle.loads(pickle.dumps(app))
     with pytest.raises(Misconfigured, match="install"):
         copy.send_task("a.b")
+
+
+@pytest.mark.parametrize("suite", ["hs256", "a256gcm"])
+def test_compression_of_the_whole_app_does_not_count_where_the_key_encrypts(make_bench: Any, suite: str) -> None:
+    bench = make_bench(keyring=Keyring([Key.generate("k", suite=suite)]))
+    bench.app.conf.task_compression = "gzip"
+    text = "x" * 20_000
+
+    @bench.app.task(name="shop.small", compression="zlib", shared=False)  # type: ignore[untyped-decorator]
+    def small(text: str) -> None: ...
+
+    bench.publish(text)
+    bench.publish(text, compression="gzip")
+    small.delay(text)
+    methods = [claims_of(bench, delivered(bench)[0]).compression for _ in range(3)]
+    by_app = Compression.NONE if suite == "a256gcm" else Compression.ZLIB
+    assert methods == [by_app, Compression.ZLIB, Compression.ZLIB]
+
+
+def test_one_key_decides_about_the_whole_message(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring may change in between: reprs that fit a signing key must not travel with an encrypting one."""
+    asked: list[str] = []
+    primary = Keyring.primary
+
+    def counting(ring: Keyring, purpose: str, **more: Any) -> Key:
+        asked.append(purpose)
+        key = primary(ring, purpose, **more)
+        bench.runtime.gateway.keyring = Keyring([Key.generate("next", suite="a256gcm")])
+        return key
+
+    bench = make_bench(keyring=Keyring([Key.generate("first")]))
+    monkeypatch.setattr(Keyring, "primary", counting)
+    bench.publish(1)
+    raw = bench.raw()
+    assert asked == ["tasks"]
+    assert peek_kid(base64.b64decode(raw["body"])) == "first"
+    assert raw["headers"]["argsrepr"] == "(1,)"
 
 
 def test_an_encrypting_key_leaves_nothing_of_the_arguments_outside(make_bench: Any) -> None:

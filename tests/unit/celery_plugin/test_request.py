@@ -117,6 +117,65 @@ def test_the_class_is_mixed_in_once() -> None:
 # -- claims and what Celery does to a message that does not run
 
 
+class Eventer:
+    """Records the events that a worker would send."""
+
+    enabled = True
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def send(self, type: str, **fields: Any) -> None:
+        self.sent.append((type, fields))
+
+
+HS, GCM = Key.generate("hs"), Key.generate("gcm", suite="a256gcm")
+RESULTS = Key.generate("results", suite="a256gcm", grants=Grants(purposes=frozenset({"results"})))
+TASKS = Key.generate("tasks", grants=Grants(purposes=frozenset({"tasks"})))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [([HS], [HS], True), ([GCM], [GCM], False), ([TASKS], [TASKS], True), ([HS], [HS.replace(ops=["open"])], True),
+     ([HS], [RESULTS, HS], False), ([HS], [GCM, HS], False), ([GCM], [HS, GCM], False)],
+)  # fmt: skip
+def test_events_show_nothing_of_what_is_encrypted(
+    make_bench: Any, before: list[Key], after: list[Key], shown: bool
+) -> None:
+    """Celery sends results and tracebacks to whoever reads the broker."""
+    from billiard.einfo import ExceptionInfo
+    from celery.exceptions import Retry
+    from celery.worker.request import create_request_cls
+
+    bench = make_bench(keyring=Keyring(before))
+    bench.publish(1)
+    request = request_of(bench, bench.raw())
+    bench.runtime.gateway.keyring = Keyring(after)
+    eventer = Eventer()
+    pool = type("Pool", (), {"apply_async": None})
+    # As the worker makes it: its own on_success sends the event by itself.
+    request.__class__ = create_request_cls(type(request), bench.add, pool, "w@h", eventer, app=bench.app)
+    request._eventer = eventer
+    request.on_accepted(1, time.monotonic())
+    request.on_success((False, "'canary'", 0.1))
+    for error in (ValueError("canary"), Retry("canary", ValueError("canary"))):
+        try:
+            raise error
+        except Exception:
+            request.on_failure(ExceptionInfo(), return_ok=True)
+    request.send_event("task-of-another-kind", args="canary", kwargs="canary", other="seen")
+
+    assert [type for type, _ in eventer.sent] == [
+        "task-started", "task-succeeded", "task-failed", "task-retried", "task-of-another-kind",
+    ]  # fmt: skip
+    fields = dict(eventer.sent)
+    assert all(("canary" in repr(fields[type])) is shown for type in fields if type != "task-started")
+    assert fields["task-of-another-kind"]["other"] == "seen"
+    if not shown:
+        assert fields["task-failed"] == {"uuid": request.id, "exception": "", "traceback": ""}
+        assert fields["task-succeeded"] == {"uuid": request.id, "result": "", "runtime": 0.1}
+
+
 def raw_with(bench: Any, **options: Any) -> dict[str, Any]:
     bench.publish(1, **options)
     return bench.raw()  # type: ignore[no-any-return]

@@ -78,6 +78,23 @@ def test_keys_and_keyrings_are_not_pickled_and_copies_are_the_same_object(key: K
     assert copy.deepcopy({"key": key})["key"] is key
 
 
+def test_a_key_is_the_same_by_what_it_is_made_of(key: Key) -> None:
+    assert key.material is not None
+    pair = Key.generate("pair", Suite.ED25519)
+    assert key.is_same(key.replace(kid="other", ops=["open"], state="disabled", grants=Grants(types=())))
+    assert pair.is_same(pair.public_only())
+    assert pair.public_only().is_same(pair)
+    gone = Key(kid=key.kid, state="destroyed")
+    for other in (
+        Key.generate(key.kid), Key(kid=key.kid, suite="a256gcm", material=key.material), gone, pair,
+        Key(kid=key.kid, suite="ed25519", material=key.material),
+    ):  # fmt: skip
+        assert not key.is_same(other)
+        assert not other.is_same(key)
+    assert not pair.is_same(Key.generate("pair", Suite.ED25519))
+    assert not gone.is_same(gone)
+
+
 @pytest.mark.parametrize(
     "name", ["kid", "state", "ops", "grants", "public", "_material", "primaries", "revision", "new"]
 )

@@ -439,6 +439,13 @@ def test_states_halves_and_primaries_stand_in_the_file(material: Material) -> No
     assert (again.revision, again.primaries) == (ring.revision, ring.primaries)
 
 
+def test_presets_stand_in_the_file(material: Material) -> None:
+    data = document({"kid": "one", "material": b64(material("one")), "grants": {"presets": ["stdlib@1", "a@1"]}})
+
+    ring = parse_keyring(data, origin="ring.json")
+    assert json.loads(keyring_to_json(ring))["keys"][0]["grants"] == {"presets": ["a@1", "stdlib@1"]}
+
+
 @pytest.mark.parametrize(
     ("more", "key", "part"),
     [
@@ -508,7 +515,7 @@ def test_a_provider_is_found_by_its_entry_point(
         if text == "raises":
             raise RuntimeError(b64(raw))
         if text == "says":
-            raise Misconfigured("no such secret", key="material")
+            raise Misconfigured("no such secret", file="vault", key="elsewhere")
         return {"raw": raw, "text": b64(raw), "short": b"short", "nothing": None}[text]
 
     def entry_points(*, group: str, name: str) -> list[Provider]:
@@ -551,6 +558,53 @@ def test_material_that_cannot_be_had_is_refused_unseen(
         "cmd:sleep 5": "took more than",
         f"cmd:echo {secret[:-1]}": "gives no 32 random bytes",
         "cmd:true": "gives no 32 random bytes",
+        # What no operating system can take: a lone surrogate, a null byte.
+        "env:\ud800": "its name is no text",
+        "env:a\0b": "is not set",
+        "file:\ud800": "this is no path",
+        "file:a\0b": "this is no path",
+        f"cmd:echo {secret} \ud800": "no text that a program can take",
+        f"cmd:echo {secret} a\0b": "no text that a program can take",
+        "cmd:a\0b": "no text that a program can take",
+        "provider:\ud800": "no installed package",
     }.items():
         refusal = refusal_of(lambda reference=reference: load_reference(tmp_path, reference), secret[:-1])  # type: ignore[misc]
         assert (refusal.key, part in refusal.problem) == ("keys[0].material", True), refusal
+        assert str(refusal.file).endswith("ring.json")
+        assert str(refusal).isascii()
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [(ImportError, "cannot be imported: it raised ImportError"), (SystemExit, "cannot be imported: it raised SystemExit"),
+     (AttributeError, "cannot be imported: it raised AttributeError"),
+     (RecursionError, "cannot be imported: it raised RecursionError")],
+)  # fmt: skip
+def test_a_provider_that_cannot_be_imported_is_refused_unseen(
+    tmp_path: Path, material: Material, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], part: str
+) -> None:
+    secret = b64(material("secret"))
+
+    class Broken:
+        def load(self) -> Callable[[str], object]:
+            raise error(secret)
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [Broken()])
+    refusal = refusal_of(lambda: load_reference(tmp_path, f"provider:vault:{secret}"), secret)
+    assert (refusal.key, part in refusal.problem) == ("keys[0].material", True), refusal
+
+
+def test_providers_that_cannot_be_looked_up_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(**_: object) -> list[Provider]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    refusal = refusal_of(lambda: load_reference(tmp_path, "provider:vault"))
+    assert (refusal.key, "cannot be looked up" in refusal.problem) == ("keys[0].material", True)
+
+
+def test_a_variable_that_cannot_be_is_not_set() -> None:
+    for name in ("\ud800", "a\0b", ""):
+        refusal = refusal_of(lambda name=name: Keyring.load(f"env:{name}"))  # type: ignore[misc]
+        assert "is not set" in refusal.problem
+        assert refusal.key.isascii()

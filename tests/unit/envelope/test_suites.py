@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import hmac
 import os
+import pickle
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -445,6 +447,18 @@ def test_a_reader_of_suite_02_has_no_secret_anywhere(keys: dict[Suite, Key]) -> 
     assert isinstance(channel, Ed25519)
     assert channel._private is None
     assert reader.material is None
+
+
+@every_suite
+def test_a_channel_holds_a_key_and_is_neither_pickled_nor_copied(suite: Suite) -> None:
+    channel = Key.generate("k", suite).channel("tasks")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError, match="must not leave the process"):
+            pickle.dumps(channel, protocol)
+    for duplicate in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="must not leave the process"):
+            duplicate(channel)
+    assert not hasattr(channel, "__dict__")
 
 
 @given(st.data())
