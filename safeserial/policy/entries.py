@@ -20,6 +20,7 @@ from safeserial.policy.grammar import Entry, parse, shown
 from safeserial.policy.model import Compiled, Finding
 from safeserial.policy.presets import PRESETS
 from safeserial.policy.shapes import Shape, class_row, exact_state
+from safeserial.text import safe_repr
 
 __all__ = ["compile_policy", "known_presets"]
 
@@ -32,7 +33,8 @@ _KNOWN_WORDS = {
 }
 # What one call makes beyond its arguments. An uncached zone is read from its file each time and takes up to 10 KiB,
 # so a message may have a thousand of them (there are six hundred zones, and pickle writes a cached one once).
-_KNOWN_COSTS = {"zoneinfo:ZoneInfo._unpickle": 2_000}
+# A pattern takes up to 0.2 s to compile, so there may be two hundred of those.
+_KNOWN_COSTS = {"zoneinfo:ZoneInfo._unpickle": 2_000, "re:_compile": 10_000}
 
 
 class _Merged(NamedTuple):
@@ -121,22 +123,25 @@ def _resolve(entry: Entry, elsewhere: str = "") -> object:
         target: object = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise Misconfigured(f"{shown(entry.text)}: there is no module {module}", key="allow") from error
-        raise Misconfigured(f"{shown(entry.text)}: importing {module} failed: {error}", key="allow") from error
+            raise Misconfigured(f"{shown(entry.text)}: there is no module {safe_repr(module)}", key="allow") from error
+        why = shown(str(error)).strip('"')
+        raise Misconfigured(f"{shown(entry.text)}: importing {safe_repr(module)} failed: {why}", key="allow") from error
     except Exception as error:  # what a module raises when it is imported is the operator's to see, whatever it is
         raise Misconfigured(
-            f"{shown(entry.text)}: importing {module} failed with {type(error).__name__}", key="allow"
+            f"{shown(entry.text)}: importing {safe_repr(module)} failed with {safe_repr(type(error).__name__)}",
+            key="allow",
         ) from error
     holder = module
     for part in qualname.split("."):
         try:
             target = getattr(target, part)
         except AttributeError as error:
-            raise Misconfigured(f"{shown(entry.text)}: {holder} has no {part}", key="allow") from error
+            problem = f"{safe_repr(holder)} has no {safe_repr(part)}"
+            raise Misconfigured(f"{shown(entry.text)}: {problem}", key="allow") from error
         holder = f"{holder}.{part}"
         if isinstance(target, types.ModuleType):
             raise Misconfigured(
-                f"{shown(entry.text)}: {holder} is a module: write {target.__name__}:Class, "
+                f"{shown(entry.text)}: {safe_repr(holder)} is a module: write {safe_repr(target.__name__)}:Class, "
                 "each class that messages carry on its own",
                 key="allow",
             )
@@ -266,7 +271,8 @@ def _check_references(entries: tuple[Entry, ...], table: dict[str, Row]) -> None
             for name in named((*entry.signature.args, *rest)):
                 if name not in table:
                     raise Misconfigured(
-                        f'{shown(entry.text)}: list the argument too, as an entry "{name} only=refer"', key="allow"
+                        f'{shown(entry.text)}: list the argument too, as an entry "{safe_repr(name)} only=refer"',
+                        key="allow",
                     )
 
 

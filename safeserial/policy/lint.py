@@ -8,33 +8,58 @@ instead. The boundary is that nothing is built which is not listed.
 from __future__ import annotations
 
 import _compat_pickle
+import builtins
+import dis
 import inspect
+import sys
 import types
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from safeserial.errors import Misconfigured
 from safeserial.policy.grammar import shown
 from safeserial.policy.model import Finding
+from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from safeserial.allow import Arg, Signature
     from safeserial.policy.grammar import Entry
 
-__all__ = ["refuse_name", "refuse_object", "static", "warn"]
+__all__ = ["refuse_name", "refuse_object", "static", "unseen", "warn"]
 
-# Modules whose functions and classes act on names, code, files, processes or callables. What pickles as plain data
-# from them is exempt: exceptions, enum members, named tuples.
+# Modules whose functions and classes act on names, code, files, processes or callables; a private twin of a module of
+# the standard library (_pickle, _io) counts as it. What pickles as plain data from them is exempt: exceptions, enum
+# members, named tuples.
 _ACTING_MODULE_NAMES = """
-    _asyncio _ctypes _functools _io _operator _pickle _posixsubprocess _socket _thread _weakref ast asyncio atexit bdb
-    cloudpickle cmd code codecs codeop compileall concurrent contextlib copy copyreg cProfile ctypes dill dis
-    distutils doctest fileinput ftplib functools gc glob http idlelib imaplib imp importlib inspect io itertools
-    joblib jsonpickle lib2to3 linecache logging marshal mmap multiprocessing nt ntpath numbers operator os pdb pickle
-    pip pipes pkg_resources pkgutil platform poplib posix posixpath profile pstats pty py_compile pydoc queue readline
-    resource runpy sched select setuptools shelve shlex shutil signal site smtplib socket socketserver sqlite3 ssl
-    subprocess symtable sys tarfile telnetlib tempfile threading timeit tkinter trace traceback tracemalloc types
-    typing unittest urllib venv warnings weakref webbrowser winreg wsgiref xml xmlrpc yaml zipapp zipfile zipimport
+    _aix_support _bootsubprocess _frozen_importlib _frozen_importlib_external _interpreters _osx_support
+    _posixsubprocess _pyio _pyrepl _sitebuiltins _thread _winapi _xxinterpchannels _xxsubinterpreters
+
+    aifc ast asynchat asyncio asyncore atexit bdb bz2 cProfile cgi cgitb cloudpickle cmd code codecs codeop compileall
+    concurrent contextlib copy copyreg crypt ctypes curses dbm dill dis distutils doctest ensurepip faulthandler filecmp
+    fileinput ftplib functools gc getpass gettext glob gzip http idlelib imaplib imp importlib inspect io itertools
+    joblib jsonpickle lib2to3 linecache logging lzma mailbox mailcap marshal mmap msilib msvcrt multiprocessing netrc
+    nntplib nt ntpath numbers operator os ossaudiodev pdb pickle pip pipes pkg_resources pkgutil platform poplib posix
+    posixpath posixshmem profile pstats pty py_compile pyclbr pydoc queue readline resource rlcompleter runpy sched
+    select selectors setuptools shelve shlex shutil signal site smtpd smtplib socket socketserver spwd sqlite3 ssl
+    subprocess sunau symtable sys sysconfig syslog tabnanny tarfile telnetlib tempfile termios testcapi testinternalcapi
+    threading timeit tkinter tokenize trace traceback tracemalloc tty turtle turtledemo types typing unittest urllib uu
+    venv warnings wave weakref webbrowser winreg wsgiref xml xmlrpc yaml zipapp zipfile zipimport
+
+    _pytest billiard eventlet gevent greenlet pytest vine
+    celery.backends celery.bin celery.bootsteps celery.concurrency celery.contrib celery.fixups celery.loaders
+    celery.local celery.platforms celery.utils.dispatch celery.utils.functional celery.utils.imports
+    celery.utils.threads celery.utils.timer2 celery.worker
+    kombu.asynchronous kombu.serialization kombu.transport kombu.utils.eventio kombu.utils.functional
+    kombu.utils.imports
 """
 _ACTING_MODULES = frozenset(_ACTING_MODULE_NAMES.split())
+
+# A task queue's own stack. Its classes may be data. Its functions, like those of the standard library, look things up,
+# open, send or load; these two are the ones that honest pickles call beside what presets list.
+_STACK = frozenset({"amqp", "celery", "celery_plugin", "kombu", "safeserial"})
+_REBUILDING = frozenset({"array:_array_reconstructor", "celery.canvas:signature"})
 
 _ARRAY_MODULES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
 # What to list instead of their raw names.
@@ -48,6 +73,8 @@ _ACTING_BUILTINS = frozenset(
     }
 )  # fmt: skip
 
+_Function: TypeAlias = types.FunctionType | types.BuiltinFunctionType | types.MethodType
+
 _CODE_TYPES = (
     types.ModuleType,
     types.FunctionType,
@@ -58,12 +85,32 @@ _CODE_TYPES = (
     type,
 )
 
-# Parameters by which a function says that it takes a name, code or a callable.
+# Parameters by which a function says that it takes a name, a file, code or a callable.
 _ACTING_PARAMETER_NAMES = """
-    callable callback cmd code command dotted_path expr expression fn func function handler import_name import_path
-    import_string method_name model_id module_name script shell source typename
+    args argv callable callback class_name classname cls_name cmd code command dirname dotted_name dotted_path
+    executable expr expression factory fd file file_name file_path filename fileno filepath fn fname fun func
+    func_name function function_name handler import_name import_path import_string method_name mod mod_name model_id
+    modname module module_name name path pathname pickled program qualname script shell source statement stmt target
+    typename
 """
 _ACTING_PARAMETERS = frozenset(_ACTING_PARAMETER_NAMES.split())
+
+# What a function's own code must not use unless its entry says with which values: it runs code, starts processes, opens
+# files or loads what nobody has judged, whatever its module and parameters are called.
+_ACTING_CALLS = tuple(getattr(builtins, name) for name in ("__import__", "compile", "eval", "exec", "open"))
+_ACTING_IMPORTS = frozenset(
+    {
+        "cloudpickle", "ctypes", "dill", "importlib", "joblib", "marshal", "multiprocessing", "pickle", "pty", "runpy",
+        "shelve", "subprocess",
+    }
+)  # fmt: skip
+_RUNS_PROGRAMS = frozenset(
+    f"{verb}{letters}"
+    for verb, endings in (("exec", "l le lp lpe v ve vp vpe"), ("spawn", "l le lp lpe v ve vp vpe"))
+    for letters in endings.split()
+) | {"fork", "popen", "posix_spawn", "posix_spawnp", "startfile", "system"}
+
+_MOST_DECORATORS = 20
 
 _CONTAINER_METHODS = ("append", "extend", "add", "__setitem__")
 
@@ -79,7 +126,8 @@ def refuse_name(entry: Entry) -> None:
         module, name = _compat_pickle.NAME_MAPPING.get(
             key, (_compat_pickle.IMPORT_MAPPING.get(entry.module, entry.module), entry.qualname)
         )
-        raise _wrong(entry, f"a Python 2 name, which pickle rewrites before it looks: write {module}:{name}")
+        instead = safe_repr(f"{module}:{name}")
+        raise _wrong(entry, f"a Python 2 name, which pickle rewrites before it looks: write {instead}")
     top = entry.module.partition(".")[0]
     if top in _ARRAY_MODULES:
         raise _raw(entry, top)
@@ -102,7 +150,8 @@ def refuse_object(entry: Entry, target: object) -> None:
     elif isinstance(target, (types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
         _refuse_function(entry, target)
     elif callable(target):
-        raise _wrong(entry, f"a callable {type(target).__name__}: list a class, or a function that takes data only")
+        kind = safe_repr(type(target).__name__)
+        raise _wrong(entry, f"a callable {kind}: list a class, or a function that takes data only")
     elif entry.words != {"only=refer"}:
         raise _wrong(entry, "neither a class nor a function: add only=refer, if messages carry this value by its name")
 
@@ -113,56 +162,165 @@ def _refuse_class(entry: Entry, cls: type) -> None:
         if issubclass(cls, BaseException) and not issubclass(cls, Exception):
             raise _wrong(entry, "raising it ends the process that reads it: list classes derived from Exception only")
         return
-    top = cls.__module__.partition(".")[0]
+    top = _top(cls.__module__)
     if issubclass(cls, _CODE_TYPES) or (cls.__module__ == "builtins" and cls.__qualname__ in _ACTING_BUILTINS):
         raise _wrong(entry, "it is made from names, code or callables: list the class that messages really carry")
-    if top in _ACTING_MODULES and entry.words != {"only=refer"}:
-        raise _wrong(entry, f"classes of {top} act on what they are given: list a class that holds data only")
+    acting = _acting(cls.__module__)
+    if acting and entry.words != {"only=refer"}:
+        raise _wrong(entry, f"classes of {acting} act on what they are given: list a class that holds data only")
     if top in _ARRAY_MODULES:
         raise _raw(entry, top)
     for base in cls.__mro__:
-        package = base.__module__.partition(".")[0]
+        package = _top(base.__module__)
         if package in _ARRAY_MODULES:
             # It inherits a constructor that takes buffers and strides, and a __setstate__ that believes what it gets.
-            raise _raw(entry, package, f"its base {base.__qualname__} is {package}'s, and ")
+            raise _raw(entry, package, f"its base {safe_repr(base.__qualname__)} is {package}'s, and ")
     if "<locals>" in cls.__qualname__:
         raise _wrong(entry, "a class made inside a function: define it at module level")
 
 
-def _refuse_function(entry: Entry, function: types.FunctionType | types.BuiltinFunctionType | types.MethodType) -> None:
+def _refuse_function(entry: Entry, function: _Function) -> None:
     name = getattr(function, "__qualname__", "")
     if "<lambda>" in name or "<locals>" in name:
         raise _wrong(entry, "a lambda or a function made inside another: define it at module level")
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, (type, types.ModuleType)):
         raise _wrong(entry, "a method bound to one object: list a class, or a function that takes data only")
-    module = getattr(function, "__module__", None) or getattr(owner, "__module__", "") or ""
-    top = str(module).partition(".")[0]
-    if top == "builtins" or entry.module == "builtins":
+    written = _written(function)
+    module = str(getattr(function, "__module__", None) or getattr(owner, "__module__", "") or "")
+    homes = dict.fromkeys((module, str(written.__globals__.get("__name__", "")) if written else "", entry.module))
+    if any(_top(home) == "builtins" for home in homes):
         raise _wrong(
             entry, "builtin functions take names or callables, or act: list the class that messages really carry"
         )
-    if top in _ACTING_MODULES:
-        raise _wrong(
-            entry, f"functions of {top} act on names, code or callables: list the class that messages really carry"
-        )
-    if top in _ARRAY_MODULES:
-        raise _raw(entry, top)
-    if entry.signature is None and entry.words != {"only=refer"}:
+    for home in homes:
+        acting = _acting(home)
+        if acting:
+            raise _wrong(entry, _acting_functions(acting))
+        if _top(home) in _ARRAY_MODULES:
+            raise _raw(entry, _top(home))
+    if entry.words & {"only=refer", "only=argument"}:
+        return  # it is never called
+    # What a class offers as a way to make it is judged as that class is, which need not be the library's own.
+    made_by = [owner.__module__] if isinstance(owner, type) else list(homes)
+    if isinstance(owner, type):
+        _refuse_class(entry, owner)
+        made_by = [home for home in made_by if _top(home) in _STACK]
+    if f"{module}:{name}" not in _REBUILDING and not _says_which(entry.signature):
+        for home in made_by:
+            if _is_library(home):
+                raise _wrong(entry, f"{_library_functions(_top(home))}, or say which call is meant, {_example(entry)}")
+    if entry.signature is None:
         for parameter in _parameters(function):
             if parameter in _ACTING_PARAMETERS:
-                raise _wrong(
-                    entry,
-                    f'it takes "{parameter}", which reads like a name, code or a callable: say which, '
-                    f'{entry.name}("the one value")',
-                )
+                reads = f'it takes "{parameter}", which reads like a name, a file, code or a callable'
+                raise _wrong(entry, f"{reads}: say which, {_example(entry)}")
+        used = next(_used(written.__code__, written.__globals__), "") if written else ""
+        if used:
+            instead = "list a class, or a function that takes data only; or say which call is meant"
+            raise _wrong(entry, f"its code uses {safe_repr(used)}: {instead}, {_example(entry)}")
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _acting(module: str) -> str:
+    """The listed module that this one is or is in, or ``""``."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        package = ".".join(parts[:length])
+        # Somebody's own module called _code is not a twin of code.
+        twin = package.lstrip("_") if package in sys.stdlib_module_names else package
+        if package in _ACTING_MODULES or twin in _ACTING_MODULES:
+            return package
+    return ""
+
+
+def _is_library(module: str) -> bool:
+    return _top(module) in _STACK or _top(module) in sys.stdlib_module_names
+
+
+def _acting_functions(package: str) -> str:
+    return f"functions of {package} act on names, code or callables: list the class that messages really carry"
+
+
+def _library_functions(package: str) -> str:
+    return f"functions of {package} make nothing that messages carry: list the class that messages really carry"
+
+
+def unseen(entry: Entry) -> str:
+    """Why a name of a module that is not looked at gets no line, with the exceptions to it, or ``""``."""
+    acting = _acting(entry.module)
+    if acting:
+        return f", unless it is an exception, enum or named tuple: {_acting_functions(acting)}"
+    if _is_library(entry.module):
+        return f", unless it is a class: {_library_functions(_top(entry.module))}"
+    return ""
+
+
+def _example(entry: Entry) -> str:
+    return f'{safe_repr(entry.name)}("the one value")'
+
+
+def _says_which(signature: Signature | None) -> bool:
+    """Whether an entry names the one call that is meant, and leaves no value to the message."""
+
+    def one(arg: Arg) -> bool:
+        return all(map(one, arg.value)) if isinstance(arg.value, tuple) else arg.op in ("const", "global")
+
+    return signature is not None and signature.rest is None and all(map(one, signature.args))
 
 
 def _parameters(function: object) -> tuple[str, ...]:
     try:
-        return tuple(inspect.signature(function).parameters)  # type: ignore[arg-type]
+        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return ()  # a C function may have no signature to read
+    # *args is how everybody spells "any arguments"; a parameter of that name holds those of another call.
+    return tuple(one.name for one in parameters if not (one.name == "args" and one.kind is one.VAR_POSITIONAL))
+
+
+def _written(function: _Function) -> types.FunctionType | None:
+    """The Python function as its author wrote it, without decorators; ``None`` for C."""
+    inner: object = function.__func__ if isinstance(function, types.MethodType) else function
+    for _ in range(_MOST_DECORATORS):
+        wrapped = getattr(inner, "__wrapped__", None)
+        if not isinstance(wrapped, types.FunctionType):
+            break
+        inner = wrapped
+    return inner if isinstance(inner, types.FunctionType) else None
+
+
+def _used(code: types.CodeType, scope: dict[str, object]) -> Iterator[str]:
+    """What of :data:`_ACTING_CALLS` and the like the code reaches through global names and imports."""
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME" and _top(str(step.argval)) in _ACTING_IMPORTS:
+            yield _top(str(step.argval))
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            name = str(step.argval)
+            value = scope.get(name, getattr(builtins, name, None))
+            top = _top(_home(value))
+            if any(value is call for call in _ACTING_CALLS) or top.lstrip("_") in _ACTING_IMPORTS:
+                yield name
+            if top in ("os", "posix", "nt"):
+                reached = code.co_names if type(value) is types.ModuleType else (str(getattr(value, "__name__", "")),)
+                yield from sorted(_RUNS_PROGRAMS.intersection(reached))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _used(constant, scope)
+
+
+def _home(value: object) -> str:
+    """The module of a module, function or class. Anything else may be a proxy, which runs code when it is looked at."""
+    kind = type(value)
+    if issubclass(kind, types.ModuleType):
+        return str(getattr(value, "__name__", ""))
+    if issubclass(kind, (types.FunctionType, types.BuiltinFunctionType, type)):
+        # Catching subprocess.CalledProcessError starts no process.
+        plain = isinstance(value, type) and issubclass(value, BaseException)
+        return "" if plain else str(getattr(value, "__module__", None) or "")
+    return ""
 
 
 def _is_record(cls: type) -> bool:
@@ -179,9 +337,6 @@ def _raw(entry: Entry, package: str, before: str = "") -> Misconfigured:
 
 def _wrong(entry: Entry, problem: str) -> Misconfigured:
     return Misconfigured(f"{shown(entry.text)}: {problem}", key="allow")
-
-
-_MISSING = object()
 
 
 def static(cls: type, name: str) -> object:
@@ -203,7 +358,8 @@ def warn(name: str, cls: type) -> tuple[Finding, ...]:
         return ()
     real = f"{cls.__module__}:{cls.__qualname__}"
     if real != name:
-        tell("alias", f"pickles made today spell it {real}; this entry matches only those that say {name}")
+        spelled = f"pickles made today spell it {safe_repr(real)}"
+        tell("alias", f"{spelled}; this entry matches only those that say {safe_repr(name)}")
     python = [base for base in cls.__mro__ if base.__flags__ & _HEAPTYPE]
     for method in ("__reduce__", "__reduce_ex__", "__getstate__"):
         if any(isinstance(vars(base).get(method), types.FunctionType) for base in python):
@@ -216,7 +372,7 @@ def warn(name: str, cls: type) -> tuple[Finding, ...]:
     if static(cls, "__del__") is not None:
         tell("own-del", "its __del__ runs on whatever state a message gave it")
     if type(cls).__call__ is not type.__call__:
-        tell("metaclass-call", f"its metaclass {type(cls).__name__} decides what calling it returns")
+        tell("metaclass-call", f"its metaclass {safe_repr(type(cls).__name__)} decides what calling it returns")
     if not issubclass(cls, (list, dict, set, frozenset, bytearray)) and not _is_deque(cls):
         methods = [method for method in _CONTAINER_METHODS if static(cls, method) is not None]
         if methods:

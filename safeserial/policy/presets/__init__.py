@@ -39,7 +39,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "django@1": Preset(django_1.ENTRIES, optional=django_1.OPTIONAL),
         "numpy@1": Preset(numpy_1.ENTRIES, numpy_1.ELSEWHERE, numpy_1.OPTIONAL),
         "pandas@1": Preset(pandas_1.ENTRIES, pandas_1.ELSEWHERE, pandas_1.OPTIONAL),
-        "regex@1": Preset(regex_1.ENTRIES),
+        "regex@1": Preset(regex_1.ENTRIES, regex_1.ELSEWHERE),
         "stdlib@1": Preset(stdlib_1.ENTRIES, stdlib_1.ELSEWHERE, stdlib_1.OPTIONAL),
     }
 )

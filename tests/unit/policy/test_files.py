@@ -32,6 +32,22 @@ def write(tmp_path: Path, text: str, name: str = "safeserial.toml") -> str:
     return str(file)
 
 
+def test_names_beyond_ascii_are_shown_escaped_wherever_they_stand(tmp_path: Path) -> None:
+    for entry, says in (
+        ("möd:Bäg", r"there is no module m\xf6d"),
+        ("uuid:Bäg", r"uuid has no B\xe4g"),
+        ("uuid:UUID.Bäg", r"uuid.UUID has no B\xe4g"),
+        ("shop_möd:Bag", r"there is no module shop_m\xf6d"),
+    ):
+        with pytest.raises(Misconfigured) as caught:
+            Policy.from_file(write(tmp_path, f'allow = ["{entry}"]'))
+
+        escaped = entry.encode("unicode_escape").decode("ascii")
+        assert str(caught.value).isascii()
+        assert caught.value.problem == f'"{escaped}": {says}'
+        assert (caught.value.key, caught.value.line) == ("allow[0]", 1)
+
+
 def test_a_file_becomes_the_policy_it_says(tmp_path: Path) -> None:
     path = write(
         tmp_path,

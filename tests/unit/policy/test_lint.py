@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import importlib
+import inspect
+import sys
+import types
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -7,6 +12,8 @@ import pytest
 
 from safeserial.errors import Misconfigured
 from safeserial.policy import Policy, lint
+from safeserial.policy.grammar import parse
+from safeserial.policy.presets import PRESETS
 
 Shop = Callable[..., ModuleType]
 
@@ -61,6 +68,43 @@ REFUSED = [
     ("exceptions:ValueError", "write builtins:ValueError"),
     ("Queue:Full", "write queue:Full"),
     ("UserDict:IterableUserDict", "write collections:UserDict"),
+    # Import by name
+    ("_frozen_importlib:_gcd_import", "functions of _frozen_importlib"),
+    ("_frozen_importlib_external:SourceFileLoader", "classes of _frozen_importlib_external"),
+    ("_imp:create_dynamic", "functions of _imp"),
+    ("celery.utils.imports:symbol_by_name", "functions of kombu.utils.imports"),
+    ("celery.utils.imports:import_from_cwd", "functions of celery.utils.imports"),
+    ("kombu.utils.imports:symbol_by_name", "functions of kombu.utils.imports"),
+    # Load another pickle
+    ("kombu.serialization:pickle_loads", "functions of kombu.serialization"),
+    ("safeserial:safe_loads", "functions of safeserial make nothing that messages carry"),
+    ("safeserial.formats.pickle:load_verified", "functions of safeserial make nothing"),
+    # Run code
+    ("gettext:c2py", "functions of gettext"),
+    ("dataclasses:make_dataclass", "functions of dataclasses make nothing"),
+    ("vine.promises:promise", "classes of vine"),
+    ("pytest:main", "functions of _pytest"),
+    ("ensurepip:bootstrap", "functions of ensurepip"),
+    ("pygments.lexers:load_lexer_from_file", 'takes "filename"'),
+    # Start processes and threads
+    ("billiard.process:Process", "classes of billiard"),
+    ("_osx_support:_read_output", "functions of _osx_support"),
+    # Open files
+    ("gzip:open", "functions of gzip"),
+    ("bz2:open", "functions of bz2"),
+    ("lzma:open", "functions of lzma"),
+    ("dbm.dumb:open", "functions of dbm"),
+    ("tokenize:open", "functions of tokenize"),
+    ("_pyio:FileIO", "classes of _pyio"),
+    ("pathlib:Path.write_text", "functions of pathlib make nothing"),
+    # The stack, wherever it gets a function from
+    ("celery:shared_task", "functions of celery make nothing"),
+    ("celery.canvas:Signature.from_dict", "functions of celery make nothing"),
+    ("email:message_from_file", "functions of email make nothing"),
+    ("tarfile:TarFile.open", "functions of tarfile"),
+    ("re:_compile", "functions of re make nothing"),
+    ("re:_compile(str, int)", "functions of re make nothing"),
+    ("gettext:c2py('n')", "functions of gettext act"),
 ]
 
 
@@ -70,6 +114,180 @@ def test_what_turns_data_into_code_is_refused_with_what_to_write_instead(entry: 
         Policy(allow=[entry]).resolve()
 
     assert entry in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"), [("gevent.subprocess:Popen", "classes of gevent"), ("gevent:spawn", "functions of gevent")]
+)
+def test_green_threads_and_their_processes_are_refused(entry: str, says: str) -> None:
+    pytest.importorskip("gevent")
+    with pytest.raises(Misconfigured, match=says):
+        Policy(allow=[entry]).resolve()
+
+
+# By hand: what each of these offers imports by name, runs code, starts processes, opens files, talks to the network,
+# loads what nobody judged, or changes the interpreter.
+DANGEROUS = {
+    "imports": "importlib importlib.util pkgutil runpy zipimport imp _imp _frozen_importlib _frozen_importlib_external",
+    "code": "code codeop ast dis inspect types typing timeit trace bdb pdb cProfile profile doctest dataclasses gettext",
+    "callables": "functools operator itertools copyreg copy weakref atexit sched threading _thread contextlib",
+    "processes": "os posix subprocess _posixsubprocess multiprocessing signal pty asyncio concurrent.futures.process",
+    "files": "io _io _pyio gzip bz2 lzma zipfile tarfile shutil tempfile fileinput linecache glob tokenize dbm dbm.dumb",
+    "pickles": "pickle _pickle shelve marshal sqlite3",
+    "network": "socket ssl smtplib ftplib imaplib poplib http.client urllib.request webbrowser xmlrpc.client",
+    "interpreter": "sys gc site sysconfig builtins tracemalloc faulthandler ctypes mmap resource ensurepip venv",
+}
+
+
+@pytest.mark.parametrize("category", DANGEROUS)
+def test_no_function_of_a_dangerous_module_is_admitted(category: str) -> None:
+    seen = 0
+    for module in DANGEROUS[category].split():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                home = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue  # another Python's or another system's
+        for name, value in vars(home).items():
+            if not inspect.isroutine(value) or not name.isidentifier():
+                continue
+            seen += 1
+            for words in ("", " returns=fresh", " refer"):
+                with pytest.raises(Misconfigured):
+                    Policy(allow=[f"{module}:{name}{words}"]).resolve()
+    assert seen > 5
+
+
+def test_no_function_of_any_module_of_the_standard_library_that_is_loaded_is_admitted_bare() -> None:
+    known = {parse(text).name for preset in PRESETS.values() for text in preset.entries} | lint._REBUILDING
+    admitted, seen = set(), 0
+    for module in sorted(name for name in sys.modules if name.partition(".")[0] in sys.stdlib_module_names):
+        for name, value in list(vars(sys.modules[module]).items()):
+            if type(value) in (types.FunctionType, types.BuiltinFunctionType) and name.isidentifier():
+                seen += 1
+                entry = f"{module}:{name}"
+                try:
+                    entry_ = parse(entry)
+                    lint.refuse_name(entry_)
+                    lint.refuse_object(entry_, value)
+                except Misconfigured:
+                    continue
+                admitted.add(entry)
+    assert seen > 1000
+    assert admitted - known == set()
+
+
+def test_every_class_of_a_preset_may_be_listed_or_belongs_to_an_array_library() -> None:
+    for preset in PRESETS:
+        for name, target in Policy(presets=[preset]).objects.items():
+            # Names of builtins are in the catalogue, which keeps their arguments; so are they here.
+            if isinstance(target, type) and not name.startswith(("numpy", "pandas", "pytz")):
+                assert name in Policy(allow=[name]).table
+
+
+def test_classes_are_not_judged_by_the_names_of_their_fields(shop: Shop) -> None:
+    shop(
+        """
+        from dataclasses import dataclass
+        @dataclass
+        class File:
+            name: str
+            path: str
+            @classmethod
+            def restore(cls, cents): return cls("", "")
+            @classmethod
+            def at(cls, path): return cls("", path)
+        """
+    )
+    assert "shop:File" in Policy(allow=["shop:File"]).table
+    assert "shop:File.restore" in Policy(allow=["shop:File.restore"]).table
+    with pytest.raises(Misconfigured, match='takes "path"'):
+        Policy(allow=["shop:File.at"]).resolve()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "array:_array_reconstructor",
+        "celery.canvas:signature(dict)",
+        "celery.canvas:Signature",
+        "collections:OrderedDict.fromkeys",
+        "datetime:datetime.fromisoformat",
+        "re:_compile('^[a-z]+$', 32)",
+        "math:sqrt only=refer",
+        "email.message:Message",
+        "argparse:Namespace",
+    ],
+)
+def test_what_honest_messages_carry_of_libraries_is_admitted(entry: str) -> None:
+    assert parse(entry).name in Policy(allow=[entry]).table
+
+
+def test_a_private_module_of_the_operator_is_no_twin_of_a_library_module(shop: Shop) -> None:
+    shop("class Money: pass\ndef rebuild(cents): pass\n", "_shop_code")
+    shop("class Money: pass\ndef rebuild(cents): pass\n", "_code")
+
+    assert Policy(allow=["_shop_code:Money", "_shop_code:rebuild", "_code:Money", "_code:rebuild"]).resolve()
+
+
+@pytest.mark.parametrize(
+    ("body", "uses"),
+    [
+        ("return eval(data)", "eval"),
+        ("return [exec(one) for one in data]", "exec"),
+        ("return (lambda: open(data))()", "open"),
+        ("return pickle.loads(data)", "pickle"),
+        ("return loads(data)", "loads"),
+        ("import subprocess; subprocess.run(data)", "subprocess"),
+        ("from importlib import import_module; return import_module(data)", "importlib"),
+        ("return os.system(data)", "system"),
+        ("return run(data)", "system"),
+        ("return Popen(data)", "Popen"),
+    ],
+)
+def test_a_function_is_asked_what_its_code_uses(shop: Shop, body: str, uses: str) -> None:
+    shop(
+        f"""
+        import functools, os, pickle
+        from os import system as run
+        from pickle import loads
+        from subprocess import Popen
+        def rebuild(data): {body}
+        @functools.wraps(rebuild)
+        def decorated(*args): return rebuild(*args)
+        class Class:
+            @classmethod
+            def make(cls, data): {body}
+        """
+    )
+    for name in ("rebuild", "decorated", "Class.make"):
+        with pytest.raises(Misconfigured, match=rf"its code uses {uses}:.*shop:{name}\("):
+            Policy(allow=[f"shop:{name}"]).resolve()
+        assert Policy(allow=[f'shop:{name}("one")']).resolve()
+        assert Policy(allow=[f"shop:{name} only=refer"]).resolve()
+
+
+def test_honest_code_is_not_suspected(shop: Shop) -> None:
+    shop(
+        """
+        import os, subprocess
+        from subprocess import CalledProcessError
+        class Proxy:
+            @property
+            def __class__(self): raise RuntimeError
+            def __getattr__(self, name): raise RuntimeError
+        current = Proxy()
+        def rebuild(data):
+            try:
+                return os.path.join(data), data.open, data.eval, current
+            except CalledProcessError:
+                return missing_name
+        def wrapped_for_ever(data): return data
+        wrapped_for_ever.__wrapped__ = wrapped_for_ever
+        """
+    )
+    assert Policy(allow=["shop:rebuild", "shop:wrapped_for_ever"]).resolve()
 
 
 @pytest.mark.parametrize(

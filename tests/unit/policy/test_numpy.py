@@ -360,7 +360,7 @@ def test_a_name_may_be_an_argument_and_nothing_else() -> None:
     with pytest.raises(Misconfigured, match="after array\\[ comes one of"):
         Policy(allow=["fractions:Fraction(array[list])"])
     with pytest.raises(Misconfigured, match="only with returns=fresh"):
-        Policy(allow=["uuid:uuid3 state=array"]).resolve()
+        Policy(allow=['uuid:uuid3("one", "two") state=array']).resolve()
 
 
 def test_any_data_in_one_preset_is_any_data_in_both() -> None:
