@@ -17,6 +17,7 @@ from celery.utils.imports import cwd_in_path
 
 from celery_plugin import settings as plugin_settings
 from safeserial.audit import AuditEvent, KeyMeter
+from safeserial.audit.usage import place_of
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Misconfigured, Reason
 from safeserial.gateway import Gateway
@@ -145,7 +146,7 @@ class Runtime:
             app=self.app.main or "app",
             # Whoever waits for a revision to arrive waits for this too.
             flush_seconds=2.0 * check_seconds,
-            follows=keyring.path if isinstance(keyring, LiveKeyring) else "",
+            follows=place_of(keyring.path) if isinstance(keyring, LiveKeyring) else "",
             check_seconds=check_seconds,
             clock=self._clock or time.time,
         )

@@ -279,7 +279,7 @@ class Gateway:
         )
         blob = envelope.seal(packed, claims, key, context=self.context)
         if self._meter is not None:
-            self._meter.note("seal", key.kid, now, claims.expires_at_ms)
+            self._meter.note("seal", key.kid, now, _good_until(claims, now))
         return blob
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -318,7 +318,8 @@ class Gateway:
         opened = self._opened(data, self.keyring, purpose, ceilings.max_bytes, on_authenticated)
         claims = opened.claims
         if self._meter is not None:
-            self._meter.note("open", opened.key.kid, self.now_ms(), claims.expires_at_ms)
+            now = self.now_ms()
+            self._meter.note("open", opened.key.kid, now, _good_until(claims, now))
         if queues is not None and claims.queue not in queues:
             raise Forbidden(Reason.QUEUE_MISMATCH, None, f"sealed for {safe_repr(claims.queue)}")
         if type is not None and claims.type != type:
@@ -479,6 +480,11 @@ class Gateway:
                 policy_digest=self.policy.digest,
             )
         )
+
+
+def _good_until(claims: Claims, now_ms: int) -> int:
+    """Until when a message would be missed if its key went. A command is answered, and given again if it was not."""
+    return now_ms if claims.purpose == "control" else claims.expires_at_ms
 
 
 @contextmanager

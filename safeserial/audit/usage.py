@@ -37,6 +37,7 @@ __all__ = [
     "UsageStore",
     "UsageUnavailable",
     "host_name",
+    "place_of",
 ]
 
 #: How often, at most, a process writes its counts.
@@ -84,7 +85,7 @@ class Process(NamedTuple):
         revision: Revision of its keyring.
         kids: The keys that it knows, whatever their state.
         seen_ms: When it said so.
-        file: The keyring file that it follows, links resolved; empty where its keys stand elsewhere.
+        file: The keyring file that it follows, as :func:`place_of` has it; empty where its keys stand elsewhere.
         settle_ms: So long, at most, after that file has changed it may still be heard of with the keys from before.
     """
 
@@ -101,7 +102,7 @@ class Process(NamedTuple):
         """Whether it did nothing since this file changed, so that it reads the file before it does anything again.
 
         Args:
-            file: The keyring file, links resolved.
+            file: The keyring file, as :func:`place_of` has it.
             changed_ms: When it changed.
             now_ms: Now, on the same clock.
         """
@@ -223,7 +224,7 @@ class KeyMeter(ForkSafe):
         ring: Gives the keyring as it is.
         app: Which application this is.
         flush_seconds: How often, at most, to write. What was counted is written after that time at the latest.
-        follows: The keyring file that the process follows, links resolved; empty for none.
+        follows: The keyring file that the process follows, as :func:`place_of` has it; empty for none.
         check_seconds: How often it looks at that file.
         clock: Seconds since the epoch.
         later: Runs a function after some seconds; for tests.
@@ -337,6 +338,21 @@ class KeyMeter(ForkSafe):
 def host_name() -> str:
     """What this machine calls itself."""
     return socket.gethostname()[:_MAX_NAME]
+
+
+def place_of(path: str) -> str:
+    """Which file this is on this machine: two containers may have one name and one path, and two files.
+
+    The folder says it, because the file itself is replaced at each change.
+    """
+    if not path:
+        return ""
+    real = os.path.realpath(path)
+    try:
+        folder = os.stat(os.path.dirname(real))
+    except OSError:
+        return real
+    return f"{real} ({folder.st_dev}:{folder.st_ino})"
 
 
 def _later(seconds: float, function: Callable[[], object]) -> None:

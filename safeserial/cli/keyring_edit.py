@@ -1,8 +1,6 @@
-"""Changing a keyring file: read, change, judge, replace at once. Every change is one revision more.
+"""Changing a keyring file: read, change, judge, replace at once, one process at a time. Each change is a revision more.
 
-A step that could lose a message, or stop a sender, is refused with the reason and with what would have to be true
-first. What is known of processes and messages comes from the usage store; where nothing is known, that is said, and
-``--without-evidence`` takes the operator's word for it.
+The file keeps its owner and its mode, because those who could read it before must be able to go on.
 """
 
 from __future__ import annotations
@@ -11,45 +9,33 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from safeserial.audit import RedisUsage, SQLiteUsage
-from safeserial.audit.redis_client import RedisAddress, is_redis_url
-from safeserial.cli.output import Failure, moment
+from safeserial.cli.evidence import now_ms, points_elsewhere
+from safeserial.cli.output import Failure
 from safeserial.config import Settings
 from safeserial.envelope.keyring_file import parse_document, ring_of
 from safeserial.envelope.material import read_private
 from safeserial.envelope.sources import MAX_FILE_BYTES, file_of
+from safeserial.errors import Misconfigured, Refused
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has none; there, the bytes are compared before they are replaced
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from safeserial.audit import KeyUse, Process, UsageStore
+    from collections.abc import Iterator
+
     from safeserial.envelope import Key, Keyring
 
-__all__ = [
-    "ALIVE_MS",
-    "Evidence",
-    "KeyringFile",
-    "Standing",
-    "evidence_of",
-    "find_path",
-    "now_ms",
-    "require_current",
-    "require_drained",
-    "require_known",
-    "stamp",
-]
+__all__ = ["PURPOSES", "KeyringFile", "find_path", "stamp"]
 
-Standing: TypeAlias = Literal["current", "behind", "asleep"]
-
-#: A process that was heard of within this time counts as running.
-ALIVE_MS = 5 * 60_000
-
-
-def now_ms() -> int:
-    """The time, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+#: What this project seals for.
+PURPOSES = ("tasks", "results", "control", "data")
+_LOCK_SECONDS = 30.0
 
 
 def find_path(source: str | None) -> str:
@@ -74,8 +60,29 @@ class KeyringFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.document = parse_document(read_private(path, MAX_FILE_BYTES), origin=path)
+        self._read = self._bytes()
+        self.document = parse_document(self._read, origin=path)
         self.ring = self._judge()
+
+    @classmethod
+    @contextmanager
+    def editing(cls, path: str) -> Iterator[KeyringFile]:
+        """The file, and nobody else changes it meanwhile.
+
+        Raises:
+            Failure: Somebody else did not let go of it.
+        """
+        real = os.path.realpath(path)
+        lock = os.path.join(os.path.dirname(real), f".{os.path.basename(real)}.lock")
+        with _locked(lock):
+            _remove_leftovers(real)
+            yield cls(path)
+
+    def _bytes(self) -> bytes:
+        try:
+            return read_private(self.path, MAX_FILE_BYTES)
+        except Misconfigured as error:
+            raise Misconfigured(error.problem, file=self.path) from None
 
     def _judge(self) -> Keyring:
         return ring_of(self.document, origin=self.path, folder=os.path.dirname(os.path.abspath(self.path)))
@@ -85,23 +92,10 @@ class KeyringFile:
         """The file itself, links resolved."""
         return os.path.realpath(self.path)
 
-    def standings(self, evidence: Evidence) -> list[tuple[Process, Standing]]:
-        """Each running process with what it has: this file, another revision, or another one and nothing to do.
-
-        One that did nothing since the file changed is ``asleep``: it reads the file before its next message.
-        """
-        changed_ms, now = os.stat(self.path).st_mtime_ns // 1_000_000, now_ms()
-
-        def standing(process: Process) -> Standing:
-            if process.revision == self.ring.revision:
-                return "current"
-            return "asleep" if process.sleeps(self.real_path, changed_ms, now) else "behind"
-
-        return [(process, standing(process)) for process in evidence.processes]
-
-    def behind(self, evidence: Evidence) -> list[Process]:
-        """Running processes that have another revision than this file, and may act on it."""
-        return [process for process, standing in self.standings(evidence) if standing == "behind"]
+    @property
+    def is_self_contained(self) -> bool:
+        """Whether whoever can read the file has all of its keys."""
+        return not any(points_elsewhere(entry) for entry in self.document["keys"])
 
     def key(self, kid: str) -> Key:
         """The key with this id.
@@ -120,19 +114,30 @@ class KeyringFile:
         found: dict[str, Any] = next(entry for entry in self.document["keys"] if entry["kid"] == kid)
         return found
 
+    def sealer(self, purpose: str) -> Key | None:
+        """Which key seals for a purpose now."""
+        try:
+            return self.ring.primary(purpose, now_ms=now_ms())
+        except Refused:
+            return None
+
     def primaries_of(self, kid: str) -> list[str]:
-        """The purposes that this key is primary for, by name or by its place in the file."""
+        """The purposes that this key seals for, by name or by its place in the file."""
         named = [purpose for purpose, primary in self.ring.primaries.items() if primary == kid]
-        if named or "*" in self.ring.primaries:
-            return named
-        first = next((key.kid for key in self.ring if key.may_seal("tasks", now_ms())), None)
-        return ["tasks (it is the first that may seal)"] if first == kid and "tasks" not in self.ring.primaries else []
+        by_place = [
+            f"{purpose} (it is the first that may seal)"
+            for purpose in PURPOSES
+            if "*" not in self.ring.primaries and purpose not in self.ring.primaries
+            and (sealer := self.sealer(purpose)) is not None and sealer.kid == kid
+        ]  # fmt: skip
+        return named + by_place
 
     def save(self) -> None:
         """Judge the changed document and put it in the file's place, one revision later. All or nothing.
 
         Raises:
             Misconfigured: The change makes no usable ring; the file is as it was.
+            Failure: Somebody else changed the file meanwhile, or it could not be given to its owner.
         """
         keys = self.document.pop("keys")
         self.document["revision"] = self.ring.revision + 1
@@ -141,133 +146,91 @@ class KeyringFile:
         text = json.dumps(self.document, indent=2) + "\n"
         # Through a link to what it leads to: replacing the link would leave the others that read the file behind.
         real = self.real_path
-        fd, beside = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".keyring-")  # mode 0600
+        fd, beside = tempfile.mkstemp(dir=os.path.dirname(real), prefix=_prefix(real))  # mode 0600
         try:
             with os.fdopen(fd, "w", encoding="ascii") as file:
+                _keep_owner(file.fileno(), real)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+            if self._bytes() != self._read:
+                raise Failure(f"{self.path} was changed by somebody else meanwhile: nothing was written, try again")
             os.replace(beside, real)
         except BaseException:
             os.unlink(beside)
             raise
+        self._read = text.encode("ascii")
+        _sync_folder(os.path.dirname(real))
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of how keys are used.
-
-    Attributes:
-        uses: Counts by key and operation.
-        processes: Processes that are running.
-    """
-
-    uses: tuple[KeyUse, ...]
-    processes: tuple[Process, ...]
-
-    def good_until_ms(self, kid: str) -> int:
-        """Until when the last message under this key may still be good; 0 where none was seen."""
-        return max((use.good_until_ms for use in self.uses if use.kid == kid), default=0)
-
-    def last_sealed_ms(self, kid: str) -> int:
-        """When this key was last seen sealing; 0 for never."""
-        return max((use.last_ms for use in self.uses if use.kid == kid and use.operation == "seal"), default=0)
+def _prefix(real: str) -> str:
+    return f".{os.path.basename(real)}-new-"
 
 
-def evidence_of(store: str | None) -> Evidence | None:
-    """Read the usage store: the one that was named, else that of the settings; ``None`` where there is none.
+def _remove_leftovers(real: str) -> None:
+    """Remove what a change that was killed had written: it has secrets in it, and nobody would look for it there."""
+    folder = os.path.dirname(real)
+    for name in os.listdir(folder):
+        if name.startswith(_prefix(real)):
+            with suppress(OSError):
+                os.unlink(os.path.join(folder, name))
 
-    Raises:
-        Failure: A named store is not there.
-    """
-    said = Settings.load().key_usage if store is None else store
-    found = _usage_at(said) if isinstance(said, str) else said
-    if found is None:
-        if store is None:
-            return None
-        # Opening would make an empty one, and "nobody uses it" would be a lie.
-        shown = RedisAddress.parse(store) if is_redis_url(store) else store.removeprefix("sqlite:")
-        raise Failure(f"there is no usage store at {shown}")
+
+def _keep_owner(fd: int, real: str) -> None:
+    before, made = os.stat(real), os.fstat(fd)
     try:
-        return Evidence(tuple(found.uses()), tuple(found.processes(now_ms() - ALIVE_MS)))
+        if (before.st_uid, before.st_gid) != (made.st_uid, made.st_gid):
+            os.fchown(fd, before.st_uid, before.st_gid)
+        os.fchmod(fd, before.st_mode & 0o777)
+    except OSError:
+        raise Failure(
+            f"{real} belongs to user {before.st_uid} and group {before.st_gid}, whom the changed file could not be "
+            "given to, so its readers would be locked out: run this as its owner"
+        ) from None
+
+
+def _sync_folder(folder: str) -> None:
+    """The new name is on the disk as well; some file systems cannot say so."""
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise Failure(
+            f"{path}: {error.strerror or 'cannot be written'}: who changes a keyring locks it first"
+        ) from None
+    try:
+        if fcntl is not None:
+            _wait_for(fd, path)
+        yield
     finally:
-        found.close()
+        os.close(fd)
 
 
-def _usage_at(place: str) -> UsageStore | None:
-    """The usage store at a place, or ``None`` where nobody made one: looking must not."""
-    if is_redis_url(place):
-        server = RedisUsage(place)
-        if server.exists():
-            return server
-        server.close()
-        return None
-    path = place.removeprefix("sqlite:")
-    return SQLiteUsage(path) if os.path.isfile(path) else None
+def _wait_for(fd: int, path: str) -> None:
+    until = time.monotonic() + _LOCK_SECONDS
+    while not _try_lock(fd):
+        if time.monotonic() > until:
+            raise Failure(f"{path} is held by another change for more than {_LOCK_SECONDS:.0f} seconds")
+        time.sleep(0.05)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def stamp(time_ms: int) -> str:
     """A time as a keyring file has it: whole seconds, in UTC."""
     return f"{datetime.fromtimestamp(time_ms // 1000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def require_known(file: KeyringFile, kid: str, evidence: Evidence | None, trusted: bool) -> None:
-    """Refuse to let a key seal that some running process could not open.
-
-    Raises:
-        Failure: With the processes.
-    """
-    if not trusted:
-        behind = [process for process in file.behind(_heard(kid, evidence)) if kid not in process.kids]
-        if behind:
-            count = f"{len(behind)} running processes do not have {kid} yet, and would refuse its messages"
-            raise Failure(f"{count}: {_shown(behind)}")
-
-
-def require_current(file: KeyringFile, kid: str, evidence: Evidence | None, trusted: bool) -> None:
-    """Refuse to stop a key from sealing while some process has an older file, in which it seals.
-
-    Raises:
-        Failure: With the processes.
-    """
-    if not trusted:
-        revision = file.ring.revision
-        behind = [process for process in file.behind(_heard(kid, evidence)) if process.revision < revision]
-        if behind:
-            count = (
-                f"{len(behind)} running processes have an older file than revision {revision}, and may seal with {kid}"
-            )
-            raise Failure(f"{count}: {_shown(behind)}")
-
-
-def _heard(kid: str, evidence: Evidence | None) -> Evidence:
-    if evidence is None or not evidence.processes:
-        raise Failure(
-            f"it is not known which processes have {kid}: set key_usage in the settings of all that share this "
-            "keyring, wait until they have run a minute, and try again (or --without-evidence, if you know it)"
-        )
-    return evidence
-
-
-def _shown(processes: list[Process]) -> str:
-    shown = ", ".join(f"{one.app} {one.host}:{one.pid} (revision {one.revision})" for one in processes[:5])
-    return f"{shown} and {len(processes) - 5} more" if len(processes) > 5 else shown
-
-
-def require_drained(kid: str, evidence: Evidence | None, trusted: bool) -> None:
-    """Refuse to take a key away whose messages may still be on their way, or waiting for their ETA.
-
-    Raises:
-        Failure: With the time from which on none is.
-    """
-    if trusted:
-        return
-    if evidence is None:
-        raise Failure(
-            f"it is not known until when messages under {kid} are good: set key_usage in the settings "
-            "(or --without-evidence, if you know that none is on its way)"
-        )
-    until = evidence.good_until_ms(kid)
-    if until > now_ms():
-        when = moment(until) if until < 1 << 61 else "for ever: some of them never expire"
-        raise Failure(f"messages under {kid} may still be on their way or wait for their ETA; good until {when}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeserial.cli.keyring_edit import Evidence, KeyringFile, evidence_of, find_path
+from safeserial.cli.evidence import Evidence, behind, evidence_of, standings
+from safeserial.cli.keyring_edit import KeyringFile, find_path
 from safeserial.cli.output import Failure, SafeGroup, as_json, dim, good, json_option, listed, moment, table, warn
 from safeserial.cli.rotate import COMMANDS, keyring_option
 from safeserial.envelope import Key, Keyring
@@ -138,7 +139,11 @@ def show(kid: str, public_half: bool, private_half: bool, source: str | None, js
         half = key.public if public_half else key.material
         if half is None:
             raise Failure(f"{kid} ({key.suite.label}, {key.state}) has no such half")
-        click.echo(f"{'ss1pub' if public_half else 'ss1'}:{key.suite.label}:{kid}:{encode(half)}")
+        text = f"{'ss1pub' if public_half else 'ss1'}:{key.suite.label}:{kid}:{encode(half)}"
+        if json_out:
+            as_json({**_facts(key), "public" if public_half else "private": text})
+        else:
+            click.echo(text)
         return
     if json_out:
         as_json(_facts(key))
@@ -148,7 +153,11 @@ def show(kid: str, public_half: bool, private_half: bool, source: str | None, js
 
 @keys.command("status")
 @keyring_option
-@click.option("--usage", metavar="PATH", help="The usage store; key_usage of the settings if not given.")
+@click.option(
+    "--usage",
+    metavar="STORE",
+    help="The usage store: a path or a redis:// URL; key_usage of the settings if not given.",
+)
 @click.option(
     "--wait-seconds", type=click.IntRange(min=0), default=0, metavar="N",
     help="Wait so long, at most, until all running processes have the file.",
@@ -177,7 +186,7 @@ def status(source: str | None, usage: str | None, wait_seconds: int, json_out: b
                 "uses": None if evidence is None else [use._asdict() for use in evidence.uses],
                 "processes": None
                 if evidence is None
-                else [{**process._asdict(), "standing": standing} for process, standing in file.standings(evidence)],
+                else [{**process._asdict(), "standing": standing} for process, standing in standings(file, evidence)],
             }
         )
     else:
@@ -194,8 +203,8 @@ def _lag(file: KeyringFile, evidence: Evidence | None) -> str:
     """What is missing until all processes have the file; empty for nothing."""
     if evidence is None or not evidence.processes:
         return "no process was heard of"
-    behind = len(file.behind(evidence))
-    return f"{behind} of {len(evidence.processes)} processes have another file" if behind else ""
+    others = len(behind(file, evidence))
+    return f"{others} of {len(evidence.processes)} processes have another file" if others else ""
 
 
 def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
@@ -215,15 +224,20 @@ def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
     table(rows)
     click.echo(f"\nrevision {file.ring.revision} of {file.path}")
     if evidence is None:
-        click.echo(warn('the use of keys is not counted: write key_usage = "sqlite:PATH" into the settings'))
+        click.echo(
+            warn('the use of keys is not counted: write key_usage = "sqlite:PATH" or "redis://..." into the settings')
+        )
         return
-    for process, standing in file.standings(evidence):
+    for process, standing in standings(file, evidence):
         told = {
             "current": good("has it"),
             "behind": warn(f"has revision {process.revision}"),
             "asleep": dim(f"has revision {process.revision}, and reads the file before its next message"),
         }[standing]
         click.echo(f"{process.app} {process.host}:{process.pid}  {told}  {moment(process.seen_ms)}")
+    if evidence.silent:
+        silent = f"{len(evidence.silent)} processes were heard of within a day and not within five minutes"
+        click.echo(dim(f"{silent}: they ended, or do nothing. One with a copy of the file may not have it yet."))
 
 
 def _dates(key: Key) -> str:

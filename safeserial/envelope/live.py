@@ -166,10 +166,14 @@ class LiveKeyring:
         except Exception as error:  # noqa: BLE001 - an honest message must not fail because of it; it is told
             problem = f"the keyring: it cannot be read: {type(error).__name__}"
         else:
-            if ring.revision >= self._ring.revision:
-                return ring
-            problem = f"is {ring.revision}, and this process has {self._ring.revision} already: count up"
-            raise Misconfigured(problem, file=shown, key="revision")
+            if ring.revision < self._ring.revision:
+                problem = f"is {ring.revision}, and this process has {self._ring.revision} already: count up"
+                raise Misconfigured(problem, file=shown, key="revision")
+            gone = {key.kid for key in self._ring if key.state == "destroyed"}
+            again = [key.kid for key in ring if key.kid in gone and key.state != "destroyed"]
+            if again:
+                raise Misconfigured(f"{again[0]} is destroyed, and its name is never given again", file=shown)
+            return ring
         # Raised out here: whatever that was, it may hold what was read.
         raise Misconfigured(problem, file=shown)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +16,10 @@ from click.testing import Result
 
 from safeserial import Key, Keyring
 from safeserial.audit import KeyUse, Process, SQLiteUsage
-from safeserial.audit.usage import host_name
-from safeserial.cli.keyring_edit import now_ms
+from safeserial.audit.usage import host_name, place_of
+from safeserial.cli import keyring_edit
+from safeserial.cli.evidence import now_ms
+from safeserial.cli.keyring_edit import stamp
 from safeserial.envelope.sources import key_to_text
 
 Cli = Callable[..., Result]
@@ -56,6 +60,13 @@ class Shop:
         kids = tuple(key.kid for key in ring)
         self.store.add(uses, Process("web", pid, "shop", ring.revision, kids, seen_ms or now_ms()))
 
+    def aged(self, kid: str, days: int = 9) -> None:
+        """As if the key had been retired so long ago."""
+        document = json.loads(self.path.read_text())
+        entry = next(entry for entry in document["keys"] if entry["kid"] == kid)
+        entry["seal_until"] = stamp(now_ms() - days * 86_400_000)
+        self.path.write_text(json.dumps(document))
+
 
 @pytest.fixture
 def shop(cli: Cli, here: Path) -> Shop:
@@ -72,7 +83,7 @@ def test_a_whole_rotation(shop: Shop) -> None:
     ring = shop.done("promote", "web-2")
     assert ring.primary("tasks").kid == ring.primary("results").kid == "web-2"
 
-    assert "older file than revision 2" in shop.refused("retire", "web-1")
+    assert "another file than revision 2" in shop.refused("retire", "web-1")
     shop.heard()
     ring = shop.done("retire", "web-1")
     key = ring.find("web-1")
@@ -84,7 +95,11 @@ def test_a_whole_rotation(shop: Shop) -> None:
     shop.store.close()
     (shop.here / "usage.db").unlink()
     shop.store = SQLiteUsage(shop.here / "usage.db")
+    assert "it was never counted" in shop.refused("destroy", "web-1")
     shop.heard(uses=(KeyUse("web-1", "open", 3, 1, 2, now_ms() - 1),))
+    # A process that was killed may have sealed a moment before, and counted nothing.
+    assert "may still be on their way" in shop.refused("destroy", "web-1")
+    shop.aged("web-1")
     ring = shop.done("destroy", "web-1")
     key = ring.find("web-1")
     assert key is not None
@@ -94,7 +109,7 @@ def test_a_whole_rotation(shop: Shop) -> None:
 
 
 def test_a_step_out_of_order_is_refused(shop: Shop) -> None:
-    shop.heard()
+    shop.heard(uses=(KeyUse("web-1", "seal", 1, 1, 1, 2),))
     assert "it is the first that may seal" in shop.refused("retire", "web-1")
     assert "may still seal" in shop.refused("destroy", "web-1")
     assert "there is no key web-9" in shop.refused("promote", "web-9")
@@ -109,6 +124,7 @@ def test_a_step_out_of_order_is_refused(shop: Shop) -> None:
     assert "is retired" in shop.refused("promote", "web-1")
     shop.done("disable", "web-1")
     assert "is disabled" in shop.refused("promote", "web-1")
+    shop.aged("web-1")
     shop.done("destroy", "web-1")
     for command in ("destroy", "retire", "disable", "promote"):
         assert "destroyed" in shop.refused(command, "web-1")
@@ -139,6 +155,7 @@ def test_without_a_store_in_the_settings_the_commands_say_what_to_write(cli: Cli
     assert "set key_usage" in result.output
     (shop.here / "safeserial.toml").write_text('keyring = "file:ring.json"\nkey_usage = "sqlite:usage.db"\n')
     shop.heard(uses=(KeyUse("web-1", "open", 1, 1, 1, 2),))
+    shop.aged("web-1")
     assert cli("keys", "destroy", "web-1").exit_code == 0
 
 
@@ -213,7 +230,7 @@ def test_status_shows_the_hand_over(shop: Shop) -> None:
 
 def test_a_process_that_sleeps_holds_nobody_up(shop: Shop) -> None:
     ring = Keyring.load(shop.path)
-    idle = Process(host_name(), 7, "shop", ring.revision, ("web-1",), now_ms(), os.path.realpath(shop.path), 3_000)
+    idle = Process(host_name(), 7, "shop", ring.revision, ("web-1",), now_ms(), place_of(str(shop.path)), 3_000)
     shop.store.add([], idle)
     shop.done("add", "web-2")
     assert "do not have web-2 yet" in shop.refused("promote", "web-2")  # it may have worked in this very moment
@@ -267,3 +284,170 @@ def test_a_ring_that_is_no_file_is_not_changed_here(cli: Cli, here: Path, monkey
         assert result.exit_code == 2
         assert "no keyring file" in result.output
     assert cli("keys", "list", "--keyring", "missing.json").exit_code == 2
+
+
+def test_two_changes_at_once_are_one_after_the_other(shop: Shop) -> None:
+    command = [sys.executable, "-m", "safeserial", "keys"]
+    running = [
+        subprocess.Popen([*command, "add", f"web-{n}", "--keyring", str(shop.path)], stdout=subprocess.DEVNULL)
+        for n in range(2, 7)
+    ]
+    assert [process.wait(60) for process in running] == [0] * 5
+    ring = Keyring.load(shop.path)
+    assert {key.kid for key in ring} == {f"web-{n}" for n in range(1, 7)}
+    assert ring.revision == 5
+
+
+def test_a_file_that_somebody_edits_by_hand_meanwhile_is_not_overwritten(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_hand = json.dumps(json.loads(shop.path.read_text()) | {"revision": 7})
+
+    def meanwhile(*_: object) -> None:
+        shop.path.write_text(by_hand)
+
+    monkeypatch.setattr(keyring_edit, "_keep_owner", meanwhile)
+    result = shop.run("add", "web-2")
+    assert result.exit_code == 2
+    assert "changed by somebody else" in result.output
+    assert shop.path.read_text() == by_hand
+    assert [path.name for path in shop.here.iterdir() if "-new-" in path.name] == []
+
+
+def test_the_lock_is_waited_for_and_not_for_ever(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring_edit, "_LOCK_SECONDS", 0.2)
+    with keyring_edit.KeyringFile.editing(str(shop.path)):
+        assert "held by another change" in shop.refused("add", "web-2")
+    shop.done("add", "web-2")
+
+
+def test_what_a_killed_change_left_is_removed(shop: Shop) -> None:
+    left, other = shop.here / ".ring.json-new-abc", shop.here / ".other.json-new-abc"
+    left.write_text("secret")
+    other.write_text("not ours")
+    shop.done("add", "web-2")
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_the_file_keeps_its_owner_and_mode(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(shop.path, 65534, 65534)
+    shop.path.chmod(0o400)
+    shop.done("add", "web-2")
+    found = shop.path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65534, 0o400)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    assert "its readers would be locked out" in shop.refused("add", "web-3")
+
+
+def test_a_sleeper_counts_only_where_the_file_can_be_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = key_to_text(Key.generate("x")).rpartition(":")[2]
+    monkeypatch.setenv("WEB_2", secret)
+    long_ago = time.time() - 10
+    idle = Process(
+        host_name(), 7, "shop", 0, ("web-1",), int(long_ago * 1000) - 1, place_of(str(shop.path)), settle_ms=3_000
+    )
+    shop.done("add", "web-2", "--material", "env:WEB_2")
+    os.utime(shop.path, (long_ago, long_ago))
+    shop.store.add([], idle)
+    # It has the file, and perhaps not the variable.
+    assert shop.run("status").exit_code == 1
+    assert "do not have web-2 yet" in shop.refused("promote", "web-2")
+    # One like it has read it.
+    ring = Keyring.load(shop.path)
+    like = idle._replace(pid=8, revision=ring.revision, kids=tuple(key.kid for key in ring), seen_ms=now_ms())
+    shop.store.add([], like)
+    assert shop.run("status").exit_code == 0
+    shop.done("promote", "web-2")
+
+
+def test_the_same_revision_of_another_file_is_not_this_file(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    shop.store.add([], Process("web", 1, "shop", 1, ("web-1", "web-x"), now_ms()))
+    assert shop.run("status").exit_code == 1
+    assert "do not have web-2 yet" in shop.refused("promote", "web-2")
+
+
+def test_who_was_silent_is_told(shop: Shop) -> None:
+    shop.heard()
+    shop.heard(pid=2, seen_ms=now_ms() - 10 * MINUTE)
+    assert "1 processes were heard of within a day" in shop.run("status").output
+
+
+def change(shop: Shop, kid: str, **fields: object) -> None:
+    document = json.loads(shop.path.read_text())
+    next(entry for entry in document["keys"] if entry["kid"] == kid).update(fields)
+    shop.path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"open_until": "2020-01-01T00:00:00Z"}, "opens nothing since 2020-01-01"),
+        ({"seal_from": "2099-01-01T00:00:00Z"}, "do not let it seal now"),
+        ({"grants": {"purposes": ["results"]}}, "is not granted tasks, control, data"),
+    ],
+)
+def test_a_key_that_could_not_seal_is_not_promoted(shop: Shop, fields: dict[str, object], told: str) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", **fields)
+    assert told in shop.refused("promote", "web-2", "--without-evidence")
+
+
+def test_a_purpose_is_spelled_right_or_ones_own(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    assert 'did you mean "tasks"' in shop.refused("promote", "web-2", "--purpose", "taks", "--without-evidence")
+    ring = shop.done("promote", "web-2", "--purpose", "invoices", "--without-evidence")
+    assert ring.primaries == {"invoices": "web-2"}
+
+
+def test_encryption_does_not_end_unsaid(cli: Cli, here: Path) -> None:
+    assert (
+        cli("keys", "new", "--kid", "web-1", "--suite", "a256gcm", "--format", "file", "--out", "r.json").exit_code == 0
+    )
+    ring = ["--keyring", "r.json"]
+    assert cli("keys", "add", "web-2", *ring).exit_code == 0
+    assert Keyring.load(here / "r.json").find("web-2").suite.label == "a256gcm"  # type: ignore[union-attr]
+    assert cli("keys", "add", "web-3", "--suite", "hs256", *ring).exit_code == 0
+    refused = cli("keys", "promote", "web-3", "--without-evidence", *ring)
+    assert refused.exit_code == 2
+    assert "encrypts, and web-3 (hs256) does not" in refused.output
+    assert cli("keys", "promote", "web-3", "--without-evidence", "--stop-encrypting", *ring).exit_code == 0
+
+
+def test_no_purpose_is_left_without_a_key(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", grants={"purposes": ["tasks"]}, ops=["open", "seal"])
+    shop.done("promote", "web-2", "--purpose", "tasks", "--without-evidence")
+    assert "primary for results" in shop.refused("retire", "web-1", "--without-evidence")
+
+
+def test_a_slow_clock_makes_no_honest_message_too_late(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    shop.heard()
+    shop.done("promote", "web-2")
+    ahead = now_ms() + 10 * MINUTE
+    shop.heard(uses=(KeyUse("web-1", "seal", 1, 1, ahead, ahead + MINUTE),))
+    key = shop.done("retire", "web-1").find("web-1")
+    assert key is not None
+    assert key.admits_issue(ahead)
+
+
+def test_disable_says_who_seals_now(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", ops=["open", "seal"])
+    assert "web-2 seals there now" in shop.run("disable", "web-1").output
+    assert "nothing is sealed there" in shop.run("disable", "web-2").output
+
+
+def test_a_secret_as_json_is_json(shop: Shop) -> None:
+    found = json.loads(shop.run("show", "web-1", "--private", "--json").output)
+    assert found["private"].startswith("ss1:hs256:web-1:")
+    missing = shop.cli("keys", "list", "--keyring", "none.json")
+    assert missing.exit_code == 2
+    assert "none.json" in missing.output

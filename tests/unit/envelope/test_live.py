@@ -247,6 +247,21 @@ def test_an_older_revision_is_not_gone_back_to(watch: Watch) -> None:
     assert watch.kids() == ["two"]
 
 
+def test_the_name_of_a_destroyed_key_is_never_given_again(watch: Watch) -> None:
+    gone = Key(kid="two", state="destroyed")
+    watch.write(Keyring([ONE, gone], revision=4))
+    watch.now += 5
+    assert watch.kids() == ["one", "two"]
+    watch.write(Keyring([ONE, TWO], revision=5))
+    watch.now += 5
+    ring = watch.live.current()
+    assert ring.find("two").state == "destroyed"  # type: ignore[union-attr]
+    assert "never given again" in watch.failures[-1].problem
+    watch.write(Keyring([ONE, gone], revision=6))
+    watch.now += 5
+    assert watch.live.current().revision == 6
+
+
 def test_nobody_has_to_be_told(watch: Watch) -> None:
     watch.live.on_change = watch.live.on_failure = None
     for ring in ("{", Keyring([ONE, TWO], revision=4)):
