@@ -84,6 +84,7 @@ cdef class Machine:
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
     cpdef bint is_nested(self, long long slot) except -1
+    cpdef bint has_instance(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1
     cpdef Py_ssize_t offset_of(self, long long slot) except -1
     @cython.locals(k='long long', mine='long long', weight='long long',

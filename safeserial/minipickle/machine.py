@@ -613,6 +613,10 @@ class Machine:
         """Whether one of those may not be referenced."""
         return slot >= 0 and bool(self.head[slot] & F_BARE)
 
+    def has_instance(self, slot: int) -> bool:
+        """Whether an instance or a frozenset stands somewhere in a container."""
+        return slot >= 0 and bool(self.head[slot] & F_INSTANCE)
+
     def is_nested(self, slot: int) -> bool:
         """Whether a container holds more than constants."""
         return slot >= 0 and bool(self.head[slot] & F_NODES)

@@ -76,6 +76,10 @@ class View(Protocol):
         """The keys of a dict."""
         ...
 
+    def has_instance(self, slot: int, /) -> bool:
+        """Whether an instance or a frozenset stands somewhere in a container."""
+        ...
+
     def is_nested(self, slot: int, /) -> bool:
         """Whether a container holds more than constants."""
         ...
@@ -186,7 +190,11 @@ def state_fits(view: View, row: Row, state: int, target: int) -> str:
                 return "an attribute name is no str"
             name = view.value_of(key)
             assert isinstance(name, str)
-            if name in row.reserved or (name.startswith("__") and name.endswith("__") and name not in row.dunders):
+            # Setting an exception's args makes a tuple of whatever is given: of data that is a copy, and of an instance
+            # whatever its iterator gives, which for a network is each of its addresses.
+            if name in row.reserved and not (name == "args" and not view.has_instance(part)):
+                return f"it sets {safe_repr(name, 60)}"
+            if name.startswith("__") and name.endswith("__") and name not in row.dunders:
                 return f"it sets {safe_repr(name, 60)}"
             if position == 1 and name not in row.slots:
                 return f"{safe_repr(name, 60)} is no slot of the class"

@@ -52,9 +52,9 @@ _FRESH_BASES = frozenset(
 )  # fmt: skip
 
 # What honest exceptions have in their state beside their own attributes: C members that their __reduce__ puts there
-# (any object may stand in them: CPython looks before it uses them; "args" makes a tuple of what it is given, and is in
-# the state of an AttributeError since 3.12), and what add_note() makes.
-_EXCEPTION_STATE = frozenset({"args", "name", "name_from", "path"})
+# (any object may stand in them: CPython looks before it uses them), and what add_note() makes. For "args", which is in
+# the state of an AttributeError since 3.12, see match.state_fits.
+_EXCEPTION_STATE = frozenset({"name", "name_from", "path"})
 _EXCEPTION_DUNDERS = frozenset({"__notes__"})
 
 _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)

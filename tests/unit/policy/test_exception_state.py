@@ -6,6 +6,7 @@ import pickle
 import sys
 import zoneinfo
 from collections.abc import Callable
+from ipaddress import IPv6Network
 from types import ModuleType
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_listed_subclass_inherits_the_rule_and_keeps_its_own_names(shop: Shop)
     policy = Policy(allow=["shop:Bad", "shop:Own", "shop:Late"])
 
     assert "object" in policy.table["shop:Bad"].reserved
-    assert policy.table["shop:Own"].reserved == policy.table["shop:Late"].reserved == frozenset()
+    assert policy.table["shop:Own"].reserved == policy.table["shop:Late"].reserved == {"args"}
     assert load(Reduced(module.Late, (), {"object": 1, "filename": 2}), policy).object == 1  # type: ignore[attr-defined]
 
 
@@ -82,6 +83,9 @@ def test_arguments_may_stand_in_state_where_python_writes_them_so() -> None:
     assert isinstance(other, KeyError)
     assert other.args == (1, 2)
     assert refused(Reduced(UnicodeDecodeError, ("utf-8", b"abc", 0, 1, "bad"), {"args": 1.5})) is Reason.BUILD_FAILED
+    # An instance may give as many items as it likes: this one has 2**128 addresses.
+    for network in (IPv6Network("::/0"), [IPv6Network("::/0")], {"a": (IPv6Network("::/0"),)}):
+        assert refused(Reduced(AttributeError, ("gone",), {"args": network})) is Reason.BAD_STATE
 
 
 def test_members_that_pickle_itself_sets_stay_state() -> None:
