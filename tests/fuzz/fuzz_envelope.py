@@ -158,6 +158,8 @@ _SEEDS: Any = seeds()
 
 
 def main() -> None:
+    if atheris is None:
+        sys.exit("the loop needs atheris: pip install -e '.[fuzz]' (the smoke test in tests/fuzz does without)")
     arguments = list(sys.argv)
     if not any(one.startswith("-max_len") for one in arguments):
         arguments.append("-max_len=8000")
