@@ -95,6 +95,7 @@ class Guard:
         self.app = consumer.app
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._leased: dict[str, Delivery] = {}
+        self._owed: dict[str, int] = {}  # claims of messages that ran, whose tombstones could not be written yet
         self._failures = 0  # of the quarantine, in a row: the delay grows with it
         self._broadcasts: dict[str, tuple[str, str]] = {}  # name -> exchange and routing key
 
@@ -388,12 +389,33 @@ class Guard:
             logger.critical("safeserial: the claim store does not work: %s", error)
             self._tell(delivery, Reason.CLAIM_STORE_DOWN)
             return Outcome.LEASED_BY_OTHER
+        if outcome is Outcome.ALREADY_YOURS:
+            outcome = self._reclaim(delivery.claim_id)
         if outcome is Outcome.CLAIMED:
             delivery.claimed = True
             self._leased[delivery.claim_id] = delivery
         elif outcome is not Outcome.DONE:
             self._tell(delivery, Reason.CLAIM_LOST)
         return outcome
+
+    def _reclaim(self, claim_id: str) -> Outcome:
+        """What a lease of this very worker means for one more copy of its message."""
+        if claim_id in self._owed:
+            # It ran, and the store was down when that was to be written.
+            self._pay(claim_id)
+            return Outcome.DONE
+        # Without a delivery that holds it, it is one that could not be given back: asking for it has renewed it, and
+        # putting the copy back for ever would be the end of the message.
+        return Outcome.ALREADY_YOURS if claim_id in self._leased else Outcome.CLAIMED
+
+    def _pay(self, claim_id: str) -> bool:
+        """Write a tombstone that is owed; ``False`` where the store does not work yet."""
+        try:
+            self.runtime.claims.finish(claim_id, self.owner, self._owed[claim_id])
+        except ClaimsUnavailable:
+            return False
+        del self._owed[claim_id]
+        return True
 
     def _tell(self, delivery: Delivery, reason: Reason) -> None:
         self.runtime.audit.emit(
@@ -418,7 +440,8 @@ class Guard:
         try:
             self.runtime.claims.finish(delivery.claim_id, self.owner, keep)
         except ClaimsUnavailable as error:
-            # The lease runs out by itself; until the store works again nothing can be claimed, so nothing runs twice.
+            # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
+            self._owed[delivery.claim_id] = keep
             logger.critical("safeserial: could not finish a claim: %s", error)
 
     def bury(self, delivery: Delivery) -> None:
@@ -456,6 +479,9 @@ class Guard:
 
     def beat(self) -> None:
         """On a timer of the consumer: keep leases alive, and say which keys this worker has, also if it is idle."""
+        for claim_id in list(self._owed):
+            if not self._pay(claim_id):
+                break
         self.renew()
         if self.runtime.meter is not None:
             self.runtime.meter.flush()

@@ -537,6 +537,43 @@ def test_without_a_claim_store_nothing_runs_and_nothing_is_lost(bench: Any, monk
     assert bench.sink.events[-1].reason is Reason.CLAIM_STORE_DOWN
 
 
+def test_a_lease_that_could_not_be_given_back_does_not_hold_its_message_for_ever(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any, **__: Any) -> None:
+        raise ClaimsUnavailable("no store")
+
+    raw = honest(bench)
+    granted, delivery = claim(bench, raw, monkeypatch)
+    assert granted
+    # A copy beside the one that runs waits.
+    assert not claim(bench, raw, monkeypatch)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.claims, "release", down)
+        bench.guard.release(delivery)
+    assert claim(bench, raw, monkeypatch)[0]
+
+
+def test_what_ran_while_the_store_was_down_does_not_run_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: Any, **__: Any) -> None:
+        raise ClaimsUnavailable("no store")
+
+    for mended_by in ("a copy", "the timer"):
+        raw = honest(bench)
+        granted, delivery = claim(bench, raw, monkeypatch)
+        assert granted
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.claims, "finish", down)
+            bench.guard.finish(delivery)
+            bench.guard.beat()
+        if mended_by == "the timer":
+            bench.guard.beat()
+            assert bench.guard._owed == {}
+        assert not claim(bench, raw, monkeypatch)[0]
+        assert bench.sink.events[-1].reason is Reason.REPLAYED
+        assert bench.guard._owed == {}
+
+
 # -- opening, where the task runs ------------------------------------------------------------------------------------------
 
 
