@@ -95,6 +95,7 @@ def test_a_whole_rotation(shop: Shop) -> None:
     shop.store.close()
     (shop.here / "usage.db").unlink()
     shop.store = SQLiteUsage(shop.here / "usage.db")
+    shop.heard()
     assert "it was never counted" in shop.refused("destroy", "web-1")
     shop.heard(uses=(KeyUse("web-1", "open", 3, 1, 2, now_ms() - 1),))
     # A process that was killed may have sealed a moment before, and counted nothing.
