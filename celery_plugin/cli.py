@@ -11,8 +11,11 @@ from typing import Any
 import click
 
 from celery_plugin import compression
+from celery_plugin import doctor as checks
 from celery_plugin.runtime import Runtime, of_app
 from safeserial.cli.config import print_settings
+from safeserial.cli.doctor import doctor_options, exit_status, print_findings
+from safeserial.cli.findings import ordered
 from safeserial.cli.output import Failure, SafeGroup, as_json, bad, good, json_option, table
 from safeserial.cli.quarantine import list_records, show_record
 from safeserial.errors import SafeSerialError
@@ -74,6 +77,42 @@ def _problem(step: Any) -> str:
     except Failure as error:
         return error.format_message()
     return ""
+
+
+@safeserial.command()
+@click.option("--broker", is_flag=True, help="Connect to the broker too: look at the oldest messages of each queue.")
+@doctor_options
+@click.pass_context
+def doctor(ctx: click.Context, *, broker: bool, fail_level: str, json_out: bool) -> None:
+    """Look for what is wrong with this app: its settings, keys, policy and stores, and what Celery makes of them.
+
+    \b
+    Each finding says
+      what was found      with a stable code, such as DR203; docs/doctor.md lists all of them
+      where               file and line, key, task or queue
+      why                 what it leads to
+      fix                 the line to write, or the command to run
+
+    \b
+    An error keeps a worker from starting, or opens what should be closed.
+    A warning is a risk that somebody should have decided to take.
+    A note is worth knowing.
+
+    With --broker unsealed messages that wait are counted, by content type, and the producers that they name are listed;
+    nothing is taken from a queue. That works on Redis only: other brokers show a message to its consumer alone.
+
+    The app's task modules are imported, as by a worker. Nothing is started and nothing is changed.
+
+    Exit status: 0 nothing at the fail level or above, 1 something, 2 it could not look.
+    """  # noqa: D301 - click wants the character, not its spelling
+    app: Any = ctx.obj.app
+    try:
+        runtime: Runtime | None = of_app(app)
+    except SafeSerialError:
+        runtime = None  # which is a finding
+    findings = ordered(checks.diagnose(checks.look(app, runtime, broker=broker)))
+    print_findings(findings, fail_level, json_out)
+    ctx.exit(exit_status(findings, fail_level))
 
 
 @safeserial.command("config")

@@ -22,7 +22,7 @@ from safeserial.limits import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["expanding", "install_bounded", "is_bounded"]
+__all__ = ["expanding", "install_bounded", "is_bounded", "unbounded"]
 
 _MARK = "safeserial_bounded"
 _ZSTD_WINDOW_LOG = 23
@@ -102,6 +102,11 @@ def install_bounded(max_raw_bytes: int = Limits().max_raw_bytes) -> None:
         compression.register(encoder, decoder, content_type)
 
 
+def unbounded() -> list[str]:
+    """Content types in kombu's registry whose decoder is not one of ours; any library may register another."""
+    return [name for name in compression.encoders() if not getattr(compression.get_decoder(name), _MARK, False)]
+
+
 def is_bounded() -> bool:
-    """Whether every decoder in kombu's registry is still one of ours; any library may register another."""
-    return all(getattr(compression.get_decoder(name), _MARK, False) for name in compression.encoders())
+    """Whether every decoder in kombu's registry is still one of ours."""
+    return not unbounded()

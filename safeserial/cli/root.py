@@ -13,6 +13,7 @@ import click
 
 from safeserial.cli.config import config
 from safeserial.cli.disasm import disasm
+from safeserial.cli.doctor import doctor
 from safeserial.cli.explain import explain
 from safeserial.cli.inspect import inspect
 from safeserial.cli.keys import keys
@@ -86,6 +87,7 @@ def safeserial() -> None:
     Start here:
       safeserial demo                    see a stock worker hijacked and the guarded one refuse
       safeserial keys new --kid web-1    make a key
+      safeserial doctor                  find what is wrong with settings, keys and stores
       safeserial policy check            look at what your policy lets messages build
       safeserial why FILE                what a pickle would do, and why it is refused
       safeserial disasm FILE             read a pickle opcode by opcode, without loading it
@@ -96,5 +98,5 @@ def safeserial() -> None:
     """  # noqa: D301 - click wants the character, not its spelling
 
 
-for _command in (config, disasm, explain, inspect, keys, policy, quarantine, why):
+for _command in (config, disasm, doctor, explain, inspect, keys, policy, quarantine, why):
     safeserial.add_command(_command)

@@ -206,7 +206,7 @@ class Ed25519(_Held):
 class A256Gcm(_Held):
     """Suite 11: the body is encrypted as well. Whoever can read can also write."""
 
-    __slots__ = ("_cipher", "_invalid", "_key", "_preamble")
+    __slots__ = ("_cipher", "_infos", "_invalid", "_key", "_preamble")
 
     def __init__(self, material: bytes, purpose: str, context: bytes) -> None:
         from cryptography.exceptions import InvalidTag
@@ -215,6 +215,7 @@ class A256Gcm(_Held):
         self._key = purpose_key(material, Suite.A256GCM, purpose)
         self._preamble = _preamble(context)
         self._cipher: Any = AESGCM
+        self._infos = (b"", b"", b"")
         # Some releases of the library refuse 2 GiB before they look at the tag.
         self._invalid = (InvalidTag, OverflowError)
 
@@ -223,11 +224,14 @@ class A256Gcm(_Held):
         inner, outer = _hmac_states(message_id, self._key)
         outer.update(inner.digest())
         # One block of HKDF-Expand each, written out: this is done for every message.
-        inner, outer = _hmac_states(outer.digest(), b"SS1-")
+        inner, outer = _hmac_states(outer.digest())
         other_inner, other_outer = inner.copy(), outer.copy()
-        inner.update(b"DERIVEKEY\x11%b\x01" % kid)
+        infos = self._infos
+        if infos[0] != kid:  # it is the key's own, so it is the same each time
+            infos = self._infos = (kid, b"SS1-DERIVEKEY\x11%b\x01" % kid, b"SS1-COMMITKEY\x11%b\x01" % kid)
+        inner.update(infos[1])
         outer.update(inner.digest())
-        other_inner.update(b"COMMITKEY\x11%b\x01" % kid)
+        other_inner.update(infos[2])
         other_outer.update(other_inner.digest())
         return outer.digest(), other_outer.digest()
 
