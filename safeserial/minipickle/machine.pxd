@@ -7,7 +7,7 @@ cdef long long K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW, K_CONST
 cdef long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED, F_NODES
 cdef long long INHERITED, GROWN_INHERITED
 cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
-cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE
+cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE, R_FLAT_STATE
 cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
 cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _MANY_SPELLINGS, _SPARE_LINES
@@ -34,7 +34,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
-    cdef readonly set even_keys, states_fitted, accepted, let_go
+    cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
@@ -191,6 +191,8 @@ cdef class Machine:
     cdef Py_ssize_t new(self, long long cls, Py_ssize_t base, Py_ssize_t k, Py_ssize_t args, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t, flags='long long', rights='long long', part='long long', weight='long long')
     cdef bint build(self, long long target, long long state, Py_ssize_t at) except -1
+    @cython.locals(run=Py_ssize_t, i=Py_ssize_t)
+    cdef bint is_flat_state(self, Py_ssize_t index, long long state) except -1
     @cython.locals(run=Py_ssize_t, stop=Py_ssize_t, i=Py_ssize_t, slot='long long')
     cdef bint is_plain_state(self, Py_ssize_t index, long long state) except -1
     @cython.locals(i=Py_ssize_t, slot='long long', head='long long')

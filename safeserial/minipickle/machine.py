@@ -86,7 +86,8 @@ GROWN_INHERITED = (1 | 8) << 16  # by what grows: it is not hashed, and what may
 # Rights, as plain ints.
 R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH = 1, 2, 4, 8, 16, 32
 R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES = 64, 128, 256, 512, 1024, 2048
-R_PLAIN_STATE, R_DATA_STATE = 1 << 20, 1 << 21  # rules.py: state is attributes, none of them reserved; any data
+# rules.py: state is attributes, none of them reserved; any data; a dict of constants.
+R_PLAIN_STATE, R_DATA_STATE, R_FLAT_STATE = 1 << 20, 1 << 21, 1 << 22
 
 #: Globals with rules of their own. They are no policy: what they make is judged by the row of the class they get.
 SP_GETATTR, SP_HOLDER, SP_BASE = 1, 2, 3
@@ -241,6 +242,7 @@ class Machine:
         # arguments by row, values of constants that are spelled as text, and hashes of tuples of constants.
         self.fitted: dict[tuple[int, int], bool] = {}
         self.states_fitted: set[tuple[int, int]] = set()
+        self.flat_keys: set[tuple[int, int]] = set()  # by row, keys of state that is constants
         self.accepted: set[tuple[int, int]] = set()
         self.texts: dict[int, object] = {}
         self.tuple_hashes: dict[int, int] = {}
@@ -350,6 +352,7 @@ class Machine:
                 self.states.clear()
                 self.fitted.clear()
                 self.states_fitted.clear()
+                self.flat_keys.clear()
                 self.accepted.clear()
             if self.special:
                 self.special.clear()
@@ -1976,6 +1979,9 @@ class Machine:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, advice)
         if rights & R_DATA_STATE and (state < 0 or not self.head[state] & F_TAINT):
             pass
+        elif rights & R_FLAT_STATE:
+            if not self.is_flat_state(index, state):
+                self.check_state(index, target, state, at)
         elif not (rights & R_PLAIN_STATE and self.is_plain_state(index, state)):
             self.check_state(index, target, state, at)
         self.head[target] |= F_BUILT
@@ -2010,6 +2016,8 @@ class Machine:
                 raise Forbidden(Reason.BAD_STATE, at, f"{safe_repr(row.name)}: {why}")
             if not row.state:
                 self.states_fitted.add((index, state))
+            elif self.rights[index] & R_FLAT_STATE:
+                self.flat_keys.update([(index, key) for key in self.keys_of(state)])
         self.states[target] = state
 
     def seal(self, state: int) -> None:
@@ -2041,6 +2049,18 @@ class Machine:
                     return False
             return True
         return self.is_known(index, run + 1, stop)
+
+    def is_flat_state(self, index: int, state: int) -> bool:
+        """Whether state is a dict of constants whose keys, these very ones, were looked at before for this row."""
+        if state < 0 or self.head[state] & (KINDS | F_TAINT | F_NODES) != K_DICT:
+            return False
+        run = self.first[state]
+        if run == 0 or self.items[run - 1] != 0:
+            return False  # none, or more than one run
+        for i in range(run + 1, run + 1 + self.items[run]):
+            if (index, self.items[i]) not in self.flat_keys:
+                return False
+        return True
 
     def is_known(self, index: int, start: int, stop: int) -> bool:
         """Whether these are the keys that were looked at last time for this row; pure build only."""

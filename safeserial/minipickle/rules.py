@@ -19,9 +19,9 @@ __all__ = ["PATTERN_INTS", "Rule", "holders_of", "rule_of"]
 #: Integers for one pattern: code, kinds, whether it is bounded, low, high, number of the letters or the pattern.
 PATTERN_INTS = 6
 
-# Two rights that no policy grants: state is a dict of attributes, none of them reserved, and no listed references in
-# it; and state is any data at all.
-_PLAIN_STATE, _DATA_STATE = 1 << 20, 1 << 21
+# Three rights that no policy grants: state is a dict of attributes, none of them reserved, and no listed references in
+# it; state is any data at all; and state is a dict of constants.
+_PLAIN_STATE, _DATA_STATE, _FLAT_STATE = 1 << 20, 1 << 21, 1 << 22
 
 _DATA, _ANY, _KIND, _CHARS, _OTHER = 1, 2, 3, 4, 5
 _FREE = 1 << 62
@@ -46,7 +46,8 @@ class Rule(NamedTuple):
     """One row as integers.
 
     Attributes:
-        rights: Its rights, and ``1 << 20`` where state is nothing but attributes, ``1 << 21`` where it is any data.
+        rights: Its rights, and ``1 << 20`` where state is nothing but attributes, ``1 << 21`` where it is any data,
+            ``1 << 22`` where it is a dict of constants.
         made: Kind of what it makes.
         shape: Number of signatures; for each: how many patterns, how many of them are needed, whether another pattern
             is for the rest, and the patterns, six integers each, with places in ``patterns`` and ``letters`` counted
@@ -104,6 +105,8 @@ def _make(row: Row) -> Rule:
         rights |= _PLAIN_STATE
     if row.state == (Arg("data"),):
         rights |= _DATA_STATE
+    if len(row.state) == 1 and row.state[0].op == "constants":
+        rights |= _FLAT_STATE
     shape = [len(row.signatures)]
     patterns: list[Arg] = []
     letters: list[bytes] = []

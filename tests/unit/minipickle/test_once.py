@@ -281,6 +281,26 @@ def test_an_old_instance_may_be_a_call() -> None:
     assert refused(b"(cm\nG\no.", only_new) is Reason.CALL_NOT_ALLOWED
 
 
+def test_keys_of_constant_state_are_looked_at_once_and_its_values_each_time() -> None:
+    allow = {
+        "m:U": Row("m:U", ALL | int(R.SETSTATE), state=(Arg("constants", value=("int", "is_safe")),)),
+        "m:V": Row("m:V", ALL | int(R.SETSTATE), state=(Arg("constants", value=("hex",)),)),
+    }
+    made = text("int") + b"\x940\x8c\x01m\x8c\x01U\x93\x940"  # memo 0: "int", memo 1: U
+
+    def uuid(state: bytes) -> bytes:
+        return b"h\1)\x81" + state + b"b"
+
+    one, two = b"}h\0K\1s", b"}h\0K\1s" + text("is_safe") + b"K\0s"
+    empty, nested, other = b"}", b"}h\0]s", b"}" + text("hex") + b"K\1s"
+    assert verify(b"\x80\x04" + made + b"(" + uuid(one) * 3 + uuid(two) * 2 + uuid(empty) + b"t.", allow=allow).names
+    for bad in (nested, other, b"N", b"]"):
+        assert refused(b"\x80\x04" + made + b"(" + uuid(one) * 2 + uuid(bad) + b"t.", allow) is Reason.BAD_STATE
+    # What one row admits says nothing about another.
+    second = b"\x8c\x01m\x8c\x01V\x93)\x81" + one + b"b"
+    assert refused(b"\x80\x04" + made + b"(" + uuid(one) + second + b"t.", allow) is Reason.BAD_STATE
+
+
 def test_only_so_many_spellings_of_a_name_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_MANY_SPELLINGS", 1)
     allow = row("shop:Bag") | row("shop:Sack")
