@@ -23,9 +23,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# No deadline: these machines are shared, and a slow example proves nothing.
+# No deadline, and no complaint about slow examples: these machines are shared, and a slow one proves nothing.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, derandomize=os.environ.get("SAFESERIAL_SAME_EXAMPLES", "0") not in ("", "0")
+    "suite",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=os.environ.get("SAFESERIAL_SAME_EXAMPLES", "0") not in ("", "0"),
 )
 hypothesis.settings.load_profile("suite")
 
