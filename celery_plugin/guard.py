@@ -479,15 +479,15 @@ class Guard:
 
     def beat(self) -> None:
         """On a timer of the consumer: keep leases alive, and say which keys this worker has, also if it is idle."""
-        for claim_id in list(self._owed):
-            if not self._pay(claim_id):
-                break
         self.renew()
         if self.runtime.meter is not None:
             self.runtime.meter.flush()
 
     def renew(self) -> None:
-        """Extend every live lease."""
+        """Extend every live lease, and write what is owed."""
+        for claim_id in list(self._owed):
+            if not self._pay(claim_id):
+                break
         if not self._leased:
             return
         try:
