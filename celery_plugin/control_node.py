@@ -137,13 +137,17 @@ class JudgingNode(Node):  # type: ignore[misc]
             if self.safeserial.settings.control == "open":
                 return command
             raise Forbidden(Reason.CONTROL_NOT_SEALED, None, f"{safe_repr(method)} changes the worker")
-        reply_to = command.get("reply_to")
-        if reply_to is not None and reply_to["exchange"] != self.mailbox.reply_exchange.name:
+        if not self._may_answer(command):
             # A worker that answers wherever it is told to is a way to publish in its name.
             raise Forbidden(Reason.CONTROL_NOT_SEALED, None, "answers go to the exchange for answers")
         # Among others: whose task is revoked is not for strangers to say, nor which attributes of tasks are shown.
         arguments = {name: command["arguments"][name] for name in READ_ONLY[method] if name in command["arguments"]}
         return {**command, "arguments": arguments}
+
+    def _may_answer(self, command: dict[str, Any]) -> bool:
+        """Whether an answer, if one is wanted, goes to the exchange for answers."""
+        reply_to = command.get("reply_to")
+        return reply_to is None or reply_to["exchange"] == self.mailbox.reply_exchange.name
 
     def _opened(self, sealed: Any) -> dict[str, Any]:
         """Authenticate a seal; gives the command that was sealed, once.
@@ -219,7 +223,7 @@ class JudgingNode(Node):  # type: ignore[misc]
         )
         logger.warning("safeserial: refused a control command %s: %s", safe_repr(method), refusal.code)
         reply_to = command.get("reply_to")
-        if reply_to and method is not None:
+        if reply_to and method is not None and self._may_answer(command):
             # Who asks in good faith, without the plugin or without a key for it, learns why nothing happens.
             told = {"error": f"safeserial: {refusal.code} {refusal.reason.value}: {method} needs a sealed command"}
             self.reply({self.hostname: told}, ticket=command.get("ticket"), **reply_to)

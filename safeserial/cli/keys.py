@@ -167,7 +167,7 @@ def status(source: str | None, usage: str | None, wait_seconds: int, json_out: b
     """Show who uses which key: the hand-over while keys are rotated.
 
     Exit status 1 if a running process has another revision than the file. A process that was not heard of for five
-    minutes does not count: it stopped, or it did nothing, and it reads the file before it does anything again.
+    minutes does not count: it stopped, or it did nothing, and it looks at its own file before it does anything again.
     """
     file, evidence = _read_status(source, usage)
     until = time.monotonic() + wait_seconds

@@ -18,8 +18,8 @@ from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
 from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.json_scan import check_strings, parse
-from safeserial.formats.plain import DEEP, MANY, PLAIN, RESERVED
-from safeserial.formats.typed import BY_TAG, build_tags, excess, find_tags, judge_tags, lower
+from safeserial.formats.plain import RESERVED
+from safeserial.formats.typed import BY_TAG, build_tags, find_tags, is_plain, judge_tags, lower
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _STR = frozenset({str})
 _MARK = b'"~"'
 _MARK_ESCAPED = b"\\u007"
 _UNTRUSTED = Limits.untrusted()
-_WORD = (1 << 63) - 1
 survey = build.engine("safeserial.formats", "plain").survey
 
 
@@ -46,13 +45,7 @@ def _scan(value: object, limits: Limits) -> bool:
     Raises:
         Refused: It has more levels or nodes than the limits allow.
     """
-    max_depth = min(limits.max_depth, _MAX_WRITE_DEPTH)
-    found = survey(value, False, False, max_depth, min(limits.max_nodes, _WORD))
-    if found == DEEP:
-        raise excess(value, Reason.TOO_DEEP, max_depth)
-    if found == MANY:
-        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
-    return bool(found == PLAIN)
+    return is_plain(survey, value, limits, binary=False, any_float=False, max_write_depth=_MAX_WRITE_DEPTH)
 
 
 class _JsonWire:

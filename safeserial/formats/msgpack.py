@@ -16,8 +16,7 @@ from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
 from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.msgpack_scan import check, may_have_extensions, pack, parse
-from safeserial.formats.plain import DEEP, MANY, PLAIN
-from safeserial.formats.typed import BY_CODE, build_tags, excess, find_tags, judge_tags, lower
+from safeserial.formats.typed import BY_CODE, build_tags, find_tags, is_plain, judge_tags, lower
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _KEYS = frozenset({str, int})
 _MARKERS = {code: ExtType(code, b"") for code in BY_CODE}
 _UNTRUSTED = Limits.untrusted()
-_WORD = (1 << 63) - 1
 survey = build.engine("safeserial.formats", "plain").survey
 
 
@@ -41,13 +39,7 @@ def _scan(value: object, limits: Limits) -> bool:
     Raises:
         Refused: It has more levels or nodes than the limits allow.
     """
-    max_depth = min(limits.max_depth, _MAX_WRITE_DEPTH)
-    found = survey(value, True, limits.allow_nan, max_depth, min(limits.max_nodes, _WORD))
-    if found == DEEP:
-        raise excess(value, Reason.TOO_DEEP, max_depth)
-    if found == MANY:
-        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
-    return bool(found == PLAIN)
+    return is_plain(survey, value, limits, binary=True, any_float=limits.allow_nan, max_write_depth=_MAX_WRITE_DEPTH)
 
 
 class _MsgpackWire:

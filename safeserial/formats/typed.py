@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats.handler import Context, Handler, Wire, bad, refuse_value
 from safeserial.formats.listed import LISTED, handler_for, unreadable
+from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from safeserial.limits import Limits
     from safeserial.policy import Policy
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "build_tags",
     "excess",
     "find_tags",
+    "is_plain",
     "judge_tags",
     "lower",
     "measure",
@@ -151,6 +154,37 @@ def measure(tree: object) -> tuple[int, int]:
             ]
         level = following
     return depth, nodes
+
+
+def is_plain(
+    survey: Callable[[object, bool, bool, int, int], int],
+    value: object,
+    limits: Limits,
+    *,
+    binary: bool,
+    any_float: bool,
+    max_write_depth: int,
+) -> bool:
+    """Whether a format's own writer can write a value as it is, by :func:`safeserial.formats.plain.survey`.
+
+    Args:
+        survey: That function, of the build in use.
+        value: Anything.
+        limits: Ceilings.
+        binary: See there.
+        any_float: See there.
+        max_write_depth: What the writer can do.
+
+    Raises:
+        Refused: It has more levels or nodes than the limits allow.
+    """
+    max_depth = min(limits.max_depth, max_write_depth)
+    found = survey(value, binary, any_float, max_depth, limits.max_nodes)
+    if found == DEEP:
+        raise excess(value, Reason.TOO_DEEP, max_depth)
+    if found == MANY:
+        raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    return found == PLAIN
 
 
 def excess(value: object, reason: Reason, ceiling: int) -> Refused:

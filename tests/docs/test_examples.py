@@ -83,7 +83,6 @@ def worker(url: str, keys: str, folder: Path) -> Iterator[None]:
 
 @pytest.mark.redis
 def test_celery_app_sends_dataclasses_through_a_guarded_worker(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    pytest.importorskip("redis")
     url = request.getfixturevalue("services").url("redis")
     keys = key_to_text(Key.generate("example-1"))
     # Workers import the module from the folder they start in, and keep their stores there.

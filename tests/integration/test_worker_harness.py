@@ -11,8 +11,6 @@ import shop
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", "gevent"])
 def test_a_worker_of_each_pool_serves_and_stops(shop_at: Any, pool: str) -> None:
-    if pool == "gevent":
-        pytest.importorskip("gevent")
     queue = shop_at.queue(f"harness-{pool}")
     setup = shop_at.setup(queue, tag=f"-{pool}")
     app = shop_at.app(setup)

@@ -230,7 +230,7 @@ def install_plugin(app: Celery, setup: Setup, *, worker: bool) -> None:
     if worker:
         stores = {
             "quarantine": SQLiteQuarantine(setup.quarantine),
-            "claims": SQLiteClaims(setup.claims),
+            "claims": setup.claims if "://" in setup.claims else SQLiteClaims(setup.claims),
             "audit": JsonLinesSink(setup.audit),
         }
     install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -178,7 +179,8 @@ class OwnServer:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[OwnServer]:
     if shutil.which("redis-server") is None:
-        pytest.skip("there is no redis-server to start")
+        stop = pytest.fail if os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0") else pytest.skip
+        stop("there is no redis-server to start")
     made = OwnServer(tmp_path)
     yield made
     made.stop()

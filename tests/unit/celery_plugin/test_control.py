@@ -239,7 +239,9 @@ def test_everybody_may_look_but_not_at_arguments(worker: Worker) -> None:
 
 def test_answers_go_where_answers_go(worker: Worker) -> None:
     elsewhere = {"reply_to": {"exchange": "", "routing_key": "celery"}, "ticket": "t"}
-    assert worker.hears({"method": "ping", **elsewhere}) == ["control-not-sealed"]
+    for method in ("ping", "shutdown"):
+        assert worker.hears({"method": method, **elsewhere}) == ["control-not-sealed"]
+    assert worker.replies == [], "not even to say why"
     assert worker.hears({"method": "ping", **REPLY}) == ["ping"]
 
 

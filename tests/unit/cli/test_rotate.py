@@ -332,17 +332,23 @@ def test_what_a_killed_change_left_is_removed(shop: Shop) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
-def test_the_file_keeps_its_owner_and_mode(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_keeps_its_owner_and_mode(shop: Shop) -> None:
     os.chown(shop.path, 65534, 65534)
     shop.path.chmod(0o400)
     shop.done("add", "web-2")
     found = shop.path.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (65534, 65534, 0o400)
 
+
+def test_a_file_that_cannot_be_given_to_its_owner_is_not_changed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.path.chmod(0o400)
+    shop.done("add", "web-2")
+    assert shop.path.stat().st_mode & 0o777 == 0o400
+
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
     assert "its readers would be locked out" in shop.refused("add", "web-3")
 
 
