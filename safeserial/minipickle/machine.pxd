@@ -34,6 +34,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
+    cdef readonly dict keys_seen, key_values
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list rows, patterns, letters, pieces, names
@@ -99,6 +100,9 @@ cdef class Machine:
     @cython.locals(keys=object, items=object)
     cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef bint add_members(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    @cython.locals(seen=set, i=Py_ssize_t)
+    cdef bint check_once(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef key_value(self, long long slot)
     cdef bint charge_hash(self, long long cost, Py_ssize_t at) except -1
     @cython.locals(i=Py_ssize_t, slot='long long', op='unsigned char')
     cdef bint check_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step, Py_ssize_t at) except -1

@@ -131,6 +131,7 @@ _SATURATED = 1 << 61  # a weight that is added up no further; two of them still 
 _CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 _SMALL = 64  # lines in a new table
 _MANY_SPELLINGS = 4096
+_UNKNOWN = object()  # what a key of unknown value is equal to: nothing
 _SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
 
 # Pattern codes; see rules.py.
@@ -255,6 +256,9 @@ class Machine:
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
+        # Careful runs only: values of keys, by container and by node.
+        self.keys_seen: dict[int, set[object]] = {}
+        self.key_values: dict[int, object] = {}
         # The output.
         self.pieces: list[bytes | memoryview] = []
         self.out = bytearray(_SMALL if COMPILED else 0)
@@ -378,6 +382,9 @@ class Machine:
                 self.first_keys.clear()
             if self.opaque:
                 self.opaque.clear()
+            if self.keys_seen:
+                self.keys_seen.clear()
+                self.key_values.clear()
 
     def is_small(self) -> bool:
         """Whether no table has grown so much that keeping it would cost more than making it anew."""
@@ -837,6 +844,8 @@ class Machine:
             self.check_keys(slot, low, high, 2, at)
             if self.head[slot] & K_DICT:
                 self.remember_keys(slot, low, high)
+        if self.careful:
+            self.check_once(slot, low, high, at)
         return self.absorb(slot, low, high, at)
 
     def quick_keys(self, n: int, low: int, high: int, at: int) -> bool:
@@ -866,6 +875,39 @@ class Machine:
         self.first[n] = used + 1
         self.items_used = len(items)
         return True
+
+    def check_once(self, n: int, low: int, high: int, at: int) -> None:
+        """Refuse a key of dict ``n`` that it has already; careful runs only.
+
+        What stood there is lost then, and with it what may have closed a cycle: the value would be deeper than the
+        graph that is measured. No pickler writes a key twice. Whether two instances are equal cannot be said.
+        """
+        seen = self.keys_seen.setdefault(n, set())
+        for i in range(low, high, 2):
+            value = self.key_value(self.stack[i])
+            if value in seen:
+                raise Malformed(Reason.BAD_KEY, at, "the dict has this key already")
+            if value is not _UNKNOWN:
+                seen.add(value)
+
+    def key_value(self, slot: int) -> object:
+        """What a key is equal to; ``_UNKNOWN`` where there is an instance or name in it. Keys are not deep."""
+        if slot >= 0 and slot in self.key_values:
+            return self.key_values[slot]
+        value: object = _UNKNOWN
+        if slot < 0:
+            value = self.constant(~slot)
+            if type(value) is float and value != value:  # noqa: PLR0124 - NaN equals only the very same object
+                value = complex(~slot, 1)  # no constant is a complex
+            return value
+        if self.head[slot] & K_CONSTANTS and not self.head[slot] & K_INSTANCE:
+            value = self.constant(self.where[slot])
+        elif self.head[slot] & (K_TUPLE | K_FROZENSET) and not self.head[slot] & K_INSTANCE:
+            parts = [self.key_value(part) for part in self.items_of(slot)]
+            if _UNKNOWN not in parts:
+                value = tuple(parts) if self.head[slot] & K_TUPLE else frozenset(parts)
+        self.key_values[slot] = value
+        return value
 
     def add_members(self, slot: int, low: int, high: int, at: int) -> bool:
         """ADDITEMS: put the stack from ``low`` to ``high`` into the set ``slot``."""
@@ -2159,6 +2201,9 @@ class Machine:
             top -= 1
             steps += 1
             deepest = 1 if self.head[node] & (K_INSTANCE | K_CONTAINERS) else 0
+            if self.head[node] & (K_TUPLE | K_INSTANCE) and not self.head[node] & F_UNHASHABLE:
+                # As deep as when it was made, whichever way it was reached: hashing goes down there in one breath.
+                deepest = self.depth[node]
             edge = self.edge_first[node]
             while edge:
                 # Minus one level: it is on the path, so this edge closes a cycle.
@@ -2358,6 +2403,8 @@ class Machine:
                     n = self.empty(K_FROZENSET | F_INSTANCE)
                     if sp > k:
                         self.check_keys(n, k, sp, 1, at)
+                        if self.careful:
+                            self.first[n] = self.keep(k, sp, 1)
                         self.absorb(n, k, sp, at)
                     stack[k] = n
                     sp = k + 1

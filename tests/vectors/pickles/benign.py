@@ -61,6 +61,22 @@ def _recursive() -> Iterator[tuple[str, object, str]]:
     ring = wares.Ring([])
     ring.links.append(ring)
     yield "ring-through-arguments", ring, "own"
+    # Keys that have one hash, or look alike, and are not equal.
+    near: dict[object, object] = {
+        -1: 1,
+        -2: 2,
+        (-1, 0): 3,
+        (-2, 0): 4,
+        "1": 5,
+        b"1": 6,
+        1: 7,
+        float("nan"): 8,
+        0: 9,
+        2**61 - 1: 10,
+    }
+    near[(float("nan"), frozenset({1}))] = near[(float("nan"), frozenset({2}))] = [near]
+    near[wares.Color.RED] = near[wares.Color.GREEN] = near
+    yield "dict-in-itself-with-near-keys", near, "own"
     ordered: collections.OrderedDict[str, object] = collections.OrderedDict()
     ordered["me"] = ordered
     yield "ordered-in-itself", ordered, "stdlib"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pickles.parts import BAG, NEW, PRIME, Vector, bad, here, integer, long, name
+from pickles.parts import BAG, NEW, PRIME, Vector, bad, here, integer, long, name, text
 
 KEY = name("shop", "Key") + NEW
+NODE = name("shop", "Node") + NEW
 DEEP = b")" + b"\x85" * 33  # one level more than a key may have
 
 
@@ -13,7 +14,63 @@ def _old_deep(p: int, levels: int) -> bytes:
     return b"(" * levels + b"N" + b"t" * levels if p < 2 else b"N" + b"\x85" * levels
 
 
+def _deep_behind_cycles(groups: int) -> tuple[bytes, bytes]:
+    """A tuple of 7 times as many levels as ``groups``, and what leads to parts of it the other way round.
+
+    In each group, a tuple holds an instance whose state is the tuple above: a walk that comes by the instance first
+    meets every tuple while the one that it holds is still open, and finds each group shallow.
+
+    Returns:
+        A list of all its parts; the key, which is the list's last group and the tuple itself.
+    """
+    made, built, lowest, below, memo = [NODE + b"\x94"], [], [], 0, 1
+    for _ in range(groups):
+        before = None
+        for _ in range(7):
+            made.append(NODE + b"\x94" + _fetch(below) + b"\x86\x94")
+            if before is None:
+                lowest.append(memo + 1)
+            else:
+                built.append(_fetch(before) + b"}" + text("x") + _fetch(memo + 1) + b"sb")
+            before, below, memo = memo, memo + 1, memo + 2
+    parts = b"](" + b"".join(made) + b"".join(built)
+    by = NODE + b"}" + text("x") + b"](" + b"".join(_fetch(one) for one in lowest) + b"esb"
+    return parts + b"e", by + _fetch(below) + b"\x86"
+
+
+def _fetch(place: int) -> bytes:
+    return b"h" + bytes([place])
+
+
+#: Two spellings of one key, or of two that are equal.
+TWICE = (
+    ("a str", text("a"), text("a")),
+    ("a str and what the memo holds", text("a") + b"\x94", b"h\2"),
+    ("an int and a bool", b"K\1", b"\x88"),
+    ("an int and a float", b"K\1", b"G?\xf0" + bytes(6)),
+    ("ints of two spellings", b"K\1", b"\x8a\1\1"),
+    ("long ints", long(1 << 80), long(1 << 80)),
+    ("a long str", b"X\0\1\0\0" + b"a" * 256, b"X\0\1\0\0" + b"a" * 256),
+    ("bytes", b"C\1a", b"C\1a"),
+    ("None", b"N", b"N"),
+    ("one NaN", b"G\x7f\xf8" + bytes(6) + b"\x94", b"h\2"),
+    ("tuples", b"K\1K\2\x86", b"\x88K\2\x86"),
+    ("tuples of tuples", b"K\1\x85\x85", b"K\1\x85\x85"),
+    ("frozensets", b"(K\1K\2\x91", b"(K\2K\1\x91"),
+    ("frozensets in tuples", b"(K\1K\2\x91\x85", b"(K\2K\1\x91\x85"),
+)
+# A list that holds the dict that holds it, and the dict.
+HELD, CYCLE = b"]\x94}\x94", b"h\0sh\0h\1a0"
+
 VECTORS: list[Vector] = [
+    # What is replaced may have closed a cycle: without it the value is deeper than what was measured
+    *(bad("key-twice", 4, "bad-key", why, HELD + one + CYCLE + other + b"N", here(b"s"), b"\x86.") for why, one, other in TWICE),
+    bad("key-twice", 4, "bad-key", "one by one, then many at once", HELD + b"K\1" + CYCLE + b"(K\2NK\1N", here(b"u"), b"\x86."),
+    bad("key-twice", 4, "bad-key", "many at once", HELD + b"K\1" + CYCLE + b"(K\2NK\2N", here(b"u"), b"\x86."),
+    bad("key-twice", 1, "bad-key", "by DICT", b"]q\0(K\1h\0K\1N", here(b"d"), b"a."),
+    bad("key-twice", 4, "bad-key", "in a subclass of dict", b"]\x94" + name("shop", "Ledger") + NEW + b"\x94K\1" + CYCLE + b"K\1N", here(b"s"), b"\x86."),
+    *(bad("deep-key", 4, "bad-key", f"{7 * groups} levels that a walk meets in groups, the innermost first", parts + b"}" + key + b"N", here(b"s"), b"\x86.")
+        for groups in (5, 9) for parts, key in (_deep_behind_cycles(groups),)),
     # Depth: hash() recurses without a guard
     *(bad("deep-key", 4, "bad-key", why, before, here(op), b".") for why, before, op in (
         ("a dict's key", b"}" + DEEP + b"N", b"s"), ("one of many", b"}(NN" + DEEP + b"N", b"u"), ("a set's member", b"\x8f(" + DEEP, b"\x90"), ("a frozenset's", b"(" + DEEP, b"\x91"),

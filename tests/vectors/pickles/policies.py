@@ -31,6 +31,7 @@ _ROWS = (
     # Classes
     Row("shop:Bag", int(_CLASS | R.BUILD)),
     Row("shop:Key", int(_CLASS | R.HASHABLE)),
+    Row("shop:Node", int(_CLASS | R.BUILD | R.HASHABLE)),
     Row("shop:Basket", int(_CLASS | R.BUILD | R.LIST)),
     Row("shop:Ledger", int(_CLASS | R.BUILD | R.DICT), _one(optional=0)),
     Row("shop:Tags", int(_CLASS | R.BUILD | R.SET)),

@@ -28,6 +28,10 @@ class Key(Bag):
     """Hashable."""
 
 
+class Node(Bag):
+    """Hashable, with attributes."""
+
+
 class Basket(list):  # type: ignore[type-arg]
     """Takes items."""
 

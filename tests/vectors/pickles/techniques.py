@@ -99,6 +99,7 @@ state
     state-of-arrays         state that numpy would believe: of what is shared, or of other bytes than there are
 cost
     deep-key                a key nested so deep that hashing it ends the process
+    key-twice               a key that a dict has already, so that what closed a cycle is lost
     deep-set-call           the same in a list that a call makes a set of
     unhashable-key          a key that cannot be hashed, or hashes as its class likes
     shared-key              a key that shares itself: 2^64 steps from 135 bytes
