@@ -26,7 +26,7 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
 
-from celery_plugin import compression, gossip, lanes, transport, wishes
+from celery_plugin import behalf, compression, gossip, lanes, transport, wishes
 from celery_plugin.lanes import Delivery
 from celery_plugin.request import sealed_request_class
 from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
@@ -373,7 +373,9 @@ class Guard:
             detail = f"key {key.kid} did not seal when this was issued"
             raise Forbidden(Reason.KEY_OUTSIDE_WINDOW, None, detail)
         key.grants.check(claims, size, key.kid)
-        wishes.authorise(delivery.wishes, key.grants)
+        task = str(delivery.task)
+        for grants in behalf.admit(gateway.keyring, behalf.first_sender(claims, key), key, task):
+            wishes.authorise(delivery.wishes, grants)
         judged = delivery.judged
         if judged is not None and key.grants.presets != opened_by.grants.presets:
             gateway.judge(judged.data, judged.format, policy=self.runtime.policy_for(delivery.queue), key=key)

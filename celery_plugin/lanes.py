@@ -17,8 +17,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from celery_plugin import behalf, wishes
 from celery_plugin import headers as heads
-from celery_plugin import wishes
 from celery_plugin.codec import CONTENT_TYPE
 from celery_plugin.legacy import from_kombu_json
 from celery_plugin.request import OpenedMessage, SealedBody
@@ -171,11 +171,16 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.bound = True
     wishes_json, arguments = split_sections(admitted.body)
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
-    wishes.authorise(delivery.wishes, admitted.key.grants)
+    task, first = str(head["task"]), behalf.first_sender(admitted.claims, admitted.key)
+    for grants in behalf.admit(runtime.gateway.keyring, first, admitted.key, task):
+        wishes.authorise(delivery.wishes, grants)
+    behalf.mark(delivery.wishes, first)
     judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy, key=admitted.key)
     delivery.judged = judged
     delivery.headers = heads.deliverable(head)
-    body = SealedBody(runtime.key, queue, judged, wishes_json, task=str(head["task"]), kid=admitted.key.kid)
+    body = SealedBody(
+        runtime.key, queue, judged, wishes_json, task=task, task_id=str(head["id"]), kid=admitted.key.kid, first=first
+    )
     return _deliver(delivery, runtime, properties, body)
 
 

@@ -16,9 +16,9 @@ from kombu.entity import Exchange
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 from kombu.utils.imports import symbol_by_name
 
+from celery_plugin import behalf, wishes
 from celery_plugin import headers as heads
 from celery_plugin import runtime as runtimes
-from celery_plugin import wishes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
 from safeserial.envelope import Suite, pack_sections
 from safeserial.errors import Malformed, Reason, Refused
@@ -73,6 +73,7 @@ def seal_task(
     format: str,
     compression: str | None,
     key: Key,
+    on_behalf_of: str | None = None,
 ) -> bytes:
     """Seal one protocol 2 body together with the headers it will travel with.
 
@@ -98,6 +99,8 @@ def seal_task(
         expires_in=_lifetime(headers, runtime),
         compression=compression,
         key=key,
+        # Under the first sender's own key it says so already.
+        on_behalf_of=None if on_behalf_of == key.kid else on_behalf_of,
     )
     check_size(len(sections), len(blob), runtime)
     return blob
@@ -144,6 +147,7 @@ class _SealingProducer:
         compression: str | None,
         queue: Any,
         key: Key,
+        on_behalf_of: str | None,
     ) -> None:
         self._producer = producer
         self._runtime = runtime
@@ -152,6 +156,7 @@ class _SealingProducer:
         self._compression = compression
         self._queue = queue
         self._key = key
+        self._on_behalf_of = on_behalf_of
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
@@ -171,6 +176,7 @@ class _SealingProducer:
             format=self._format,
             compression=self._compression,
             key=self._key,
+            on_behalf_of=self._on_behalf_of,
         )
         return self._producer.publish(
             blob, headers=headers, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING, **options
@@ -237,6 +243,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 compression=_compression(compression or None),
                 queue=target,
                 key=key,
+                on_behalf_of=behalf.take(options, message[0].get("id")),
             )
             return stock(
                 sealing,

@@ -13,8 +13,8 @@ from billiard.einfo import ExceptionWithTraceback
 from celery.worker.request import Request
 from kombu.utils.objects import cached_property
 
+from celery_plugin import behalf, wishes
 from celery_plugin import runtime as runtimes
-from celery_plugin import wishes
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.gateway import internal_error
 
@@ -41,10 +41,12 @@ class SealedBody:
         wishes_json: The wishes section, or ``None`` where the judged value is the whole stock body (legacy).
         legacy_tasks: For legacy bodies, the tasks its wishes may name.
         task: Name of the task.
+        task_id: Its id.
         kid: For sealed bodies, the key whose grants bound what it may cause.
+        first: For sealed bodies, key id of whoever sent the first message that this one comes of.
     """
 
-    __slots__ = ("app_key", "judged", "kid", "legacy_tasks", "queue", "task", "wishes_json")
+    __slots__ = ("app_key", "first", "judged", "kid", "legacy_tasks", "queue", "task", "task_id", "wishes_json")
 
     def __init__(
         self,
@@ -55,7 +57,9 @@ class SealedBody:
         legacy_tasks: frozenset[str] = frozenset(),
         *,
         task: str = "",
+        task_id: str = "",
         kid: str | None = None,
+        first: str | None = None,
     ) -> None:
         self.app_key = app_key
         self.queue = queue
@@ -63,13 +67,16 @@ class SealedBody:
         self.wishes_json = wishes_json
         self.legacy_tasks = legacy_tasks
         self.task = task
+        self.task_id = task_id
         self.kid = kid
+        self.first = first
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         fixed = (self.app_key, self.queue, self.judged, self.wishes_json, self.legacy_tasks)
-        return _sealed_body, (*fixed, self.task, self.kid)
+        return _sealed_body, (*fixed, self.task, self.task_id, self.kid, self.first)
 
     def __iter__(self) -> Iterator[Any]:
+        self.run()
         try:
             opened = self.open()
         except Refused as refusal:
@@ -77,6 +84,11 @@ class SealedBody:
         except Exception as error:  # noqa: BLE001 - the tracer has no handler at this point: a worker would hang or die
             return iter((_RefusedArguments(internal_error(error)), {}, dict(wishes.NOTHING)))
         return iter(opened)
+
+    def run(self) -> None:
+        """From here on, a message under this task's id is sent for whoever sent this one."""
+        if self.first is not None:
+            behalf.running(self.task_id, self.first)
 
     def open(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Build the arguments; called where the task runs.
@@ -106,6 +118,9 @@ class SealedBody:
                 raise Malformed(Reason.BAD_TASK_BODY, None, "the parts are not a list")
             embed = wishes.unfold(wishes.parse(self.wishes_json, runtime.wish_limits), last)
             self._authorise(runtime, args, kwargs, embed)
+            if self.first is not None:
+                behalf.mark(embed, self.first)
+                behalf.mark_arguments(self.task, args, kwargs, self.first)
         return args, kwargs, embed
 
     def _authorise(self, runtime: Runtime, args: Any, kwargs: dict[str, Any], embed: object) -> None:
@@ -115,12 +130,12 @@ class SealedBody:
         key = runtime.gateway.keyring.find(self.kid)
         if key is None:
             raise Forbidden(Reason.KEY_DISABLED)
-        grants = key.grants
-        if grants.types is None and grants.deny_types is None and grants.embedded is None:
-            return
-        wishes.authorise_caused(embed, grants)
-        if wishes.is_canvas_task(self.task):
-            wishes.authorise_caused([*args, *kwargs.values()], grants)
+        for grants in behalf.admit(runtime.gateway.keyring, self.first or self.kid, key, self.task):
+            if grants.types is None and grants.deny_types is None and grants.embedded is None:
+                continue
+            wishes.authorise_caused(embed, grants)
+            if wishes.is_canvas_task(self.task):
+                wishes.authorise_caused([*args, *kwargs.values()], grants)
 
 
 def _sealed_body(  # noqa: PLR0917 - pickle calls it
@@ -130,9 +145,13 @@ def _sealed_body(  # noqa: PLR0917 - pickle calls it
     wishes_json: bytes | None,
     legacy_tasks: frozenset[str],
     task: str,
+    task_id: str,
     kid: str | None,
+    first: str | None,
 ) -> SealedBody:
-    return SealedBody(app_key, queue, judged, wishes_json, legacy_tasks, task=task, kid=kid)
+    return SealedBody(
+        app_key, queue, judged, wishes_json, legacy_tasks, task=task, task_id=task_id, kid=kid, first=first
+    )
 
 
 class _RefusedArguments:
@@ -260,6 +279,7 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
         except Refused as refusal:
             self._guard.record_late(self._delivery, refusal)
             return False
+        self._body.run()
         self._request_dict["args"], self._request_dict["kwargs"] = args, kwargs
         self.__dict__.pop("_context", None)
         return super()._retry_worker_lost(exc, exc_info)

@@ -35,6 +35,7 @@ __all__ = [
     "only",
     "parse",
     "plain_signatures",
+    "signatures",
     "unfold",
 ]
 
@@ -191,12 +192,16 @@ def is_canvas_task(name: str) -> bool:
     return name.startswith("celery.")
 
 
-def caused_tasks(tree: object) -> Iterator[str]:
-    """Every task that whole wishes, parts included, make a worker run or publish.
+def signatures(tree: object, *, strict: bool = True) -> Iterator[dict[str, Any]]:
+    """Every signature that whole wishes, parts included, make a worker run or publish.
 
     A part may hide a task from the consumer: the options of a callback, or the tasks of a chain, can stand in the
     arguments section. Arguments of an ordinary signature are data, and a dict in them that looks like a signature is
     one of the user's; everywhere else a signature acts.
+
+    Args:
+        tree: The wishes, or canvas tasks' arguments.
+        strict: Refuse what cannot be looked into, rather than pass it over.
 
     Raises:
         Refused: ``bad-wishes`` for a task name that is no text, or a container that cannot be looked into.
@@ -206,19 +211,26 @@ def caused_tasks(tree: object) -> Iterator[str]:
         node = stack.pop()
         if isinstance(node, dict):
             items = dict(node)  # a plain copy: looking at a built object must not run its code
-            if "task" in items:
-                name = items["task"]
-                if type(name) is not str:
+            name = items.get("task")
+            if type(name) is not str:
+                if strict and "task" in items:
                     raise Malformed(Reason.BAD_WISHES, None, "a task name is no text")
-                yield name
+            else:
+                yield node
                 if not items.get("subtask_type") and not is_canvas_task(name):
                     items.pop("args", None)
                     items.pop("kwargs", None)
             stack.extend(items.values())
         elif isinstance(node, (list, tuple, set, frozenset, deque)):
             stack.extend(node)
-        elif hasattr(type(node), "__iter__") and not isinstance(node, (str, bytes, bytearray)):
+        elif strict and hasattr(type(node), "__iter__") and not isinstance(node, (str, bytes, bytearray)):
             raise Malformed(Reason.BAD_WISHES, None, f"a {safe_repr(type(node).__name__)} where a signature may stand")
+
+
+def caused_tasks(tree: object) -> Iterator[str]:
+    """The task names of :func:`signatures`."""
+    for signature in signatures(tree):
+        yield dict.__getitem__(signature, "task")
 
 
 def authorise_caused(tree: object, grants: Grants) -> None:

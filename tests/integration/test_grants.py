@@ -6,10 +6,12 @@ The partner's own keyring says nothing of grants, so its app sends all of it; th
 from __future__ import annotations
 
 import secrets
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import shop
+from support.forge import Forge
 from support.records import await_new, quarantined
 
 from safeserial.errors import Reason
@@ -17,6 +19,7 @@ from safeserial.errors import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from support.broker import Raw
     from support.worker import Worker
 
 GRANTS = {
@@ -88,23 +91,25 @@ STEPS = (
 class Partner(NamedTuple):
     app: Any
     worker: Worker
+    side: str  # a queue that nobody consumes
 
 
 @pytest.fixture(scope="module")
 def partner(shop_at: Any, stock_only: bool) -> Iterator[Partner]:
     if stock_only:
         pytest.skip("a stock worker has no keys")
-    queue, (kid, material) = shop_at.queue("partner"), shop_at.key
+    queue, side, (kid, material) = shop_at.queue("partner"), shop_at.queue("side"), shop_at.key
     theirs = secrets.token_hex(32)
-    inside = shop_at.setup(queue, more_keys=[{"kid": "partner", "material": theirs, "grants": GRANTS}])
+    inside = shop_at.setup(queue, side, more_keys=[{"kid": "partner", "material": theirs, "grants": GRANTS}])
     outside = shop_at.setup(
         queue,
+        side,
         key=("partner", theirs),
         more_keys=[{"kid": kid, "material": material, "grants": {}}],
         conf={"task_serializer": "json"},
     )
-    with shop_at.worker(inside, shop_at.app(inside)) as worker:
-        yield Partner(shop_at.app(outside), worker)
+    with shop_at.worker(inside, shop_at.app(inside), options=("-X", side), probe_queues=[queue]) as worker:
+        yield Partner(shop_at.app(outside), worker, side)
 
 
 def test_what_is_granted_runs(partner: Partner) -> None:
@@ -143,3 +148,29 @@ def test_one_step_further_is_refused(partner: Partner, step: Step) -> None:
 
 def test_each_step_has_a_code_that_says_which_grant_is_missing() -> None:
     assert len({step.reason for step in STEPS}) == 7
+
+
+def test_what_a_worker_publishes_for_the_partner_says_so(partner: Partner, shop_at: Any) -> None:
+    side, (kid, material) = partner.side, shop_at.key
+    forge = Forge(kid, bytes.fromhex(material))
+    mark = task(partner.app, "mark_json")
+    linked = task(partner.app, "add").apply_async((1, 2), link=mark.s().set(queue=side))
+    chained = (mark.si(1) | mark.si(2).set(queue=side) | mark.si(3))()
+    assert linked.get(timeout=20) == 3
+    found: list[Raw] = []
+    deadline = time.monotonic() + 20
+    while len(found) < 2 and time.monotonic() < deadline:
+        found += shop_at.broker.drain(side)
+        time.sleep(0.05)
+    assert [forge.open(raw)[0].on_behalf_of for raw in found] == ["partner", "partner"]
+    by_id = {str(raw.headers["id"]): raw for raw in found}
+    queue = partner.worker.setup.queues[0]
+    shop_at.broker.publish(queue, forge.reseal(by_id.pop(chained.parent.id), queue=queue))
+    assert chained.get(timeout=20) == "marked"
+    # What was not granted is refused under it, though the worker's own key may send it, and does so by itself.
+    (raw,) = by_id.values()
+    known = [record.id for record in quarantined(partner.worker.setup.quarantine)]
+    wish = {"callbacks": [dict(task(partner.app, "echo").s())]}
+    shop_at.broker.publish(queue, forge.with_wishes(raw, wish, queue=queue))
+    (record,) = await_new(partner.worker.setup.quarantine, known, 1)
+    assert (record.reason, record.kid) == (Reason.WISH_NOT_GRANTED, kid)

@@ -75,8 +75,8 @@ def _recursive() -> Iterator[tuple[str, object, str]]:
         2**61 - 1: 10,
     }
     near[(float("nan"), frozenset({1}))] = near[(float("nan"), frozenset({2}))] = [near]
-    shared = (7, 8)
-    near[shared] = {shared: near}
+    both = (7, 8)
+    near[both] = {both: near}
     near[wares.Color.RED] = near[wares.Color.GREEN] = near
     yield "dict-in-itself-with-near-keys", near, "own"
     ordered: collections.OrderedDict[str, object] = collections.OrderedDict()

@@ -1,0 +1,114 @@
+"""On whose behalf a worker publishes: the first sender's key id goes along, and its grants bound what comes of it.
+
+What a message asks a worker to publish (callbacks, errbacks, the rest of a chain, a chord's body, what canvas tasks
+run) and what stands in for the message itself (a retry, a replacement under its id) is sealed with the worker's key and
+carries ``on_behalf_of``: the key id of whoever sent the first one, copied unchanged from message to message. The next
+worker admits what both keys are granted. What task code sends by itself is the worker's own, and carries nothing.
+
+Of the first key, what it may *cause* counts: its tasks. Size, format and times are those of the message at hand, which
+the worker wrote. A first key that this keyring does not know, or that is destroyed, bounds nothing here; a disabled one
+stops everything that still comes of it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from celery_plugin import wishes
+from safeserial.errors import Forbidden, Reason
+from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+
+    from safeserial.envelope import Claims, Grants, Key, Keyring
+
+__all__ = ["admit", "first_sender", "mark", "mark_arguments", "running", "take"]
+
+#: Option of a signature, so that it goes wherever the signature goes; taken off again before anything is sent.
+OPTION = "safeserial_behalf"
+# Place and name of the arguments that Celery's own tasks publish (celery/app/builtins.py).
+_PUBLISHED = {
+    "celery.group": ((0, "tasks"),),
+    "celery.chord": ((0, "header"), (1, "body")),
+    "celery.chord_unlock": ((1, "callback"),),
+}
+
+# Task id and first sender of what this thread or greenlet runs. It outlives its task, and says nothing of others.
+_running: ContextVar[tuple[str, str] | None] = ContextVar("safeserial_running", default=None)
+
+
+def first_sender(claims: Claims, key: Key) -> str:
+    """Key id of whoever sent the message that this one comes of, or this one itself."""
+    return claims.on_behalf_of or key.kid
+
+
+def admit(keyring: Keyring, kid: str, key: Key, task: str) -> tuple[Grants, ...]:
+    """Whose grants bound what a message causes; refuse the task where the first sender may not cause it.
+
+    Args:
+        keyring: The keys of now.
+        kid: The first sender's.
+        key: The key that the message was sealed with.
+        task: Name of the task.
+
+    Returns:
+        The grants of the key, and of the first sender's where that is another one.
+
+    Raises:
+        Forbidden: ``KEY_DISABLED``, or ``WISH_NOT_GRANTED`` naming the task.
+    """
+    if kid == key.kid:
+        return (key.grants,)
+    first = keyring.find(kid)
+    if first is None or first.state == "destroyed":
+        return (key.grants,)
+    if not first.enabled:
+        raise Forbidden(Reason.KEY_DISABLED, None, f"sent on behalf of {kid}")
+    # A retry was a message of its own once, and a callback was embedded in one.
+    if not first.grants.admits_type(task) and not first.grants.admits_embedded(task):
+        raise Forbidden(Reason.WISH_NOT_GRANTED, None, f"{safe_repr(task)}, sent on behalf of {kid}")
+    return key.grants, first.grants
+
+
+def mark(tree: object, kid: str) -> None:
+    """Write the first sender into every signature of a tree of wishes, in place; over whatever was written there.
+
+    What is no signature that Celery could publish stays as it is.
+    """
+    for signature in wishes.signatures(tree, strict=False):
+        # Not by methods of theirs: in the process that runs the task, these may be built objects.
+        options = dict.get(signature, "options")
+        if isinstance(options, dict):
+            dict.__setitem__(options, OPTION, kid)
+        elif options is None:
+            dict.__setitem__(signature, "options", {OPTION: kid})
+
+
+def mark_arguments(task: str, args: Sequence[object], kwargs: Mapping[str, object], kid: str) -> None:
+    """:func:`mark` the arguments of a canvas task that it publishes; those of other tasks are data."""
+    for place, name in _PUBLISHED.get(task, ()):
+        if name in kwargs:
+            mark(kwargs[name], kid)
+        elif place < len(args):
+            mark(args[place], kid)
+
+
+def running(task_id: str, kid: str) -> None:
+    """Say what this thread or greenlet runs from here on, and on whose behalf."""
+    _running.set((task_id, kid))
+
+
+def take(options: MutableMapping[str, Any], task_id: object) -> str | None:
+    """On whose behalf a message is about to be published; takes the mark off its options.
+
+    Args:
+        options: The options that Celery publishes with.
+        task_id: Id of the task in the message. Under the id of what is running it is a retry or a replacement.
+    """
+    marked: str | None = options.pop(OPTION, None)
+    if marked is not None:
+        return marked
+    now = _running.get()
+    return now[1] if now is not None and now[0] == task_id else None

@@ -1,0 +1,234 @@
+"""On whose behalf: what comes of a message carries its first sender, and may be no more than that sender was granted."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from typing import Any
+
+import pytest
+from celery import chord, group, signature
+
+from celery_plugin import behalf
+from safeserial import Key, Keyring
+from safeserial.envelope import Claims, Grants
+from safeserial.errors import Reason, Refused
+
+WEB_MATERIAL, WORKER_MATERIAL = bytes(range(1, 33)), bytes(range(2, 34))
+WORKER = Key(kid="worker", material=WORKER_MATERIAL)
+GRANTS = Grants(types=["shop.*", "celery.*"])
+
+
+def web(**more: Any) -> Key:
+    return Key(kid="web", material=WEB_MATERIAL, **{"grants": GRANTS, **more})
+
+
+@pytest.fixture
+def sender(make_bench: Any) -> Any:
+    return make_bench(keyring=Keyring([Key(kid="web", material=WEB_MATERIAL)]))
+
+
+@pytest.fixture
+def worker(make_bench: Any) -> Any:
+    return make_bench(keyring=Keyring([WORKER, web()], primary={"default": "worker"}))
+
+
+def claims_of(bench: Any, raw: dict[str, Any]) -> Claims:
+    admitted = bench.runtime.gateway.admit(base64.b64decode(raw["body"]), purpose="tasks")
+    return admitted.claims  # type: ignore[no-any-return]
+
+
+def opened(bench: Any, raw: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """Let the guard have a message, and open it as Celery's tracer does."""
+    before = len(bench.forwarded)
+    bench.receive(raw)
+    assert len(bench.forwarded) == before + 1, bench.sink.events[-1]
+    args, kwargs, embed = pickle.loads(pickle.dumps(bench.forwarded[-1].body))
+    return list(args), kwargs, embed
+
+
+def published(bench: Any, wish: Any, *args: Any, **options: Any) -> list[tuple[dict[str, Any], Claims]]:
+    """Publish a wish as Celery does, and take what it became off the queue."""
+    signature(wish, app=bench.app).apply_async(args, **options)
+    found = []
+    while bench.channel._size("celery"):
+        raw = bench.raw()
+        assert behalf.OPTION not in raw["headers"] and behalf.OPTION not in raw["properties"]
+        found.append((raw, claims_of(bench, raw)))
+    assert found
+    return found
+
+
+def send(bench: Any, **options: Any) -> dict[str, Any]:
+    bench.publish(1, 2, **options)
+    return bench.raw()  # type: ignore[no-any-return]
+
+
+def done(bench: Any) -> Any:
+    return bench.app.signature("shop.done")
+
+
+def test_a_callback_and_an_errback_carry_the_first_sender(sender: Any, worker: Any) -> None:
+    raw = send(sender, link=done(sender), link_error=done(sender))
+    assert claims_of(worker, raw).on_behalf_of is None
+    _, _, embed = opened(worker, raw)
+    for wish in (*embed["callbacks"], *embed["errbacks"]):
+        ((_, claims),) = published(worker, wish, 3)
+        assert claims.on_behalf_of == "web"
+
+
+def test_it_is_copied_unchanged_down_a_chain(sender: Any, worker: Any) -> None:
+    add = sender.app.signature
+    (add("shop.add", (1,)) | add("shop.add", (2,)) | add("shop.add", (3,))).apply_async()
+    raw = sender.raw()
+    for links_left in (1, 0):
+        _, _, embed = opened(worker, raw)
+        chain = embed["chain"]
+        ((raw, claims),) = published(worker, chain[-1], 3, chain=chain[:-1])
+        assert claims.on_behalf_of == "web"
+        assert len(chain) - 1 == links_left
+
+
+def test_every_task_of_a_group_and_the_body_of_a_chord_carry_it(sender: Any, worker: Any) -> None:
+    members = group(sender.app.signature("shop.add", (n,)) for n in range(3))
+    _, _, embed = opened(worker, send(sender, link=members))
+    claims = [found for _, found in published(worker, embed["callbacks"][0])]
+    assert [one.on_behalf_of for one in claims] == ["web"] * 3
+
+    raw = send(sender, chord=chord(members, done(sender)).body)
+    _, _, embed = opened(worker, raw)
+    ((_, found),) = published(worker, embed["chord"], [1, 2])
+    assert found.on_behalf_of == "web"
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_what_a_canvas_task_publishes_carries_it_and_data_stays_as_it_is(
+    sender: Any, worker: Any, by_name: bool
+) -> None:
+    like_a_signature = {"task": "shop.done", "options": {"n": 1}}
+    tasks, body = [sender.app.signature("shop.add", (like_a_signature,))], done(sender)
+    args, kwargs = ((), {"header": tasks, "body": body}) if by_name else ((tasks, body), {})
+    worker.app.tasks["celery.chord"]
+    sender.app.send_task("celery.chord", args, kwargs)
+    found, named, _ = opened(worker, sender.raw())
+    header, last = (named["header"], named["body"]) if by_name else found[:2]
+    assert last["options"][behalf.OPTION] == header[0]["options"][behalf.OPTION] == "web"
+    assert header[0]["args"][0] == like_a_signature
+
+    sender.app.send_task("shop.add", (like_a_signature,))
+    assert opened(worker, sender.raw())[0] == [like_a_signature]
+
+
+def test_a_retry_and_a_replacement_carry_it_and_what_task_code_sends_does_not(sender: Any, worker: Any) -> None:
+    raw = send(sender)
+    opened(worker, raw)
+    ((_, again),) = published(worker, worker.add.s(1), task_id=raw["headers"]["id"], retries=1)
+    ((_, own),) = published(worker, worker.add.s(1))
+    assert (again.on_behalf_of, own.on_behalf_of) == ("web", None)
+
+    sender.publish(3)
+    other = sender.raw()
+    opened(worker, other)
+    ((_, late),) = published(worker, worker.add.s(1), task_id=raw["headers"]["id"])
+    assert late.on_behalf_of is None  # that one does not run here any more
+
+
+def test_under_the_first_senders_own_key_it_says_so_already(sender: Any, make_bench: Any) -> None:
+    worker = make_bench(keyring=Keyring([web()]))
+    _, _, embed = opened(worker, send(sender, link=done(sender)))
+    ((_, claims),) = published(worker, embed["callbacks"][0])
+    assert claims.on_behalf_of is None
+
+
+def test_a_sender_cannot_name_another(sender: Any, worker: Any) -> None:
+    link = done(sender).set(**{behalf.OPTION: "admin"})
+    inner = link.set(link=done(sender).set(**{behalf.OPTION: "admin"}))
+    _, _, embed = opened(worker, send(sender, link=inner))
+    ((raw, claims),) = published(worker, embed["callbacks"][0])
+    assert claims.on_behalf_of == "web"
+    assert b"admin" not in base64.b64decode(raw["body"])
+
+
+def add_charge(bench: Any) -> None:
+    @bench.app.task(name="billing.charge", shared=False)  # type: ignore[untyped-decorator]
+    def charge() -> None: ...
+
+
+def sealed_for(worker: Any, task: str, kid: str = "web", **options: Any) -> dict[str, Any]:
+    """What the worker publishes on behalf of somebody, whatever that somebody was granted."""
+    worker.app.send_task(task, **options, **{behalf.OPTION: kid})
+    return worker.raw()  # type: ignore[no-any-return]
+
+
+def test_the_next_worker_admits_what_both_were_granted(worker: Any) -> None:
+    add_charge(worker)
+    assert worker.refused(sealed_for(worker, "billing.charge")) == Reason.WISH_NOT_GRANTED.value
+    assert worker.sink.events[-1].detail == "billing.charge, sent on behalf of web"
+    worker.app.send_task("billing.charge")
+    opened(worker, worker.raw())
+
+    wish = worker.app.signature("billing.charge")
+    assert worker.refused(sealed_for(worker, "shop.add", link=wish)) == Reason.WISH_NOT_GRANTED.value
+    worker.app.send_task("shop.add", link=wish)
+    opened(worker, worker.raw())
+
+
+@pytest.mark.parametrize(
+    ("grants", "passes"),
+    [
+        (Grants(types=["shop.add"]), True),
+        (Grants(types=["shop.other"], embedded=["shop.add"]), True),
+        (Grants(types=["shop.add"], embedded=["shop.other"]), True),  # a retry of what it sent
+        (Grants(types=["shop.other"]), False),
+        (Grants(types=["shop.*"], deny_types=["shop.add"]), False),
+        # Its own messages' sizes, formats and times; this one is the worker's.
+        (Grants(formats=["pickle"], max_ttl_seconds=1, max_bytes=1, purposes=["data"]), True),
+    ],
+)
+def test_of_the_first_senders_grants_what_it_may_cause_counts(make_bench: Any, grants: Grants, passes: bool) -> None:
+    worker = make_bench(keyring=Keyring([WORKER, web(grants=grants)], primary={"default": "worker"}))
+    raw = sealed_for(worker, "shop.add")
+    if passes:
+        opened(worker, raw)
+    else:
+        assert worker.refused(raw) == Reason.WISH_NOT_GRANTED.value
+
+
+def test_a_disabled_first_sender_stops_what_comes_of_it_and_one_that_is_gone_does_not(make_bench: Any) -> None:
+    ring = Keyring([WORKER, web(state="disabled"), Key(kid="old", state="destroyed")], primary={"default": "worker"})
+    worker = make_bench(keyring=ring)
+    assert worker.refused(sealed_for(worker, "shop.add")) == Reason.KEY_DISABLED.value
+    for kid in ("old", "never-heard-of"):
+        opened(worker, sealed_for(worker, "shop.add", kid))
+
+
+def test_the_process_that_runs_the_task_asks_both_again(worker: Any) -> None:
+    """Wishes that only the arguments section shows are judged where it is opened."""
+    add_charge(worker)
+    hidden = worker.app.signature("shop.done", link=None)
+    hidden["options"] = {1: 2, "link": [worker.app.signature("billing.charge")]}  # not JSON: it goes as a part
+    raw = sealed_for(worker, "shop.add", link=hidden)
+    assert b"billing.charge" not in base64.b64decode(raw["body"]).split(b'"chord":null}')[0]
+    worker.receive(raw)
+    args, _, _ = worker.forwarded[-1].body
+    with pytest.raises(Refused, match=r"wish-not-granted: billing\.charge"):
+        list(args)
+
+
+def test_marks_go_where_celery_publishes_and_nowhere_else() -> None:
+    tree = {
+        "callbacks": [
+            {"task": "a", "options": 5},
+            {"task": 7, "options": {}},
+            {"task": "b", "args": [{"task": "data"}]},
+        ],
+        "chord": {"task": "c", "subtask_type": "group", "kwargs": {"tasks": ({"task": "d", "options": {}},)}},
+        "chain": [object()],
+    }
+    behalf.mark(tree, "k")
+    marked = json.dumps(tree, default=str)
+    assert marked.count(behalf.OPTION) == 3
+    assert tree["callbacks"][0]["options"] == 5 and "options" not in tree["callbacks"][2]["args"][0]  # type: ignore[index]
+    assert tree["chord"]["kwargs"]["tasks"][0]["options"] == {behalf.OPTION: "k"}  # type: ignore[index, call-overload]
+    behalf.mark_arguments("celery.chord", (), {}, "k")
