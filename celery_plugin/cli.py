@@ -5,20 +5,26 @@ Celery loads this through its entry point group ``celery.commands``.
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import getpass
+import os
+import socket
 from typing import Any
 
 import click
 
 from celery_plugin import compression
 from celery_plugin import doctor as checks
+from celery_plugin.release import NotReleased, release
 from celery_plugin.runtime import Runtime, of_app
+from safeserial.cli.advice import advice
 from safeserial.cli.config import print_settings
 from safeserial.cli.doctor import doctor_options, exit_status, print_findings
 from safeserial.cli.findings import ordered
 from safeserial.cli.output import Failure, SafeGroup, as_json, bad, good, json_option, table
-from safeserial.cli.quarantine import list_records, show_record
-from safeserial.errors import SafeSerialError
+from safeserial.cli.quarantine import Command, add_views, find_record, tell_reason
+from safeserial.errors import Refused, SafeSerialError
+from safeserial.text import safe_repr
 
 __all__ = ["safeserial"]
 
@@ -126,29 +132,126 @@ def config_command(ctx: click.Context, origin: bool, json_out: bool) -> None:
 
 @safeserial.group(cls=SafeGroup)
 def quarantine() -> None:
-    """Look at messages that this app's workers refused. Bodies are never printed; --save writes one to a file."""
+    """Look at messages that this app's workers refused, and send on what should not have been.
+
+    Bodies are never printed; --save and export write them to a file.
+    """
 
 
-@quarantine.command("list")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many, newest first.")
-@click.option("--reason", metavar="CODE|SLUG", help="Only those refused for this reason.")
-@click.option("--queue", help="Only those from this queue.")
-@click.option("--before", metavar="ID", help="Only those older than this record: the next page.")
-@json_option
-@click.pass_context
-def list_command(
-    ctx: click.Context, *, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
-) -> None:
-    """List refused messages, newest first."""
-    store = _runtime(ctx).quarantine
-    list_records(store, limit=limit, reason=reason, queue=queue, before=before, json_out=json_out)
+def _with_store(function: Command) -> Command:
+    """Give a command this app's quarantine as its first argument."""
+
+    def run(ctx: click.Context, /, **options: Any) -> Any:
+        return function(_runtime(ctx).quarantine, **options)
+
+    return functools.update_wrapper(click.pass_context(run), function)
 
 
-@quarantine.command("show")
+add_views(quarantine, _with_store)
+
+
+def _ready(ctx: click.Context) -> Runtime:
+    """The app as a worker has it: tasks registered, names of the policy found."""
+    runtime = _runtime(ctx)
+    runtime.app.loader.import_default_modules()
+    runtime.app.finalize()
+    runtime.prepare_worker()
+    return runtime
+
+
+@quarantine.command("why")
 @click.argument("record_id", metavar="ID")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the raw body here (mode 0600).")
 @json_option
 @click.pass_context
-def show_command(ctx: click.Context, record_id: str, save: Path | None, json_out: bool) -> None:
-    """Show one refused message: why, from where, and its headers; not its body."""
-    show_record(_runtime(ctx).quarantine, record_id, save, json_out)
+def why_command(ctx: click.Context, record_id: str, *, json_out: bool) -> None:
+    """Judge a refused message again, by the keys, grants and policy of now, and say what would admit it.
+
+    Exit status: 0 it would be accepted, 1 it would be refused again, 2 it could not be looked at.
+    """
+    runtime = _ready(ctx)
+    record = find_record(runtime.quarantine, record_id)
+    problem: NotReleased | None = None
+    try:
+        release(runtime, record, by="", dry_run=True, again=True)
+    except NotReleased as error:
+        problem = error
+    told = advice(problem.refusal) if problem is not None and problem.refusal is not None else ""
+    if json_out:
+        as_json({"id": record.id, "accepted": problem is None, "why": str(problem) if problem else None,
+                 "advice": told or None, "was": record.code})  # fmt: skip
+    else:
+        tell_reason(record)
+        if problem is None:
+            click.echo(good("Now it would be accepted") + f": celery -A ... safeserial quarantine release {record.id}")
+        else:
+            click.echo(bad("Now") + f": {problem}.")
+            if told:
+                click.echo(f"{told[0].upper()}{told[1:]}.")
+    ctx.exit(0 if problem is None else 1)
+
+
+@quarantine.command("release")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--by", metavar="NAME", help="Who decides; the user of this process if not given.")
+@click.option("--expired", is_flag=True, help="Also what expired meanwhile. Nothing remembers whether such a one ran.")
+@click.option("--again", is_flag=True, help="Also what was released before: its message was lost. It still runs once.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and change nothing.")
+@json_option
+@click.pass_context
+def release_command(
+    ctx: click.Context,
+    ids: tuple[str, ...],
+    *,
+    by: str | None,
+    expired: bool,
+    again: bool,
+    dry_run: bool,
+    json_out: bool,
+) -> None:
+    """Send refused messages to their queue again, once, sealed by this app on behalf of whoever sent them.
+
+    Only a message whose seal and headers still hold is released, and only if keys, grants and policy of now admit it.
+    No copy of it can run any more. Who released it, and when, is written into the record and the audit log.
+
+    Exit status: 0 all were released, 1 some were not, 2 it could not be done.
+    """
+    runtime = _ready(ctx)
+    who = by or _user()
+    rows: list[dict[str, object]] = []
+    for record_id in ids:
+        record = find_record(runtime.quarantine, record_id)
+        try:
+            done = release(runtime, record, by=who, expired=expired, again=again, dry_run=dry_run)
+        except NotReleased as error:
+            rows.append({"id": record.id, "released": False, "why": str(error)})
+            continue
+        except Refused as error:
+            rows.append(
+                {"id": record.id, "released": False, "why": f"{error.code} {error.reason.value} {error.detail}"}
+            )
+            continue
+        except runtime.app.connection_for_write().connection_errors as error:
+            raise Failure(
+                f"{record.id}: the broker does not answer ({type(error).__name__}); release it again"
+            ) from None
+        rows.append({"id": record.id, "released": not dry_run, "queue": done.queue, "task": safe_repr(done.task),
+                     "task_id": safe_repr(done.task_id), "on_behalf_of": done.kid})  # fmt: skip
+    if json_out:
+        as_json({"by": who, "dry_run": dry_run, "records": rows})
+    else:
+        for row in rows:
+            if "why" in row:
+                click.echo(f"{row['id']}: {bad('not released')}: {row['why']}")
+            else:
+                verb = "would be released" if dry_run else "released"
+                click.echo(f"{row['id']}: {good(verb)} to {row['queue']}: {row['task']} [{row['task_id']}] "
+                           f"on behalf of {row['on_behalf_of']}")  # fmt: skip
+    ctx.exit(1 if any("why" in row for row in rows) else 0)
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # no such user in this container
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

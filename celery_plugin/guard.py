@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Keyring
 
-__all__ = ["Delivery", "Guard", "GuardStep"]
+__all__ = ["LEASE_SECONDS", "Delivery", "Guard", "GuardStep", "refusal_mark"]
 
 logger = get_logger(__name__)
 
@@ -68,6 +68,11 @@ _TELL_SENDER = frozenset(
         Reason.TRUNCATED,  # of a body whose binding was verified, so of the sender's own writing
     }
 )
+
+
+def refusal_mark(claim_id: str) -> str:
+    """The claim that stands beside a message's own where that was made by a refusal."""
+    return f"refused:{claim_id}"
 
 
 def _is_about_content(reason: Reason) -> bool:
@@ -282,6 +287,8 @@ class Guard:
             self.record(delivery, refusal)
         except QuarantineUnavailable as error:
             logger.critical("safeserial: the quarantine does not work (%s); a task failed with %s", error, refusal.code)
+            return
+        self.mark_refused(delivery)
 
     def _put_back_unrecorded(self, delivery: Delivery, refusal: Refused, error: QuarantineUnavailable) -> None:
         logger.critical(
@@ -313,6 +320,7 @@ class Guard:
             return
         if self._claim(delivery) is not Outcome.CLAIMED:
             return
+        self.mark_refused(delivery)
         try:
             self.app.backend.mark_as_failure(claims.subject, refusal, request=None)
         except Exception as error:  # noqa: BLE001 - a result store that is down must not stop the refusal
@@ -409,6 +417,17 @@ class Guard:
         # Without a delivery that holds it, it is one that could not be given back: asking for it has renewed it, and
         # putting the copy back for ever would be the end of the message.
         return Outcome.ALREADY_YOURS if claim_id in self._leased else Outcome.CLAIMED
+
+    def mark_refused(self, delivery: Delivery) -> None:
+        """Note that what made this message's tombstone is its refusal, so that a person may still release it."""
+        mark = refusal_mark(delivery.claim_id)
+        keep = delivery.expires_at_ms + _TOMBSTONE_SLACK_MS if delivery.expires_at_ms else 0
+        try:
+            claims = self.runtime.claims
+            claims.claim(mark, self.owner, expires_at_ms=delivery.expires_at_ms, lease_seconds=LEASE_SECONDS)
+            claims.finish(mark, self.owner, keep)
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: a refused message cannot be released any more: %s", error)
 
     def _pay(self, claim_id: str) -> bool:
         """Write a tombstone that is owed; ``False`` where the store does not work yet."""

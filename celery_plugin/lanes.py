@@ -74,6 +74,7 @@ class Delivery:
     headers: dict[str, object] = field(default_factory=dict, repr=False)
     properties: dict[str, object] = field(default_factory=dict)
     delivery_info: dict[str, object] = field(default_factory=dict)
+    wishes_json: bytes = field(default=b"", repr=False)
     wishes: dict[str, object] = field(default_factory=lambda: dict(wishes.NOTHING), repr=False)
     claimed: bool = False
     finished: bool = False
@@ -155,7 +156,9 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
 
     def authenticated(claims: Claims, key: Key) -> None:
         delivery.claims, delivery.key = claims, key
-        delivery.claim_id = claims.message_id.hex() + delivery.guard.claim_suffix(queue)
+        # However often a message is released from the quarantine, it is one.
+        name = claims.message_id.hex() if claims.reseal_of is None else f"{claims.reseal_of.hex()}:{key.kid}"
+        delivery.claim_id = name + delivery.guard.claim_suffix(queue)
         delivery.expires_at_ms = claims.expires_at_ms
 
     admitted = runtime.gateway.admit(
@@ -170,6 +173,7 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     )
     delivery.bound = True
     wishes_json, arguments = split_sections(admitted.body)
+    delivery.wishes_json = wishes_json
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
     task, first = str(head["task"]), behalf.first_sender(admitted.claims, admitted.key)
     for grants in behalf.admit(runtime.gateway.keyring, first, admitted.key, task):

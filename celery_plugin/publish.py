@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Key
 
-__all__ = ["SealingAMQP", "adopt", "check_size", "encode_arguments", "seal_task"]
+__all__ = ["SealingAMQP", "adopt", "check_size", "encode_arguments", "lifetime", "seal_task"]
 
 _DELAY = re.compile(rf"^(?:[01]\.){{{MAX_NUMBER_OF_BITS_TO_USE}}}")
 _COMPRESSIONS = {
@@ -96,7 +96,7 @@ def seal_task(
         subject=headers["id"],
         queue=queue,
         bound_headers=heads.bound_headers(headers, properties),
-        expires_in=_lifetime(headers, runtime),
+        expires_in=lifetime(headers, runtime),
         compression=compression,
         key=key,
         # Under the first sender's own key it says so already.
@@ -121,7 +121,7 @@ def check_size(raw_bytes: int, sealed_bytes: int, runtime: Runtime) -> None:
             raise Malformed(Reason.TOO_LARGE, None, f"{size} bytes, and limits.{name} is {ceiling}")
 
 
-def _lifetime(headers: Mapping[str, Any], runtime: Runtime) -> float:
+def lifetime(headers: Mapping[str, Any], runtime: Runtime) -> float:
     """Seconds from now until the seal expires: a task may wait for its ETA, and then as long as any other."""
     ttl_seconds = runtime.settings.task_ttl_seconds
     eta = headers.get("eta")

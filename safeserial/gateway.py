@@ -17,6 +17,7 @@ parent process can judge what only its child builds. Every method is total: it r
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import time
@@ -167,6 +168,12 @@ class Gateway:
     def now_ms(self) -> int:
         """The gateway's clock, in milliseconds since the epoch."""
         return int(self._clock() * 1000)
+
+    def at(self, now_ms: int) -> Gateway:
+        """The same gateway with a clock that stands still there, and that counts nothing: to judge what was kept."""
+        other = copy.copy(self)
+        vars(other).update(_clock=lambda: (now_ms + 0.5) / 1000, _meter=None)
+        return other
 
     # -- writing ------------------------------------------------------------------------------------------------
 

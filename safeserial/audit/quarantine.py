@@ -56,6 +56,7 @@ _COLUMNS = (
     "id, time_ms, slug, at, detail, queue, task, message_id, kid, authenticated, content_type, content_encoding, "
     "body, body_type, headers, properties, exact, sha256, length, truncated, seen, last_seen_ms"
 )
+_READ = f"{_COLUMNS}, released_ms, released_by"
 _SCHEMA = (
     """CREATE TABLE records (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,6 +79,8 @@ _SCHEMA = (
         truncated INTEGER NOT NULL,
         seen INTEGER NOT NULL,
         last_seen_ms INTEGER NOT NULL,
+        released_ms INTEGER,
+        released_by TEXT,
         fingerprint BLOB NOT NULL,
         cost INTEGER NOT NULL,
         headers TEXT NOT NULL,
@@ -116,7 +119,7 @@ class _Store:
         self._db = Database(
             path,
             application_id=0x53535131,
-            version=1,
+            version=2,
             schema=_SCHEMA,
             failure=QuarantineUnavailable,
             synchronous="FULL",
@@ -263,7 +266,7 @@ class _Store:
         """One record by id, or ``None``."""
         with self._db.reading() as connection:
             row = connection.execute(
-                f"SELECT {_COLUMNS} FROM records WHERE id = ?",  # noqa: S608 - our own column names
+                f"SELECT {_READ} FROM records WHERE id = ?",  # noqa: S608 - our own column names
                 (field_text(record_id),),
             ).fetchone()
         return None if row is None else _record(row)
@@ -301,7 +304,7 @@ class _Store:
         where = " AND ".join(clause for clause, _ in wanted) or "1"
         with self._db.reading() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 - our own words
+                f"SELECT {_READ} FROM records WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608 - our own words
                 (*(value for _, value in wanted), clamp(max(0, limit))),
             ).fetchall()
         return [_record(row) for row in rows]
@@ -346,6 +349,22 @@ class _Store:
         for lane in (True, False):
             _evict(connection, lane, [(seq, cost) for a, seq, cost in rows if bool(a) is lane], forgotten=False)
         return len(rows)
+
+    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
+        """Write down who released a record, and when.
+
+        Returns:
+            ``False``: there is no such record.
+
+        Raises:
+            QuarantineUnavailable: The store does not work.
+        """
+        with self._db.transaction() as connection:
+            done = connection.execute(
+                "UPDATE records SET released_ms = ?, released_by = ? WHERE id = ?",
+                (clamp(time_ms), field_text(by), field_text(record_id)),
+            )
+            return done.rowcount == 1
 
     def close(self) -> None:
         """Close the store; the next call opens it again."""
@@ -395,6 +414,8 @@ _FIELDS = (
     "truncated",
     "seen",
     "last_seen_ms",
+    "released_ms",
+    "released_by",
 )
 
 

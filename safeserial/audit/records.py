@@ -45,6 +45,8 @@ class Record:
         truncated: Whether ``body`` is only a part.
         seen: How many times this very message came.
         last_seen_ms: When it came last.
+        released_ms: When somebody last released it, or ``None``.
+        released_by: Who that was.
     """
 
     id: str
@@ -69,6 +71,8 @@ class Record:
     truncated: bool
     seen: int
     last_seen_ms: int
+    released_ms: int | None = None
+    released_by: str | None = None
 
     @property
     def code(self) -> str:
@@ -167,6 +171,10 @@ class Quarantine(Protocol):
 
     def purge(self, ids: Iterable[str] = (), *, older_than_ms: int | None = None) -> int:
         """Delete records by id, or all first seen before a time; returns how many."""
+        ...
+
+    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
+        """Write down who released a record, and when; ``False``: there is no such record."""
         ...
 
     def close(self) -> None:

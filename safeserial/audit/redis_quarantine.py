@@ -186,6 +186,15 @@ end
 return {{gone}}
 """,
 )
+_RELEASED = script(
+    LUA_FAIL,
+    _STORE,
+    """
+if redis.call('EXISTS', RECORD .. ARGV[1]) == 0 then return {0} end
+redis.call('HSET', RECORD .. ARGV[1], 'released_ms', ARGV[2], 'released_by', ARGV[3])
+return {1}
+""",
+)
 _CHECK = script(LUA_FAIL, _STORE, f"redis.call('HSET', LANES, 'layout', '{_LAYOUT}') return 1")
 _EXISTS = script(LUA_FAIL, _STORE, "return {layout and 1 or 0}")
 
@@ -345,6 +354,8 @@ class RedisQuarantine:
                 truncated=_FLAGS[stored[b"truncated"]],
                 seen=int(stored[b"seen"]),
                 last_seen_ms=int(stored[b"last_seen_ms"]),
+                released_ms=int(stored[b"released_ms"]) if b"released_ms" in stored else None,
+                released_by=stored[b"released_by"].decode() if b"released_by" in stored else None,
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise self._server.failure(f"record {record_id} is damaged; purge it") from error
@@ -406,6 +417,13 @@ class RedisQuarantine:
             if purged <= 0:
                 break
         return gone
+
+    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
+        """Write down who released a record, and when; ``False``: there is no such record."""
+        if not _ID.fullmatch(record_id):
+            return False
+        who = field_text(by) or ""
+        return self._server.numbers(_RELEASED, 1, self._keys, record_id, _clamp(time_ms), who) == [1]
 
     def close(self) -> None:
         """Close all connections; the next call opens them again."""

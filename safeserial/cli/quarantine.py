@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import functools
+import json
 import os
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from safeserial.audit import Quarantine, Record, RedisQuarantine, SQLiteQuarantine
 from safeserial.audit.redis_client import is_redis_url
+from safeserial.cli.bodies import pickle_in
 from safeserial.cli.explain import find_reason
+from safeserial.cli.options import make_ground
 from safeserial.cli.output import (
     Failure,
     SafeGroup,
@@ -24,26 +33,32 @@ from safeserial.cli.output import (
     strong,
     table,
 )  # fmt: skip
+from safeserial.cli.why import answer, print_answer
 from safeserial.config import Settings
+from safeserial.envelope import is_sealed
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["list_records", "quarantine", "show_record"]
+    from safeserial.cli.why import Answer
+    from safeserial.errors import Reason
+
+__all__ = ["Command", "add_views", "find_record", "quarantine", "tell_reason"]
+
+_PAGE = 100
+
+
+Command: TypeAlias = Callable[..., Any]
 
 
 @click.group(cls=SafeGroup)
 def quarantine() -> None:
-    """Look at messages that were refused. Bodies are never printed; --save writes one to a file.
+    """Look at messages that were refused. Bodies are never printed; --save and export write them to a file.
 
-    The store is the one of the settings, or --store.
+    The store is the one of the settings, or --store. To send a message on its way again, ask the app that it was for:
+    celery -A proj safeserial quarantine release ID.
     """
-
-
-_store_option = click.option(
-    "--store", metavar="PATH|URL", help="The SQLite file or redis:// server; from the settings if not given."
-)
 
 
 def _open(store: str | None) -> Quarantine:
@@ -65,18 +80,131 @@ def _open(store: str | None) -> Quarantine:
     return SQLiteQuarantine(path)
 
 
-@quarantine.command("list")
-@_store_option
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many, newest first.")
-@click.option("--reason", metavar="CODE|SLUG", help="Only those refused for this reason.")
-@click.option("--queue", help="Only those from this queue.")
-@click.option("--before", metavar="ID", help="Only those older than this record: the next page.")
+def _with_store(function: Command) -> Command:
+    """Give a command the option ``--store``, and the store that it names as its first argument."""
+
+    @click.option(
+        "--store", metavar="PATH|URL", help="The SQLite file or redis:// server; from the settings if not given."
+    )
+    @functools.wraps(function)
+    def run(*, store: str | None, **options: Any) -> Any:
+        return function(_open(store), **options)
+
+    return run
+
+
+def add_views(group: click.Group, with_store: Callable[[Command], Command]) -> None:
+    """Add what can be done with any quarantine to a group of commands.
+
+    Args:
+        group: Gets ``list``, ``show``, ``export`` and ``purge``.
+        with_store: Gives a command its store as the first argument.
+    """
+
+    @group.command("list")
+    @click.option(
+        "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many, newest first."
+    )
+    @click.option("--reason", metavar="CODE|SLUG", help="Only those refused for this reason.")
+    @click.option("--queue", help="Only those from this queue.")
+    @click.option("--before", metavar="ID", help="Only those older than this record: the next page.")
+    @json_option
+    @with_store
+    def list_command(store: Quarantine, **options: Any) -> None:
+        """List refused messages, newest first."""
+        list_records(store, **options)
+
+    @group.command("show")
+    @click.argument("record_id", metavar="ID")
+    @click.option(
+        "--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the raw body here (mode 0600)."
+    )
+    @json_option
+    @with_store
+    def show_command(store: Quarantine, **options: Any) -> None:
+        """Show one refused message: why, from where, and its headers; not its body."""
+        show_record(store, **options)
+
+    @group.command("export")
+    @click.argument("ids", metavar="[ID]...", nargs=-1)
+    @click.option("--to", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
+                  help="The file to write (mode 0600); it must not exist.")  # fmt: skip
+    @click.option("--reason", metavar="CODE|SLUG", help="Those refused for this reason.")
+    @click.option("--queue", help="Those from this queue.")
+    @click.option("--all", "everything", is_flag=True, help="Every record.")
+    @json_option
+    @with_store
+    def export_command(store: Quarantine, **options: Any) -> None:
+        """Write records with their bodies to a file, one JSON object a line, oldest first.
+
+        Bodies and headers stand there as base64 of what the broker delivered: do not load them.
+        """
+        export_records(store, **options)
+
+    @group.command("purge")
+    @click.argument("ids", metavar="[ID]...", nargs=-1)
+    @click.option("--older-than", metavar="DAYS", type=click.FloatRange(min=0), help="Those first seen so long ago.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @json_option
+    @with_store
+    def purge_command(store: Quarantine, **options: Any) -> None:
+        """Delete records for good. Export them first if anybody may ask for them."""
+        purge_records(store, **options)
+
+
+add_views(quarantine, _with_store)
+
+
+@quarantine.command("why")
+@click.argument("record_id", metavar="ID")
 @json_option
-def list_command(
-    *, store: str | None, limit: int, reason: str | None, queue: str | None, before: str | None, json_out: bool
-) -> None:
-    """List refused messages, newest first."""
-    list_records(_open(store), limit=limit, reason=reason, queue=queue, before=before, json_out=json_out)
+@_with_store
+@click.pass_context
+def why_command(ctx: click.Context, store: Quarantine, record_id: str, *, json_out: bool) -> None:
+    """Say why a message was refused and, if it is a pickle that can be read here, what would admit it.
+
+    Exit status: 0 the policy of the settings would accept its pickle now, 1 not, 2 it could not be looked at.
+    """
+    record = find_record(store, record_id)
+    found = _answer(record)
+    if json_out:
+        as_json({**_facts(record), "pickle": None if found is None else found.to_dict()})
+    else:
+        tell_reason(record)
+        if found is not None:
+            print_answer(found)
+    ctx.exit(0 if found is not None and found.refusal is None else 1)
+
+
+def _answer(record: Record) -> Answer | None:
+    """What the policy of the settings says of a record's pickle; ``None`` where there is none to be read."""
+    ground = make_ground(None, record.queue, None, (), ())
+    if not is_sealed(record.body) and record.content_type != "application/x-python-serialize":
+        return None
+    try:
+        return answer(pickle_in(record.body, ground, "tasks"), ground)
+    except Failure:  # of another format, or of a key that is not here
+        return None
+
+
+def find_record(store: Quarantine, record_id: str) -> Record:
+    """One record.
+
+    Raises:
+        Failure: There is no such record.
+    """
+    record = store.get(record_id)
+    if record is None:
+        raise Failure(f"there is no record {safe_repr(record_id, 60)}")
+    return record
+
+
+def tell_reason(record: Record) -> None:
+    """Print why a message was refused."""
+    info = record.reason.info
+    where = "" if record.offset is None else f" at byte {record.offset}"
+    click.echo(bad(f"{info.code} {info.slug}{where}") + (f": {record.detail}" if record.detail else ""))
+    click.echo(info.help)
 
 
 def list_records(
@@ -99,7 +227,7 @@ def list_records(
             _shown(record.task),
             _shown(record.kid) if record.authenticated else "-",
             str(record.length),
-            f"{record.seen}x",
+            f"{record.seen}x" + (", released" if record.released_ms is not None else ""),
         )
         for record in records
     ]
@@ -111,34 +239,19 @@ def list_records(
     )
 
 
-@quarantine.command("show")
-@click.argument("record_id", metavar="ID")
-@_store_option
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the raw body here (mode 0600).")
-@json_option
-def show_command(record_id: str, store: str | None, save: Path | None, json_out: bool) -> None:
-    """Show one refused message: why, from where, and its headers; not its body."""
-    show_record(_open(store), record_id, save, json_out)
-
-
-def show_record(store: Quarantine, record_id: str, save: Path | None, json_out: bool) -> None:
+def show_record(store: Quarantine, record_id: str, *, save: Path | None, json_out: bool) -> None:
     """Print one record, and write its body to a file if asked.
 
     Raises:
         Failure: There is no such record, or the file exists.
     """
-    record = store.get(record_id)
-    if record is None:
-        raise Failure(f"there is no record {safe_repr(record_id, 60)}")
+    record = find_record(store, record_id)
     if save is not None:
         _save(save, record)
     if json_out:
         as_json({**_facts(record), "headers": _plain(record.headers), "properties": _plain(record.properties)})
         return
-    info = record.reason.info
-    where = "" if record.offset is None else f" at byte {record.offset}"
-    click.echo(bad(f"{info.code} {info.slug}{where}") + (f": {record.detail}" if record.detail else ""))
-    click.echo(info.help)
+    tell_reason(record)
     facts = _facts(record)
     skip = ("code", "slug", "severity", "cwe", "help", "detail", "offset")
     pairs({name: str(value) for name, value in facts.items() if name not in skip and value is not None})
@@ -154,13 +267,91 @@ def show_record(store: Quarantine, record_id: str, save: Path | None, json_out: 
 def _save(path: Path, record: Record) -> None:
     if record.truncated:
         click.echo(f"only the first {len(record.body)} of {record.length} bytes were kept", err=True)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise Failure(f"{path} exists and is not overwritten") from None
-    with os.fdopen(fd, "wb") as file:
+    with _new_file(path) as file:
         file.write(record.body)
     click.echo(f"wrote {len(record.body)} bytes to {path}; do not load them, look with: safeserial inspect", err=True)
+
+
+def _new_file(path: Path) -> IO[bytes]:
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except FileExistsError:
+        raise Failure(f"{path} exists and is not overwritten") from None
+
+
+def export_records(
+    store: Quarantine, ids: Sequence[str], *, path: Path, reason: str | None, queue: str | None, everything: bool,
+    json_out: bool,
+) -> None:  # fmt: skip
+    """Write records to a file, one JSON object a line.
+
+    Raises:
+        Failure: The file exists, there is no such record, or none was chosen.
+    """
+    if ids and (reason or queue or everything):
+        raise Failure("name records, or choose them by --reason, --queue or --all; not both")
+    if ids:
+        records = [find_record(store, one) for one in ids]
+    elif reason or queue or everything:
+        wanted = None if reason is None else find_reason(reason)
+        records = list(_pages(store, wanted, queue))
+    else:
+        raise Failure("which ones? Name records, or choose them by --reason, --queue or --all")
+    with _new_file(path) as file:
+        for record in sorted(records, key=lambda one: one.id):
+            file.write(json.dumps(_whole(record), ensure_ascii=True).encode("ascii") + b"\n")
+    if json_out:
+        as_json({"exported": len(records), "path": str(path)})
+    else:
+        click.echo(f"wrote {len(records)} records to {path}")
+
+
+def _pages(store: Quarantine, reason: Reason | None, queue: str | None) -> Iterator[Record]:
+    before: str | None = None
+    while page := store.list(_PAGE, reason=reason, queue=queue, before=before):
+        yield from page
+        before = page[-1].id
+
+
+def _whole(record: Record) -> dict[str, object]:
+    """Everything of one record; what its sender wrote is base64, also where it is text."""
+    texts = ("queue", "task", "message_id", "kid", "content_type", "content_encoding", "released_by")
+    found: dict[str, object] = {"version": 1}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if field.name == "reason":
+            found["code"], found["slug"] = record.code, record.reason.value
+        elif isinstance(value, bytes):
+            found[f"{field.name}_base64"] = base64.b64encode(value).decode("ascii")
+        elif field.name in texts:
+            found[field.name] = None if value is None else safe_repr(value)
+        elif field.name in {"headers_json", "properties_json"}:
+            found[f"{field.name}_base64"] = base64.b64encode(value.encode()).decode("ascii")
+        else:
+            found[field.name] = value
+    return found
+
+
+def purge_records(
+    store: Quarantine, ids: Sequence[str], *, older_than: float | None, yes: bool, json_out: bool
+) -> None:
+    """Delete records, after asking where a whole age of them goes.
+
+    Raises:
+        Failure: None was chosen, or nobody said yes.
+    """
+    if not ids and older_than is None:
+        raise Failure("which ones? Name records, or an age with --older-than DAYS")
+    if older_than is not None and not yes:
+        if not sys.stdin.isatty():
+            raise Failure("this deletes every record of that age: say --yes")
+        click.confirm(f"delete every record that is older than {older_than:g} days?", abort=True)
+    before = None if older_than is None else time.time_ns() // 1_000_000 - round(older_than * 86_400_000)
+    gone = store.purge(ids, older_than_ms=before)
+    if json_out:
+        as_json({"purged": gone})
+    else:
+        click.echo(f"deleted {gone} records")
 
 
 def _shown(value: str | None) -> str:
@@ -199,4 +390,6 @@ def _facts(record: Record) -> dict[str, object]:
         "truncated": record.truncated,
         "seen": record.seen,
         "last_seen": moment(record.last_seen_ms),
+        "released": None if record.released_ms is None else moment(record.released_ms),
+        "released_by": None if record.released_by is None else safe_repr(record.released_by),
     }

@@ -17,7 +17,7 @@ from safeserial.minipickle.decompile import decompile
 from safeserial.minipickle.explain import nearest
 from safeserial.text import safe_repr
 
-__all__ = ["Answer", "answer", "why"]
+__all__ = ["Answer", "answer", "print_answer", "why"]
 
 _SHOWN_NAMES = 20
 
@@ -88,11 +88,12 @@ def why(ctx: click.Context, /, file: IO[bytes], purpose: str, json_out: bool, **
     if json_out:
         as_json(found.to_dict())
     else:
-        _print(found)
+        print_answer(found)
     ctx.exit(1 if found.refusal else 0)
 
 
-def _print(found: Answer) -> None:
+def print_answer(found: Answer) -> None:
+    """Print it for a person."""
     refusal = found.refusal
     if refusal is None:
         click.echo(good("accepted"))

@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -274,6 +274,23 @@ hostile = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=6,
 )
+
+
+def test_who_released_a_record_is_written_down(make: Make) -> None:
+    store = make()
+    said: Any = {"reason": Reason.BAD_TAG, "body": b"x", "authenticated": True, "headers": {}, "properties": {}}
+    record_id = store.put(**said, time_ms=5)
+    assert (store.get(record_id).released_ms, store.get(record_id).released_by) == (None, None)  # type: ignore[union-attr]
+    assert store.mark_released(record_id, "ann\ud800", 7)
+    record = store.get(record_id)
+    assert record is not None and record == store.list()[0]
+    assert record.released_ms == 7 and str(record.released_by).startswith("ann")
+    # The same message again is the same record.
+    assert store.put(**said, time_ms=9) == record_id
+    assert store.get(record_id).released_ms == 7  # type: ignore[union-attr]
+    for nobody in ("nobody", "0" * 20, "*"):
+        assert not store.mark_released(nobody, "ann", 7)
+    assert store.count() == 1
 
 
 @given(hostile, hostile, st.integers(-(1 << 70), 1 << 70))

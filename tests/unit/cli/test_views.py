@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from typing import TYPE_CHECKING
+import pickle
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -167,3 +171,61 @@ def test_a_record_that_is_not_there(cli: Callable[..., Result], store: tuple[str
     result = cli("quarantine", "show", "\x1b[31m", "--store", store[0])
     assert result.exit_code == 2
     assert "\x1b" not in result.output
+
+
+def test_quarantine_export_writes_what_was_kept_and_never_over_a_file(
+    cli: Callable[..., Result], store: tuple[str, list[str]], here: Path
+) -> None:
+    path, ids = store
+    assert cli("quarantine", "export", "--store", path, "--all", "--to", "all.jsonl").exit_code == 0
+    rows = [json.loads(line) for line in (here / "all.jsonl").read_bytes().splitlines()]
+    assert [row["id"] for row in rows] == ids
+    assert base64.b64decode(rows[0]["body_base64"]) == b"\x80\x04N."
+    assert "\x1b" not in rows[0]["task"] and b"red" in base64.b64decode(rows[0]["headers_json_base64"])
+    assert (rows[1]["code"], rows[1]["detail"], rows[1]["version"]) == (Reason.GLOBAL_NOT_ALLOWED.code, "os:system", 1)
+    assert (here / "all.jsonl").stat().st_mode & 0o777 == 0o600
+    assert cli("quarantine", "export", "--store", path, "--all", "--to", "all.jsonl").exit_code == 2
+
+    shown = json.loads(cli("quarantine", "export", "--store", path, "--queue", "mail", "--to", "m", "--json").output)
+    assert shown == {"exported": 1, "path": "m"}
+    for wrong in ((), (ids[0], "--all"), ("nobody",), ("--reason", "nonsense")):
+        assert cli("quarantine", "export", "--store", path, *wrong, "--to", "never").exit_code == 2
+        assert not (here / "never").exists()
+    assert cli("quarantine", "export", "--store", path, ids[1], "--to", "one").output == "wrote 1 records to one\n"
+
+
+def test_quarantine_purge_asks_before_it_forgets_an_age(
+    cli: Callable[..., Result], store: tuple[str, list[str]], here: Path
+) -> None:
+    path, ids = store
+    assert cli("quarantine", "purge", "--store", path).exit_code == 2
+    assert "say --yes" in cli("quarantine", "purge", "--store", path, "--older-than", "0").output
+    assert cli("quarantine", "purge", "--store", path, ids[0], "nobody").output == "deleted 1 records\n"
+    old = cli("quarantine", "purge", "--store", path, "--older-than", "1", "--yes", "--json")
+    assert json.loads(old.output) == {"purged": 0}
+    time.sleep(0.002)
+    assert json.loads(cli("quarantine", "purge", "--store", path, "--older-than", "0", "--yes", "--json").output) == {
+        "purged": 1
+    }
+
+
+def test_quarantine_why_looks_into_what_can_be_read(cli: Callable[..., Result], here: Path) -> None:
+    path = str(here / "q.db")
+    quarantine = SQLiteQuarantine(path)
+    said: dict[str, Any] = {"authenticated": False, "headers": {}, "properties": {}}
+    pickled = quarantine.put(
+        reason=Reason.FOREIGN_CONTENT_TYPE, body=pickle.dumps(Decimal(1)), content_type="application/x-python-serialize",
+        **said,
+    )  # fmt: skip
+    plain = quarantine.put(reason=Reason.FOREIGN_CONTENT_TYPE, body=b"{}", content_type="application/json", **said)
+    sealed = quarantine.put(reason=Reason.EXPIRED, body=b"\xc1SS\x01", content_type="x", **said)
+    quarantine.close()
+    told = cli("quarantine", "why", pickled, "--store", path)
+    assert told.exit_code == 1 and "stdlib@1" in told.output and "foreign-content-type" in told.output
+    shown = json.loads(cli("quarantine", "why", pickled, "--store", path, "--json").output)
+    assert shown["pickle"]["preset"] == "stdlib@1"
+    for other in (plain, sealed):
+        result = cli("quarantine", "why", other, "--store", path, "--json")
+        assert (result.exit_code, json.loads(result.output)["pickle"]) == (1, None)
+    (here / "safeserial.toml").write_text('presets = ["stdlib@1"]\n', "utf-8")
+    assert cli("quarantine", "why", pickled, "--store", path).exit_code == 0
