@@ -178,7 +178,7 @@ def celery_auth(body: bytes) -> Pair:
     from celery.security.key import PrivateKey
     from celery.security.serialization import SecureSerializer
 
-    key_pem, certificate_pem = _certificate()
+    key_pem, certificate_pem = make_certificate()
     certificate = Certificate(certificate_pem)
     store = CertStore()
     store.add_cert(certificate)
@@ -188,7 +188,8 @@ def celery_auth(body: bytes) -> Pair:
     return lambda: secure.serialize(text), lambda: secure.deserialize(message)
 
 
-def _certificate() -> tuple[bytes, bytes]:
+def make_certificate() -> tuple[bytes, bytes]:
+    """A new RSA-2048 key and a certificate for it, both PEM."""
     from datetime import datetime, timedelta, timezone
 
     from cryptography import x509

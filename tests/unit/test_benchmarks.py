@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import safeserial
 from safeserial.errors import Refused
 from safeserial.formats.pickle import load_verified
 from safeserial.limits import Limits
@@ -25,6 +26,7 @@ import minipickle_hostile as hostile  # noqa: E402
 import minipickle_scaling as scaling  # noqa: E402
 import minipickle_streams as streams  # noqa: E402
 import minipickle_workloads as workloads  # noqa: E402
+import throughput  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -252,3 +254,40 @@ def test_the_benchmark_of_compression_counts_what_is_sent() -> None:
     rows = {(row["body"], row["bytes"]): row["sent"] for row in found if row["method"] == "zlib"}
     assert rows["noise", 128] == 128  # it would not get smaller
     assert all(sent < size / 2 for (body, size), sent in rows.items() if body == "records" and size >= 1024)
+
+
+@pytest.mark.redis
+def test_throughput_runs_every_contestant_and_says_what_it_measured(services: Any) -> None:
+    services.url("redis")
+    told = run("throughput.py", "--broker", "redis", "--size", "200", "--rounds", "1", "--count", "20", "--json")
+    names = [row["name"] for row in told["rows"]]
+    assert names == [one[0] for one in throughput.CONTESTANTS]
+    for row in told["rows"]:
+        assert row["consume"]["per_second"] > 0 and row["publish"]["per_second"] > 0
+        assert row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+    stock = {row["name"]: row["consume"]["of_stock"] for row in told["rows"]}
+    assert stock["stock pickle"] == stock["stock JSON"] == [1.0, 1.0, 1.0]
+    assert safeserial.BUILD in told["facts"]
+
+
+def test_the_interval_of_a_median_needs_no_distribution() -> None:
+    assert throughput.interval([3.0]) == (3.0, 3.0, 3.0)
+    values = [float(n) for n in range(11)]
+    # Of 11 values the second and the tenth enclose the median with 98.8 %, the third and the ninth with 93.5 %.
+    assert throughput.interval(values) == (5.0, 1.0, 9.0)
+    assert throughput.interval([1.0, 2.0, 3.0]) == (2.0, 1.0, 3.0)
+
+
+def test_the_picture_and_the_page_are_written_from_rows(tmp_path: Path) -> None:
+    ratio = {"per_second": 10.0, "of_stock": (1.5, 1.25, 1.75), "goal": None}
+    row = {"broker": "redis", "bytes": 200, "name": "guarded JSON", "consume": ratio, "publish": ratio,
+           "latency_ms": {"p50": 1.0, "p99": 2.0}}  # fmt: skip
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{throughput.BEGIN}\nold\n{throughput.END}\nafter\n", "utf-8")
+    throughput.write_page(throughput.markdown([row], "facts"), throughput.plot([row]), page)
+    text = page.read_text("utf-8")
+    assert "1.50 (1.25-1.75)" in text and "old" not in text and text.endswith("\nafter\n")
+    assert "<svg" in (tmp_path / "throughput.svg").read_text("utf-8")
+    page.write_text("no markers", "utf-8")
+    with pytest.raises(ValueError, match=r"page\.md"):
+        throughput.write_page("", "", page)
