@@ -3,7 +3,7 @@
 Run it with ``python benchmarks/throughput.py`` where Redis and RabbitMQ answer on this machine. Each contestant has a
 queue and a worker of its own (prefork, two processes), all of them started before anything is measured. A round stops a
 worker (SIGSTOP), publishes a batch, which is timed, lets the worker go on, and takes the time from its first task to
-its last. Contestants take turns; a ratio is formed within one round, so both halves of it saw the same load, and the median
+its last. Contestants take turns; a ratio is formed within one round, so both halves of it saw the same load. The median
 over the rounds is reported with a 95 % interval (of order statistics, so nothing is assumed of the distribution).
 
 Latency is measured apart, at forty messages a second, from before publishing to the first line of the task.
@@ -292,8 +292,10 @@ def plot(rows: list[dict[str, Any]]) -> str:
     unit = (base - 24) / top
     step = (width - left - 10) / max(1, len(bars))
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="11">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            'font-family="sans-serif" font-size="11">'
+        ),
         "<title>Tasks a second of the guarded worker, as multiples of a stock worker's</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
@@ -310,10 +312,14 @@ def plot(rows: list[dict[str, Any]]) -> str:
         colour = "#2f6f9f" if one["name"] == "guarded pickle" else "#d08a2e"
         centre = x + step * 0.32
         out += [
-            f'<rect x="{x:.1f}" y="{base - middle:.1f}" width="{step * 0.64:.1f}" height="{middle:.1f}" '
-            f'fill="{colour}"/>',
-            f'<line x1="{centre:.1f}" x2="{centre:.1f}" y1="{base - low:.1f}" y2="{base - high:.1f}" '
-            'stroke="#111111"/>',
+            (
+                f'<rect x="{x:.1f}" y="{base - middle:.1f}" width="{step * 0.64:.1f}" height="{middle:.1f}" '
+                f'fill="{colour}"/>'
+            ),
+            (
+                f'<line x1="{centre:.1f}" x2="{centre:.1f}" y1="{base - low:.1f}" y2="{base - high:.1f}" '
+                'stroke="#111111"/>'
+            ),
             f'<text x="{centre:.1f}" y="{base + 15}" text-anchor="middle">{LABELS[one["bytes"]]}</text>',
             f'<text x="{centre:.1f}" y="{base + 29}" text-anchor="middle">{one["broker"]}</text>',
         ]
