@@ -37,6 +37,7 @@ class Setup:
         folder: For slots, keys and certificates.
         key: 32 bytes in hex; guarded only.
         claims: Claim store; guarded only.
+        quarantine: Where refused messages go; guarded only.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Setup:
     folder: str
     key: str = ""
     claims: str = "memory:"
+    quarantine: str = "memory:"
 
     @property
     def slots(self) -> Path:
@@ -93,7 +95,7 @@ def make_app(setup: Setup) -> Celery:
             app,
             keyring=Keyring([Key(kid="bench", material=bytes.fromhex(setup.key))]),
             format=setup.format,
-            quarantine="memory:",
+            quarantine=setup.quarantine,
             claims=setup.claims,
         )
     elif setup.mode == "auth":

@@ -6,8 +6,10 @@ new unauthenticated one keeps only its digest and first 4 KiB. Each put costs th
 very same message again (reason, body, headers, properties, queue) is counted, not stored again. In the authenticated
 lane one body (a captured message sent over and over under changing headers) holds at most 16 records.
 
-A put is on disk when it returns (SQLite, ``synchronous=FULL``), so the caller may then reject the message. Every
-failure is :class:`QuarantineUnavailable`; the caller must then put the message back rather than reject it.
+When a put returns, the record outlives every process here, so the caller may reject the message. An authenticated one
+is on disk by then (SQLite, ``synchronous=FULL``). Others, which anyone may send a thousand of each second, are not
+waited for one by one: a machine that loses power may lose those of the last moment. Every failure is
+:class:`QuarantineUnavailable`; the caller must then put the message back rather than reject it.
 """
 
 from __future__ import annotations
@@ -182,7 +184,7 @@ class _Store:
         new = incoming(
             reason, authenticated=authenticated, body=body, headers=headers, properties=properties, said=said
         )
-        with self._db.transaction() as connection:
+        with self._db.transaction(synchronous=None if authenticated else "NORMAL") as connection:
             # Two statements, not RETURNING: distributions that are still supported ship SQLite before 3.35.
             known = connection.execute("SELECT id FROM records WHERE fingerprint = ?", (new.fingerprint,)).fetchone()
             if known is not None:

@@ -336,6 +336,21 @@ def test_a_text_body_is_kept_as_utf8_and_marked(make: Make) -> None:
 # --- the store as a file
 
 
+def test_only_what_is_authenticated_is_waited_for_on_the_disk(tmp_path: Path) -> None:
+    store = SQLiteQuarantine(tmp_path / "q.db")
+    said: Any = {"reason": Reason.BAD_TAG, "headers": {}, "properties": {}}
+    modes = []
+    for n, authenticated in enumerate((False, True, True, False)):
+        store.put(**said, body=b"%d" % n, authenticated=authenticated)
+        with store._db.reading() as connection:
+            modes.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+    assert modes == [1, 2, 2, 1]  # NORMAL, FULL
+    store.close()
+    store.purge(["nobody"])
+    with store._db.reading() as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 def test_a_put_is_there_after_a_restart_and_private(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "q.db"
     first = SQLiteQuarantine(path)
