@@ -153,14 +153,13 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"processors": os.cpu_count(), "brokers": found}, indent=1))
         return 0
     for one in found:
-        alone, flooded = one["alone"], one["flooded"]
-        print(
-            f"{one['broker']}: {alone['ran']} of {alone['sent']} honest tasks alone "
-            f"(p50 {alone['p50_ms']:.0f} ms, p99 {alone['p99_ms']:.0f} ms), {flooded['ran']} of {flooded['sent']} beside {one['hostile_sent']} hostile "
-            f"messages (p50 {flooded['p50_ms']:.0f} ms, p99 {flooded['p99_ms']:.0f} ms), of which "
-            f"{one['hostile_refused']} were refused by then: share {one['share']:.2f} (at least {SHARE}), "
-            f"growth {one['growth_bytes'] / 1048576:.1f} MiB (at most {GROWTH >> 20})"
-        )
+        print(f"{one['broker']}: share {one['share']:.2f} (at least {SHARE}), ", end="")
+        print(f"growth {one['growth_bytes'] / 1048576:.1f} MiB (at most {GROWTH >> 20})")
+        for name in ("alone", "flooded"):
+            half = one[name]
+            print(f"  {name}: {half['ran']} of {half['sent']} ran in time, ", end="")
+            print(f"p50 {half['p50_ms']:.0f} ms, p99 {half['p99_ms']:.0f} ms")
+        print(f"  {one['hostile_sent']} hostile messages, {one['hostile_refused']} refused by the end")
     return 0
 
 

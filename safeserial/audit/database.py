@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_INTEGER", "Database", "clamp"]
 
 MAX_INTEGER = (1 << 63) - 1
+_IN_VAIN_MS = 50
 
 
 def clamp(value: int) -> int:
@@ -41,7 +42,8 @@ class Database(ForkSafe):
         schema: Statements that make an empty file one of this version.
         failure: Makes the store's typed error from one sentence.
         synchronous: ``FULL`` if a commit must survive power loss, ``NORMAL`` if a crash is enough.
-        busy_timeout_ms: How long to wait for another process's write.
+        busy_timeout_ms: How long to wait for another process's write. After a wait in vain the next ones are short,
+            until one succeeds: a worker must not spend all its time in waiting for a file that somebody keeps locked.
     """
 
     def __init__(
@@ -64,15 +66,20 @@ class Database(ForkSafe):
         self._version = version
         self._schema = schema
         self._failure = failure
-        self._synchronous = synchronous
-        self._busy_timeout_ms = busy_timeout_ms
+        self._synchronous = self._synchronous_now = synchronous
+        self._busy_timeout_ms = self._patience_ms = busy_timeout_ms
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction: begun at once, committed at the end, rolled back on any error."""
+    def transaction(self, *, synchronous: str | None = None) -> Iterator[sqlite3.Connection]:
+        """One write transaction: begun at once, committed at the end, rolled back on any error.
+
+        Args:
+            synchronous: For this one, instead of the store's own.
+        """
         with self._guarded() as connection:
+            self._sync_as(connection, synchronous or self._synchronous)
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -81,6 +88,7 @@ class Database(ForkSafe):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            self._wait_at_most(self._busy_timeout_ms)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -99,7 +107,20 @@ class Database(ForkSafe):
                 what = str(error) if isinstance(error, sqlite3.Error) else os.strerror(getattr(error, "errno", 0) or 0)
                 if not self._in_memory and not isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
                     self.close()  # a damaged or replaced file may have been repaired by the next call
+                if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                    self._wait_at_most(min(_IN_VAIN_MS, self._busy_timeout_ms))
                 raise self._failure(f"{self.path}: {type(error).__name__}: {what}") from error
+
+    def _wait_at_most(self, milliseconds: int) -> None:
+        if milliseconds != self._patience_ms:
+            self._patience_ms = milliseconds
+            if self._connection is not None:
+                self._connection.execute(f"PRAGMA busy_timeout={milliseconds:d}")
+
+    def _sync_as(self, connection: sqlite3.Connection, mode: str) -> None:
+        if mode != self._synchronous_now:
+            connection.execute(f"PRAGMA synchronous={mode}")
+            self._synchronous_now = mode
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
@@ -116,7 +137,7 @@ class Database(ForkSafe):
         if not self._in_memory:
             self._make_private()
         connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout_ms / 1000, isolation_level=None, check_same_thread=False
+            self.path, timeout=self._patience_ms / 1000, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(connection)
@@ -147,6 +168,7 @@ class Database(ForkSafe):
         if not self._in_memory:
             self._use_wal(connection)
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        self._synchronous_now = self._synchronous
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -175,7 +197,7 @@ class Database(ForkSafe):
             )
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + self._busy_timeout_ms / 1000
+        deadline = time.monotonic() + self._patience_ms / 1000
         while True:
             try:
                 (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
