@@ -77,12 +77,13 @@ def register(compiler: _Compiler, known_presets: Callable[[], tuple[str, ...]]) 
 
 
 class _Cell:
-    """A place for the one compiled form, filled at most once whatever threads ask."""
+    """A place for what is computed once: the compiled form (under the lock), narrower policies and the digest."""
 
-    __slots__ = ("compiled", "lock", "narrowed")
+    __slots__ = ("compiled", "digest", "lock", "narrowed")
 
     def __init__(self) -> None:
         self.compiled: Compiled | None = None
+        self.digest = ""
         self.narrowed: dict[frozenset[str], Policy] = {}
         self.lock = threading.Lock()
 
@@ -257,6 +258,8 @@ class Policy:
 
         Entries count by their canonical spelling, in any order; presets by name and version.
         """
+        if self._cell.digest:
+            return self._cell.digest  # each refusal is told with it
         content = {
             "allow": sorted({entry.canonical for entry in self._entries}),
             "formats": sorted(self.formats),
@@ -264,7 +267,8 @@ class Policy:
             "presets": sorted(self.presets),
             "unsafe_accept_unsigned_pickle": self.unsafe_accept_unsigned_pickle,
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+        self._cell.digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+        return self._cell.digest
 
 
 def _listed(words: Iterable[str]) -> str:
