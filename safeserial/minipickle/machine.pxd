@@ -34,7 +34,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
-    cdef readonly dict keys_seen, key_values
+    cdef readonly dict keys_seen, key_values, args_of
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list rows, patterns, letters, pieces, names
@@ -85,6 +85,7 @@ cdef class Machine:
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
     cpdef bint is_nested(self, long long slot) except -1
+    cpdef long long args_kind(self, long long slot) except -1
     cpdef bint has_instance(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1
     cpdef Py_ssize_t offset_of(self, long long slot) except -1

@@ -259,6 +259,7 @@ class Machine:
         # Careful runs only: values of keys, by container and by node.
         self.keys_seen: dict[int, set[object]] = {}
         self.key_values: dict[int, object] = {}
+        self.args_of: dict[int, int] = {}  # by dict, what it has under "args"
         # The output.
         self.pieces: list[bytes | memoryview] = []
         self.out = bytearray(_SMALL if COMPILED else 0)
@@ -385,6 +386,7 @@ class Machine:
             if self.keys_seen:
                 self.keys_seen.clear()
                 self.key_values.clear()
+                self.args_of.clear()
 
     def is_small(self) -> bool:
         """Whether no table has grown so much that keeping it would cost more than making it anew."""
@@ -626,6 +628,12 @@ class Machine:
     def has_instance(self, slot: int) -> bool:
         """Whether an instance or a frozenset stands somewhere in a container."""
         return slot >= 0 and bool(self.head[slot] & F_INSTANCE)
+
+    def args_kind(self, slot: int) -> int:
+        """The kind bits of what a dict has under ``"args"``; values are looked at by careful runs alone."""
+        if not self.careful:
+            raise _Careful
+        return self.kind_of(self.args_of[slot]) if slot in self.args_of else 0
 
     def is_nested(self, slot: int) -> bool:
         """Whether a container holds more than constants."""
@@ -889,6 +897,8 @@ class Machine:
                 raise Malformed(Reason.BAD_KEY, at, "the dict has this key already")
             if value is not _UNKNOWN:
                 seen.add(value)
+                if value == "args":
+                    self.args_of[n] = self.stack[i + 1]
 
     def key_value(self, slot: int) -> object:
         """What a key is equal to; ``_UNKNOWN`` where there is an instance or name in it. Keys are not deep."""

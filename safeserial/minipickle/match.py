@@ -80,6 +80,10 @@ class View(Protocol):
         """Whether an instance or a frozenset stands somewhere in a container."""
         ...
 
+    def args_kind(self, slot: int, /) -> int:
+        """The kind bits of what a dict has under ``"args"``, where it has that."""
+        ...
+
     def is_nested(self, slot: int, /) -> bool:
         """Whether a container holds more than constants."""
         ...
@@ -190,9 +194,12 @@ def state_fits(view: View, row: Row, state: int, target: int) -> str:
                 return "an attribute name is no str"
             name = view.value_of(key)
             assert isinstance(name, str)
-            # Setting an exception's args makes a tuple of whatever is given: of data that is a copy, and of an instance
-            # whatever its iterator gives, which for a network is each of its addresses.
-            if name in row.reserved and not (name == "args" and not view.has_instance(part)):
+            # Setting an exception's args makes a tuple of whatever is given: of text one str for each character, and of
+            # an instance whatever its iterator gives, which for a network is each of its addresses. A tuple stays as it
+            # is, and CPython writes no other.
+            if name in row.reserved and not (
+                name == "args" and not view.has_instance(part) and view.args_kind(part) == Kind.TUPLE
+            ):
                 return f"it sets {safe_repr(name, 60)}"
             if name.startswith("__") and name.endswith("__") and name not in row.dunders:
                 return f"it sets {safe_repr(name, 60)}"

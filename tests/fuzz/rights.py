@@ -184,8 +184,8 @@ def check_state(row: Row, target: object, state: Any, watch: Watching) -> None:
         for key, value in part.items():
             if type(key) is not str:
                 raise Broken("rights", "build: an attribute's name is no str")
-            # An exception's args make a tuple of what they are given, so no instance may be asked for its items.
-            harmless = key == "args" and not holds_instance(value)
+            # An exception's args make a tuple of what they are given, so that must be one already.
+            harmless = key == "args" and type(value) is tuple and not holds_instance(value)
             if (key in row.reserved and not harmless) or (key[:2] == "__" == key[-2:] and key not in row.dunders):
                 raise Broken("rights", f"build: it sets {key!a:.60}")
             if slotted and key not in row.slots:

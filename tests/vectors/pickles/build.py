@@ -45,6 +45,10 @@ VECTORS: list[Vector] = [
     *(bad("own-setstate", 4, "bad-state", why, _UUID, b"}" + key, value, b"s", here(b"b"), b".", policy="stdlib") for why, key, value in (
         ("a UUID whose number is a complex hashes as its maker likes", text("int"), _PAIR), ("or a tuple", text("int"), b"K\1K\2\x86"), ("or a list, which does not hash at all", text("int"), b"]"),
         ("a UUID with an attribute of its own", text("hex"), text("00")), ("a UUID whose __class__ is set", text("__class__"), b"N"))),
+    *(bad("reserved-attribute", 4, "bad-state", f"args makes a tuple of what it is given: of {what}", name("builtins", "KeyError") + b")R}" + text("args") + given + b"s", here(b"b"), b".", policy="stdlib") for what, given in (
+        ("a text, one str for each character, again for each exception that has it", text("\u4e2d" * 80)), ("a long text", b"X\0\3\0\0" + "\u4e2d".encode() * 256), ("bytes, each of eight", b"C\x03abc"), ("a list, which is a copy", b"]"), ("a dict", b"}"), ("nothing that has items", b"K\1"),
+        ("names that are text", text("x") + b"2\x860" + text("args")))),
+    *(bad("reserved-attribute", 5, "bad-state", "and of a buffer", name("builtins", "KeyError") + b")R}" + text("args") + given + b"s", here(b"b"), b".", policy="stdlib", buffers=1) for given in (b"\x97", b"\x97\x98")),
     bad("reserved-attribute", 4, "bad-state", "args makes a tuple of what it is given: here of all addresses that there are", name("builtins", "KeyError") + b")R}" + text("args") + name("ipaddress", "IPv6Network") + text("::/0") + b"\x85Rs", here(b"b"), b".", policy="stdlib"),
     *(bad("own-setstate", 4, "bad-state", "no state of a UUID", _UUID, state, here(b"b"), b".", policy="stdlib") for state in (b"K\1", b"N", b"K\1\x85", b"]", b"N}" + text("int") + b"K\1s\x86")),
     # Arrays: numpy's own __setstate__ believes what it is told
