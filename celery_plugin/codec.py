@@ -6,7 +6,9 @@ until then the encoder and the decoder refuse.
 
 Celery task messages do not come through here: they are sealed in :mod:`celery_plugin.publish` and opened in
 :mod:`celery_plugin.guard`, where the headers and the queue are known. A kombu decoder sees bytes only, so what it
-opens for (the *purpose*) comes from an explicit :func:`reading` context, and never from the bytes themselves.
+opens for (the *purpose*) comes from an explicit :func:`reading` context, and never from the bytes themselves. With
+``task_always_eager``, Celery encodes and decodes the arguments on the spot, so that a task cannot change its caller's;
+there, what was sealed last in this very process can be opened without a context, once.
 """
 
 from __future__ import annotations
@@ -37,12 +39,17 @@ CONTENT_ENCODING = "binary"
 
 
 class _Worker(Protocol):
+    @property
+    def is_eager(self) -> bool: ...
+
     def seal_value(self, value: object) -> bytes: ...
 
     def open_value(self, data: bytes, purpose: str) -> object: ...
 
 
 _purpose: ContextVar[str | None] = ContextVar("safeserial_reader_purpose", default=None)
+#: What an eager app sealed last. Known by its identity, which nothing that was received can have.
+_just_sealed: ContextVar[bytes | None] = ContextVar("safeserial_just_sealed", default=None)
 _bound: list[_Worker] = []
 
 
@@ -81,12 +88,18 @@ def encode(value: object) -> bytes:
         from safeserial.errors import Misconfigured
 
         raise Misconfigured("no keys: call celery_plugin.install(app, keyring=...) before sending", key="keyring")
-    return _bound[-1].seal_value(value)
+    sealed = _bound[-1].seal_value(value)
+    if _bound[-1].is_eager:
+        _just_sealed.set(sealed)
+    return sealed
 
 
 def decode(data: bytes) -> object:
     """Open one value for the purpose of the surrounding :func:`reading` (kombu's decoder)."""
     purpose = _purpose.get()
+    if purpose is None and type(data) is bytes and data is _just_sealed.get():
+        _just_sealed.set(None)
+        purpose = "data"
     if purpose is None or not _bound:
         raise _refuse("no-reader-context", "open such messages inside celery_plugin.codec.reading(purpose)")
     from safeserial.errors import Refused

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from celery import bootsteps
+from celery.app.task import Context
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 from celery.worker.state import task_ready
 from kombu.common import Broadcast
 
 from celery_plugin import behalf, compression, gossip, lanes, transport, wishes
+from celery_plugin import headers as heads
 from celery_plugin.lanes import Delivery
 from celery_plugin.request import sealed_request_class
 from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
@@ -322,9 +324,17 @@ class Guard:
             return
         self.mark_refused(delivery)
         try:
-            self.app.backend.mark_as_failure(claims.subject, refusal, request=None)
+            self.app.backend.mark_as_failure(claims.subject, refusal, request=self._return_address(delivery))
         except Exception as error:  # noqa: BLE001 - a result store that is down must not stop the refusal
             logger.error("safeserial: could not store the refusal of a task: %s", type(error).__name__)
+
+    @staticmethod
+    def _return_address(delivery: Delivery) -> Context:
+        """Where a result goes that is sent and not stored (``rpc://``), and nothing of what the message asks for."""
+        address = heads.reply_address(delivery.message.properties)
+        return Context(
+            id=delivery.task_id, reply_to=address.get("reply_to"), correlation_id=address.get("correlation_id")
+        )
 
     # -- claiming -----------------------------------------------------------------------------------------------
 

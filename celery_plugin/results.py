@@ -2,21 +2,29 @@
 
 The purpose is ``results``, so a result cannot pass for a task and a task not for a result. Each is bound to its task
 id, chord parts to their group as well; a reader that asked for one id refuses another's. Mixed over Celery's own
-key-value backends, which keep their storage and notification as they are.
+backends, which keep their storage and notification as they are.
+
+Here is what all of them share, and the key-value stores. Backends with a table are in
+:mod:`celery_plugin.result_rows`, the one with a queue of replies in :mod:`celery_plugin.result_replies`. In all of them
+state, value, traceback and children of a task are sealed as one, and nothing that stands beside is believed.
 """
 
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from celery import states
+from celery._state import get_current_task
 from celery.app.backends import by_url
-from celery.backends.base import COMPRESSED_PAYLOAD_MAGIC, BaseKeyValueStoreBackend
+from celery.backends.base import COMPRESSED_PAYLOAD_MAGIC, Backend, BaseKeyValueStoreBackend
 from kombu.exceptions import EncodeError
 from kombu.utils.encoding import bytes_to_str, ensure_bytes
+from kombu.utils.imports import symbol_by_name
 
 from celery_plugin import codec, wishes
 from celery_plugin import runtime as runtimes
@@ -34,12 +42,14 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Claims
 
-__all__ = ["SealedBackendMixin", "SealedConsumerMixin", "make"]
+__all__ = ["SealedBackendMixin", "SealedConsumerMixin", "SealedFileMixin", "SealedKeyValueMixin", "make"]
 
 PURPOSE = "results"
 #: Stands for a notification that was refused.
 _REFUSED: dict[str, Any] = {"task_id": None, "status": states.PENDING, "result": None}
 _RESULT, _CHORD_PART, _GROUP, _PROBE = "celery.result", "celery.chord-part", "celery.group", "celery.probe"
+#: The task that waits for the header of a chord where the backend cannot count.
+_CHORD_WAITER = "celery.chord_unlock"
 
 _group: ContextVar[str | None] = ContextVar("safeserial_chord_group", default=None)
 _expected: ContextVar[str | None] = ContextVar("safeserial_expected_result", default=None)
@@ -56,10 +66,12 @@ def _set(variable: ContextVar[str | None], value: str) -> Iterator[None]:
         variable.reset(token)
 
 
-class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
-    """Seals what a key-value result backend stores and opens what it reads."""
+class SealedBackendMixin(Backend):  # type: ignore[misc]
+    """Seals what a result backend stores and opens what it reads; how it is stored is the subclass's business."""
 
     safeserial: Runtime
+    #: Mixed into what the backend waits for results with, where it has such a thing.
+    consumer_mixin: type | None = None
 
     # -- writing
 
@@ -83,6 +95,10 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
             # Celery's tracer turns this, and only this, into a failure of the task instead of an internal error.
             raise EncodeError(str(refusal)) from refusal
         return blob
+
+    def _encode(self, data: Any) -> tuple[str, str, bytes]:
+        # Some backends call this one; kombu's serializer, which it asks, would seal for another purpose.
+        return codec.CONTENT_TYPE, codec.CONTENT_ENCODING, self.encode(data)
 
     def _kind_of(self, data: Any) -> tuple[str, str | None, bytes | None]:
         if isinstance(data, dict) and "status" in data and "task_id" in data:
@@ -165,53 +181,16 @@ class SealedBackendMixin(BaseKeyValueStoreBackend):  # type: ignore[misc]
                 raise Malformed(Reason.RESULT_MISMATCH, None, "not a chord part")
         return value
 
-    def _restore_group(self, group_id: Any) -> Any:
-        with _set(_saved_group, bytes_to_str(group_id)):
-            return super()._restore_group(group_id)
-
-    def _get_task_meta_for(self, task_id: Any) -> Any:
-        with _set(_expected, bytes_to_str(task_id)):
-            try:
-                return super()._get_task_meta_for(task_id)
-            except Refused:
-                if _writing.get() is None:
-                    raise
-                # Whatever stands there, the task has a result now; refusing to write it would let the forgery stay.
-                return {"status": states.PENDING, "result": None}
-
-    def _store_result(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
-        with _set(_writing, bytes_to_str(task_id)):
-            return super()._store_result(task_id, *args, **kwargs)
-
-    def _mget_to_results(
-        self,
-        values: Any,
-        keys: Any,
-        READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES,  # noqa: N803
-    ) -> Any:
-        # As Celery's, but each value is opened for the id whose key it stood under.
-        pairs = (
-            ((self._strip_prefix(key), value) for key, value in values.items())
-            if hasattr(values, "items")
-            else ((bytes_to_str(keys[index]), value) for index, value in enumerate(values))
-        )
-        ready = {}
-        for task_id, value in pairs:
-            if value is None:
-                continue
-            with _set(_expected, task_id):
-                meta = self.decode_result(value)
-            if meta["status"] in READY_STATES:
-                ready[task_id] = meta
-        return ready
-
-    def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> Any:
-        """As Celery's; parts are sealed and opened for their group."""
-        group = getattr(request, "group", None)
-        if not group:
-            return super().on_chord_part_return(request, state, result, **kwargs)
-        with _set(_group, str(group)):
-            return super().on_chord_part_return(request, state, result, **kwargs)
+    def _stands_for(self, task_id: Any, refusal: Refused) -> dict[str, Any]:
+        """What Celery gets of a refused result, in the two places where raising would leave the forgery in power."""
+        if _writing.get() is not None:
+            # Whatever stands there, the task has a result now; refusing to write it would let the forgery stay.
+            return {"status": states.PENDING, "result": None}
+        task = get_current_task()
+        if task is not None and task.name == _CHORD_WAITER:
+            # It would take an error for a result store that is down, and ask again for ever.
+            return {"task_id": bytes_to_str(task_id), "status": states.FAILURE, "result": refusal}
+        raise refusal
 
     def exception_to_python(self, exc: Any) -> Any:
         """As Celery's, but never a SystemExit or KeyboardInterrupt: those would end the caller."""
@@ -248,6 +227,67 @@ class SealedConsumerMixin:
         super().on_state_change(meta, message)  # type: ignore[misc]
 
 
+class SealedKeyValueMixin(SealedBackendMixin, BaseKeyValueStoreBackend):  # type: ignore[misc]
+    """Results under keys: Redis, and the cache in memory."""
+
+    consumer_mixin = SealedConsumerMixin
+
+    def _restore_group(self, group_id: Any) -> Any:
+        with _set(_saved_group, bytes_to_str(group_id)):
+            return super()._restore_group(group_id)
+
+    def _get_task_meta_for(self, task_id: Any) -> Any:
+        with _set(_expected, bytes_to_str(task_id)):
+            try:
+                return super()._get_task_meta_for(task_id)
+            except Refused as refusal:
+                return self._stands_for(task_id, refusal)
+
+    def _store_result(self, task_id: Any, *args: Any, **kwargs: Any) -> Any:
+        with _set(_writing, bytes_to_str(task_id)):
+            return super()._store_result(task_id, *args, **kwargs)
+
+    def _mget_to_results(
+        self,
+        values: Any,
+        keys: Any,
+        READY_STATES: Any = BaseKeyValueStoreBackend.READY_STATES,  # noqa: N803
+    ) -> Any:
+        # As Celery's, but each value is opened for the id whose key it stood under.
+        pairs = (
+            ((self._strip_prefix(key), value) for key, value in values.items())
+            if hasattr(values, "items")
+            else ((bytes_to_str(keys[index]), value) for index, value in enumerate(values))
+        )
+        ready = {}
+        for task_id, value in pairs:
+            if value is None:
+                continue
+            with _set(_expected, task_id):
+                meta = self.decode_result(value)
+            if meta["status"] in READY_STATES:
+                ready[task_id] = meta
+        return ready
+
+    def on_chord_part_return(self, request: Any, state: Any, result: Any, **kwargs: Any) -> Any:
+        """As Celery's; parts are sealed and opened for their group."""
+        group = getattr(request, "group", None)
+        if not group:
+            return super().on_chord_part_return(request, state, result, **kwargs)
+        with _set(_group, str(group)):
+            return super().on_chord_part_return(request, state, result, **kwargs)
+
+
+class SealedFileMixin(SealedKeyValueMixin):
+    """Results in files."""
+
+    def set(self, key: Any, value: Any) -> None:
+        """As Celery's, in one step: of a file that is half written a reader would say that it was forged."""
+        part = ensure_bytes(key) + f".{uuid.uuid4().hex}".encode()
+        super().set(part, value)
+        os.replace(self._filename(part), self._filename(ensure_bytes(key)))
+
+
 def _check_result(claims: Claims, value: object, expected: str | None) -> None:
     if claims.type != _RESULT:
         raise Forbidden(Reason.RESULT_MISMATCH, None, f"a {safe_repr(claims.type)} where a result was expected")
@@ -268,21 +308,47 @@ def _group_id(result: object) -> str | None:
     return found if type(found) is str else None
 
 
+def as_bytes(value: object) -> bytes:
+    """What stands in a column or a message, as bytes. What is neither bytes nor text was not written here."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+
+
+# The mixin of each backend, by the class that it is or inherits from.
+_MIXINS = {
+    "celery.backends.filesystem:FilesystemBackend": "celery_plugin.results:SealedFileMixin",
+    "celery.backends.base:BaseKeyValueStoreBackend": "celery_plugin.results:SealedKeyValueMixin",
+    "celery.backends.rpc:RPCBackend": "celery_plugin.result_replies:SealedReplyMixin",
+    "celery.backends.database:DatabaseBackend": "celery_plugin.result_rows:SealedTableMixin",
+    "django_celery_results.backends.database:DatabaseBackend": "celery_plugin.result_rows:SealedDjangoMixin",
+}
+
+
+def _mixin_for(base: object) -> type[SealedBackendMixin]:
+    for ancestor in getattr(base, "__mro__", ()):
+        found = _MIXINS.get(f"{ancestor.__module__}:{ancestor.__qualname__}")
+        if found is not None:
+            mixin: type[SealedBackendMixin] = symbol_by_name(found)
+            return mixin
+    raise Misconfigured("this backend cannot be sealed in this release", "app.conf", "result_backend")
+
+
 def make(app: Any, url: str | None = None, **options: Any) -> Any:
     """Celery's entry point for ``safeserial+SCHEME://``: the sealed form of that scheme's backend.
 
     Raises:
-        Misconfigured: The plugin is not installed on this app, or the scheme has no key-value backend.
+        Misconfigured: The plugin is not installed on this app, or results of this scheme cannot be sealed.
     """
     plugin_settings.result_backend(str(url))
     base, inner_url = by_url(url, app.loader)
-    if not isinstance(base, type) or not issubclass(base, BaseKeyValueStoreBackend):
-        raise Misconfigured("this backend cannot be sealed in this release", "app.conf", "result_backend")
-    runtime = runtimes.of_app(app)
-    members: dict[str, Any] = {"safeserial": runtime}
+    if inner_url == url and str(url).endswith("://"):
+        inner_url = None  # a name alone, as users may write it: where to connect stands in another setting
+    mixin = _mixin_for(base)
+    members: dict[str, Any] = {"safeserial": runtimes.of_app(app)}
     consumer = getattr(base, "ResultConsumer", None)
-    if consumer is not None:
-        members["ResultConsumer"] = type(f"Sealed{consumer.__name__}", (SealedConsumerMixin, consumer), {})
-    cls = type(f"Sealed{base.__name__}", (SealedBackendMixin, base), members)
+    if consumer is not None and mixin.consumer_mixin is not None:
+        members["ResultConsumer"] = type(f"Sealed{consumer.__name__}", (mixin.consumer_mixin, consumer), {})
+    cls = type(f"Sealed{base.__name__}", (mixin, base), members)
     codec.ensure_registered()
     return cls(app=app, url=inner_url, **options)

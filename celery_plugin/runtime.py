@@ -16,6 +16,7 @@ from celery.signals import worker_process_shutdown
 from celery.utils.imports import cwd_in_path
 
 from celery_plugin import settings as plugin_settings
+from celery_plugin import wishes
 from safeserial.audit import AuditEvent, KeyMeter
 from safeserial.audit.usage import place_of
 from safeserial.envelope.live import LiveKeyring
@@ -209,9 +210,15 @@ class Runtime:
             self.settings.resolve()
         _ = self.keyring, self.gateway, self.audit, self.quarantine, self.claims
 
+    @property
+    def is_eager(self) -> bool:
+        """Whether the app runs its tasks where they are called."""
+        return bool(self.app.conf.task_always_eager)
+
     def seal_value(self, value: object) -> bytes:
         """Seal one value for purpose ``data``; for the kombu serializer."""
-        return self.gateway.seal(value, format=self.settings.format, purpose="data")
+        # An eager app's arguments come this way, signatures among them.
+        return self.gateway.seal(wishes.plain_signatures(value), format=self.settings.format, purpose="data")
 
     def open_value(self, data: bytes, purpose: str) -> object:
         """Open one value for ``purpose``; for the kombu serializer."""

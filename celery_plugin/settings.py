@@ -15,7 +15,9 @@ from safeserial.errors import Misconfigured
 __all__ = ["apply", "check_app", "load", "result_backend"]
 
 _PREFIX = "safeserial_"
-_BACKENDS = {"redis", "rediss", "cache+memory"}
+_BACKENDS = {"redis", "rediss", "cache+memory", "file", "rpc", "db", "database", "django-db"}
+#: SQLAlchemy's addresses name their dialect behind it.
+_DIALECTS = ("db+", "database+")
 
 
 def load(app: Any, options: dict[str, object]) -> Settings:
@@ -45,8 +47,7 @@ def apply(app: Any) -> None:
             conf.result_backend = result_backend(backend)
         except Misconfigured:
             # Celery would swallow it here. So it is said by the worker's start-up, and by the first use elsewhere.
-            inner = backend if "://" in backend else f"{backend}://"
-            conf.result_backend = f"{NAME}+{inner}"
+            conf.result_backend = f"{NAME}+{_as_url(backend)}"
 
 
 def result_backend(url: str) -> str:
@@ -57,15 +58,21 @@ def result_backend(url: str) -> str:
     """
     if url in {"", "disabled", "disabled://"}:
         return url
-    inner = url.removeprefix(f"{NAME}+")
+    inner = _as_url(url.removeprefix(f"{NAME}+"))
     scheme = inner.partition("://")[0]
-    if scheme in _BACKENDS:
+    if scheme in _BACKENDS or scheme.startswith(_DIALECTS):
         return f"{NAME}+{inner}"
-    raise Misconfigured(
-        f"results of {scheme!r} cannot be sealed in this release; use redis://, rediss:// or none",
-        file="app.conf",
-        key="result_backend",
+    # What Django's cache holds is a pickle, which Django loads before anybody could look at a seal.
+    instead = (
+        "django-db" if scheme == "django-cache" else "redis://, rediss://, db+..., django-db, file://, rpc:// or none"
     )
+    raise Misconfigured(
+        f"results of {scheme!r} cannot be sealed in this release; use {instead}", file="app.conf", key="result_backend"
+    )
+
+
+def _as_url(backend: str) -> str:
+    return backend if "://" in backend else f"{backend}://"
 
 
 def check_app(app: Any) -> None:

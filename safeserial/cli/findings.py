@@ -216,7 +216,7 @@ _ROWS: tuple[Rule, ...] = (
          'app.conf.accept_content = ["safeserial"]'),
     Rule("DR204", _E, "Results are not sealed",
          "Whoever can write into the result backend decides what get() returns and what chords pass on.",
-         "app.conf.result_backend = a redis:// or rediss:// URL, or none"),
+         "app.conf.result_backend = one that can be sealed (redis://, db+..., file://, rpc://, django-db), or none"),
     Rule("DR205", _E, "A task has a result backend of its own that does not seal",
          "The sealed backend of the app does not hold for it.",
          "remove backend= from the task"),

@@ -133,7 +133,7 @@ def parse(text: str) -> Entry:
     """Read one allow entry.
 
     Args:
-        text: For example ``'django.db.models.base:model_unpickle("billing.Invoice")'``.
+        text: For example ``'django.db.models.base:model_unpickle(("billing", "Invoice"))'``.
 
     Returns:
         The entry; nothing was imported, so the names in it may not exist.

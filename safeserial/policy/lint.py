@@ -61,6 +61,9 @@ _ACTING_MODULES = frozenset(_ACTING_MODULE_NAMES.split())
 _STACK = frozenset({"amqp", "celery", "celery_plugin", "kombu", "safeserial"})
 _REBUILDING = frozenset({"array:_array_reconstructor", "celery.canvas:signature"})
 
+# A model travels as a call of this with its app and name (django/db/models/base.py, Model.__reduce__).
+_DJANGO_MODEL = "django.db.models.base:model_unpickle"
+
 _ARRAY_MODULES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
 # What to list instead of their raw names.
 _ARRAY_PRESETS = {"numpy": "numpy@1", "pandas": "pandas@1"}
@@ -206,6 +209,9 @@ def _refuse_function(entry: Entry, function: _Function) -> None:
     if isinstance(owner, type):
         _refuse_class(entry, owner)
         made_by = [home for home in made_by if _top(home) in _STACK]
+    if entry.name == _DJANGO_MODEL and not _says_which(entry.signature):
+        which = f'{_DJANGO_MODEL}(("app_label", "Model"))'
+        raise _wrong(entry, f"it makes any model of the project: write a line for each that is meant, {which}")
     if f"{module}:{name}" not in _REBUILDING and not _says_which(entry.signature):
         for home in made_by:
             if _is_library(home):

@@ -219,8 +219,8 @@ def test_every_code_has_a_case() -> None:
     [
         ({"result_serializer": "json"}, ["DR202"]),
         ({"accept_content": "safeserial"}, ["DR203"]),
-        ({"result_backend": "rpc://"}, ["DR204"]),
-        ({"result_backend": "safeserial+rpc://"}, ["DR204"]),
+        ({"result_backend": "mongodb://"}, ["DR204"]),
+        ({"result_backend": "safeserial+mongodb://"}, ["DR204"]),
         ({"result_backend": "disabled://"}, []),
         ({"result_backend": None}, []),
         ({"task_compression": "zlib"}, []),

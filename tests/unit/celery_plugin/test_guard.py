@@ -314,6 +314,19 @@ def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:
     assert caught.value.reason is Reason.UNKNOWN_TASK
 
 
+def test_a_refusal_that_is_sent_knows_where_and_does_nothing_else(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that stores nothing answers to the address in the message; its chain, chord and errbacks stay unrun."""
+    told: list[Any] = []
+    monkeypatch.setattr(bench.app.backend, "mark_as_failure", lambda *args, request: told.append((*args, request)))
+    bench.app.send_task("shop.unknown", reply_to="here", link_error=bench.add.s(), chain=[bench.add.s()])
+    raw = bench.raw()
+    assert bench.refused(raw) == "unknown-task"
+    ((task_id, refusal, request),) = told
+    assert (task_id, refusal.reason.value) == (raw["headers"]["id"], "unknown-task")
+    assert (request.id, request.reply_to, request.correlation_id) == (task_id, "here", task_id)
+    assert not (request.errbacks or request.chain or request.chord or request.group)
+
+
 def test_an_authenticated_sender_of_a_cut_off_body_is_told_at_once(bench: Any) -> None:
     result = bench.add.delay(1)
     cut = pack_sections(wishes.fold(wishes.NOTHING)[0], b"")

@@ -291,10 +291,22 @@ def test_an_internal_error_while_reading_is_a_refusal(
     assert refused(bench, lambda: AsyncResult(ID, app=bench.app).get()) is Reason.INTERNAL_ERROR
 
 
-def test_a_backend_that_is_no_key_value_store_is_refused_with_what_to_write(bench: Any) -> None:
+@pytest.mark.parametrize("url", ["mongodb://localhost/db", "django-cache", "cache+memcached://localhost"])
+def test_a_backend_that_cannot_be_sealed_is_refused_with_what_to_write(bench: Any, url: str) -> None:
     from celery_plugin.results import make
 
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Misconfigured, match=r"redis|django-db"):
+        make(bench.app, url)
+
+
+def test_a_class_that_took_the_name_of_a_backend_is_refused(bench: Any) -> None:
+    from celery_plugin.results import make
+
+    bench.app.loader.override_backends = {
+        **bench.app.loader.override_backends,
+        "rpc": "celery.backends.base:BaseBackend",
+    }
+    with pytest.raises(Misconfigured, match="cannot be sealed"):
         make(bench.app, "rpc://")
 
 

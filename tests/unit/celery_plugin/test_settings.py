@@ -85,7 +85,7 @@ def test_a_setting_that_was_changed_back_after_installing_stops_the_worker(key: 
 
 
 @pytest.mark.parametrize(
-    "url", ["rpc://", "db+sqlite:///x.db", "amqp://", "mongodb://h/db", "file:///tmp", "django-db"]
+    "url", ["amqp://", "mongodb://h/db", "elasticsearch://h", "sentinel://h", "cache", "cache+memcached://h", "s3://b"]
 )
 def test_a_result_backend_that_cannot_be_sealed_is_refused_with_what_to_write(url: str) -> None:
     app = Celery("settings", broker="memory://", backend=url, set_as_current=False)
@@ -102,11 +102,21 @@ def test_a_result_backend_that_cannot_be_sealed_is_refused_with_what_to_write(ur
     ("url", "sealed"),
     [("redis://h/1", "safeserial+redis://h/1"), ("rediss://h", "safeserial+rediss://h"), ("disabled://", "disabled://"),
      ("", ""), ("safeserial+redis://h", "safeserial+redis://h"),
-     ("cache+memory://", "safeserial+cache+memory://")],
+     ("cache+memory://", "safeserial+cache+memory://"), ("file:///tmp", "safeserial+file:///tmp"),
+     ("db+sqlite:///x.db", "safeserial+db+sqlite:///x.db"), ("rpc://", "safeserial+rpc://"),
+     ("database+postgresql://h/d", "safeserial+database+postgresql://h/d"),
+     # Names alone, where another setting says the rest.
+     ("rpc", "safeserial+rpc://"), ("django-db", "safeserial+django-db://"), ("db", "safeserial+db://")],
 )  # fmt: skip
 def test_the_url_of_a_sealed_backend(url: str, sealed: str) -> None:
     assert result_backend(url) == sealed
     assert result_backend(sealed) == sealed
+
+
+def test_what_djangos_cache_holds_is_refused_with_the_backend_to_take_instead() -> None:
+    """Django loads the pickle in its cache itself, before anybody could look at a seal."""
+    with pytest.raises(Misconfigured, match="use django-db"):
+        result_backend("django-cache")
 
 
 def test_settings_come_from_app_conf_arguments_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:

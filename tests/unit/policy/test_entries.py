@@ -194,10 +194,13 @@ def test_a_class_that_moved_has_the_name_that_every_python_knows() -> None:
 def test_a_django_model_is_listed_by_its_label(shop: Shop) -> None:
     shop("def model_unpickle(model_id): pass\n", "django.db.models.base")
     name = "django.db.models.base:model_unpickle"
-    policy = Policy(allow=[f'{name}("billing.Invoice")'])
+    policy = Policy(allow=[f'{name}(("billing", "Invoice"))'])
 
     row = policy.table[name]
-    assert row.signatures == (Signature((Arg("const", value="billing.Invoice"),)),)
+    label = (Arg("const", value="billing"), Arg("const", value="Invoice"))
+    assert row.signatures == (Signature((Arg("tuple", value=label),)),)
     assert row.rights & (Right.FRESH | Right.SETSTATE | Right.CALL) == Right.FRESH | Right.SETSTATE | Right.CALL
-    with pytest.raises(Misconfigured, match=r'model_unpickle\("the one value"\)'):
-        Policy(allow=[name]).resolve()
+    # Whatever leaves the model to the message makes any of them.
+    for wide in ("", "(tuple)", "((str, str))", '(("billing", str))', "(*)"):
+        with pytest.raises(Misconfigured, match=r'model_unpickle\(\("app_label", "Model"\)\)'):
+            Policy(allow=[name + wide]).resolve()

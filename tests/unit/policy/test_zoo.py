@@ -467,17 +467,17 @@ def test_django_models_travel_by_label(shop: object, monkeypatch: pytest.MonkeyP
             def __setstate__(self, state): self.__dict__.update(state)
             def __reduce__(self): return model_unpickle, (self.label,), vars(self)
         class Invoice(Model):
-            label = "billing.Invoice"
+            label = ("billing", "Invoice")
         class User(Model):
-            label = "auth.User"
+            label = ("auth", "User")
         def model_unpickle(model_id):
-            cls = {"billing.Invoice": Invoice, "auth.User": User}[model_id]
+            cls = {Invoice.label: Invoice, User.label: User}[model_id]
             return cls.__new__(cls)
         """,
         "django.db.models.base",
     )
     policy = Policy(
-        allow=['django.db.models.base:model_unpickle("billing.Invoice")', "django.db.models.base:ModelState"]
+        allow=['django.db.models.base:model_unpickle(("billing", "Invoice"))', "django.db.models.base:ModelState"]
     )
     invoice, user = module.Invoice(), module.User()
     invoice._state, invoice.total = module.ModelState(), decimal.Decimal("9.5")

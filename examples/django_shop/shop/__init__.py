@@ -1,0 +1,1 @@
+"""The app: one model, and the tasks about it."""
