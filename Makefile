@@ -70,7 +70,7 @@ $(VENV)/.dev: $(BIN)/python .venv.build pyproject.toml $(COMPILED_FROM)
 demo: $(VENV)/.demo
 	@$(BIN)/safeserial demo $(ARGS)
 
-# What depends on the build. ARGS that name files are run once, on the build at hand; CI says OTHER=tests, the whole suite.
+# What depends on the build. ARGS that name files are run once, on the build at hand; CI says more.
 OTHER ?= tests/unit/minipickle tests/unit/formats tests/unit/policy tests/property tests/fuzz
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
