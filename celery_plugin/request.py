@@ -241,6 +241,10 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
                 self._guard.bury(self._delivery)
         super().reject(requeue)
 
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002 - Celery's signature
+        """What ``inspect active`` and the like show: arguments as their sender wrote them down, never opened here."""
+        return super().info(safe=True)
+
     def send_event(self, type: str, **fields: Any) -> None:
         """As Celery's; where tasks or results are encrypted, an event shows nothing of what is in them.
 
