@@ -24,7 +24,7 @@ from celery import bootsteps
 from celery.app.task import Context
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
-from celery.worker.state import task_ready
+from celery.worker.state import active_requests, task_ready
 from kombu.common import Broadcast
 
 from celery_plugin import behalf, compression, gossip, lanes, transport, wishes
@@ -51,6 +51,7 @@ LEASE_SECONDS = 60.0
 _PUT_BACK_SECONDS = 2.0
 _MAX_PUT_BACK_SECONDS = 300.0
 _COPY_SECONDS = 5.0
+_MAX_HELD = 1_000
 # A copy may come back a little after the original expired, if clocks differ.
 _TOMBSTONE_SLACK_MS = 120_000
 
@@ -103,7 +104,8 @@ class Guard:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._leased: dict[str, Delivery] = {}
         self._owed: dict[str, int] = {}  # claims of messages that ran, whose tombstones could not be written yet
-        self._failures = 0  # of the quarantine, in a row: the delay grows with it
+        self._delay = self._grows_at = 0.0  # of what the quarantine does not take: it grows while that lasts
+        self._held = 0  # messages that wait here for being put back, and for which others may come
         self._broadcasts: dict[str, tuple[str, str]] = {}  # name -> exchange and routing key
 
     # -- wiring -------------------------------------------------------------------------------------------------
@@ -126,6 +128,37 @@ class Guard:
         consumer.update_strategies = update_strategies
         consumer.on_decode_error = self.on_decode_error
 
+    def attach_to_pool(self) -> None:
+        """Hear what Celery makes of the pool's work when a connection is lost; once per consumer object."""
+        close = self.consumer.on_close
+
+        def on_close() -> None:
+            self._hear_the_pool()
+            close()
+            self._give_back_what_was_flushed()
+
+        self.consumer.on_close = on_close
+
+    def _hear_the_pool(self) -> None:
+        """Read which tasks the pool's processes have begun, because Celery is about to forget all others."""
+        pool: Any = getattr(self.consumer.pool, "_pool", None)
+        handle, deadline = getattr(pool, "handle_result_event", None), time.monotonic() + 0.2
+        while handle and any(not job._accepted for job in tuple(pool._cache.values())):  # noqa: SLF001
+            for fileno in tuple(pool._fileno_to_outq):  # noqa: SLF001
+                handle(fileno)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.005)
+
+    def _give_back_what_was_flushed(self) -> None:
+        """Release what the pool will not run: the broker delivers it again, and nobody would ever finish its claim."""
+        if not getattr(self.consumer.pool, "flush", None):
+            return  # what this pool was given, it runs
+        running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
+        for delivery in list(self._leased.values()):
+            if id(delivery) not in running:
+                self.release(delivery)
+
     def _adopt_task(self, task: Any) -> None:
         from celery.utils.imports import symbol_by_name
 
@@ -134,6 +167,7 @@ class Guard:
     def attach_task_consumer(self) -> None:
         """Learn the queue of each message from the subscription it came by; after every (re)connect."""
         task_consumer = self.consumer.task_consumer
+        self._held = 0  # a new connection has its own count of what may come
 
         def basic_consume(queue: Any, consumer_tag: Any = None, no_ack: Any = None, nowait: bool = True) -> Any:
             # As kombu's Consumer._basic_consume, but with a callback that knows its queue.
@@ -254,7 +288,7 @@ class Guard:
                 headers=message.headers,
                 properties=message.properties,
             )
-            self._failures = 0
+            self._delay = self._grows_at = 0.0
         except QuarantineUnavailable as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - a store of the user's; whatever it raises, the message is not lost
@@ -297,17 +331,27 @@ class Guard:
             "safeserial: the quarantine does not work (%s); a message refused with %s stays on the broker",
             error, refusal.code,
         )  # fmt: skip
-        delay = min(_PUT_BACK_SECONDS * 2 ** min(self._failures, 8), _MAX_PUT_BACK_SECONDS)
-        self._failures += 1
+        now = time.monotonic()
+        if now >= self._grows_at:  # once for all that come meanwhile: it grows with the time, not with the messages
+            self._delay = min(max(_PUT_BACK_SECONDS, 2 * self._delay), _MAX_PUT_BACK_SECONDS)
+            self._grows_at = now + self._delay
         # A lease that this worker went on renewing would keep the message from ever being judged to its end.
         self.release(delivery)
-        self._later(delivery, delay)
+        self._later(delivery, self._delay)
 
     def _later(self, delivery: Delivery, delay: float) -> None:
         """Return a message to its queue after some seconds, so that nothing is lost and nothing spins."""
-        message = delivery.message
+        message, qos = delivery.message, self.consumer.qos
+        # As Celery does for ETA tasks: what is held here must not keep other messages from coming.
+        makes_room = self._held < _MAX_HELD
+        if makes_room:
+            self._held += 1
+            qos.increment_eventually()
 
         def requeue() -> None:
+            if makes_room:
+                self._held = max(0, self._held - 1)
+                qos.decrement_eventually()
             if not message.acknowledged:
                 message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
 
@@ -549,6 +593,7 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
             raise _start_refused(error) from error
         self.guard = Guard(runtime, consumer)
         self.guard.attach()
+        self.guard.attach_to_pool()
         gossip.protect(consumer)
         consumer.safeserial_guard = self.guard
         self._renewal: Any = None

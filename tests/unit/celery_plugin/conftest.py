@@ -38,6 +38,18 @@ class Timer:
         self.later.append((delay, call))
 
 
+class Qos:
+    """Counts what may come at once."""
+
+    value = 8
+
+    def increment_eventually(self) -> None:
+        self.value += 1
+
+    def decrement_eventually(self) -> None:
+        self.value -= 1
+
+
 class Bench:
     """One guarded app with everything in memory.
 
@@ -71,7 +83,7 @@ class Bench:
         self.timer = Timer()
         self.consumer = SimpleNamespace(
             app=self.app, connection_errors=(ConnectionError,), timer=self.timer,
-            create_task_handler=lambda: self.forwarded.append, update_strategies=lambda: None,
+            create_task_handler=lambda: self.forwarded.append, update_strategies=lambda: None, qos=Qos(),
         )  # fmt: skip
         self.guard = guard.Guard(self.runtime, self.consumer)
         self.guard.attach()

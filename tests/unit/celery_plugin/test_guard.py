@@ -6,15 +6,16 @@ import base64
 import bz2
 import pickle
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from celery_plugin import lanes, wishes
+from celery_plugin import guard, lanes, wishes
 from celery_plugin.headers import bound_headers
 from celery_plugin.request import SealedBody
 from safeserial import Key, Keyring, Policy
-from safeserial.audit import ClaimsUnavailable, QuarantineUnavailable
+from safeserial.audit import ClaimsUnavailable, Outcome, QuarantineUnavailable
 from safeserial.envelope import Format, Grants, pack_sections
 from safeserial.errors import Reason, Refused
 
@@ -293,17 +294,80 @@ def test_without_a_quarantine_the_message_goes_back_later_and_is_not_lost(
     def full(**_: Any) -> str:
         raise QuarantineUnavailable("disk full")
 
+    now = [100.0]
+    monkeypatch.setattr(guard.time, "monotonic", lambda: now[0])
+    put = bench.quarantine.put
     monkeypatch.setattr(bench.quarantine, "put", full)
     raw = honest(bench)
     message = bench.receive({**raw, "content-type": "application/json"})
     assert message._state == "RECEIVED"
     assert bench.sink.events[-1].disposition == "put-back"
+    # The delay grows with the time that it lasts, and not with the messages that come meanwhile.
     bench.receive({**raw, "content-type": "application/json"})
-    (first, requeue), (second, _) = bench.timer.later
-    assert second > first > 0
+    now[0] += 60
+    bench.receive({**raw, "content-type": "application/json"})
+    (first, requeue), (second, _), (third, _) = bench.timer.later
+    assert third > second == first > 0
+    for _ in range(20):
+        now[0] += 1000
+        bench.receive({**raw, "content-type": "application/json"})
+    assert bench.timer.later[-1][0] == guard._MAX_PUT_BACK_SECONDS
+    # What waits here does not keep others from coming.
+    assert bench.consumer.qos.value == 8 + len(bench.timer.later)
     requeue()
+    assert bench.consumer.qos.value == 8 + len(bench.timer.later) - 1
     assert message._state == "REQUEUED" or message.acknowledged
     assert bench.raw()["headers"]["task"] == "shop.add"
+
+    monkeypatch.setattr(bench.quarantine, "put", put)
+    assert bench.refused({**raw, "content-type": "application/json"}) == "foreign-content-type"
+    monkeypatch.setattr(bench.quarantine, "put", full)
+    bench.receive({**raw, "content-type": "application/json", "headers": {**raw["headers"], "id": "another"}})
+    assert bench.timer.later[-1][0] == first
+
+
+def test_only_so_many_messages_that_wait_make_room_for_others(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> str:
+        raise QuarantineUnavailable("disk full")
+
+    monkeypatch.setattr(bench.quarantine, "put", full)
+    monkeypatch.setattr(guard, "_MAX_HELD", 2)
+    raw = honest(bench)
+    for _ in range(4):
+        bench.receive({**raw, "content-type": "application/json"})
+    assert bench.consumer.qos.value == 10
+    for _, requeue in list(bench.timer.later):
+        requeue()
+    assert bench.consumer.qos.value == 8
+
+
+def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery throws away what its pool has not begun; the broker delivers it again, and this worker must be able to."""
+    closed: list[str] = []
+    begun, waiting = (honest(bench) for _ in range(2))
+    deliveries = []
+    for raw in (begun, waiting):
+        bench.receive(raw)
+        deliveries.append(bench.forwarded[-1].delivery)
+        assert bench.guard._claim(deliveries[-1]) is Outcome.CLAIMED
+    running = SimpleNamespace(_message=SimpleNamespace(delivery=deliveries[0]))
+    monkeypatch.setattr(guard, "active_requests", [running])
+    job = SimpleNamespace(_accepted=False)
+    pool = SimpleNamespace(_cache={1: job}, _fileno_to_outq={7: None})
+    pool.handle_result_event = lambda fileno: setattr(job, "_accepted", fileno == 7)
+    bench.consumer.pool = SimpleNamespace(_pool=pool, flush=lambda: None)
+    bench.consumer.on_close = lambda: closed.append("closed")
+    bench.guard.attach_to_pool()
+
+    bench.consumer.on_close()
+
+    assert closed == ["closed"] and job._accepted
+    assert [one.claimed for one in deliveries] == [True, False]
+    pool.handle_result_event = lambda _: None
+    job._accepted = False
+    bench.consumer.pool.flush = None  # a pool of threads runs what it was given
+    bench.consumer.on_close()
+    assert deliveries[0].claimed
 
 
 def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:

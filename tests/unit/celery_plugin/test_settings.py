@@ -31,8 +31,9 @@ def step(runtime: Runtime) -> Any:
     """The bootstep as a starting worker makes it."""
     cls = type("Step", (guard.GuardStep,), {"runtime": runtime})
     consumer = SimpleNamespace(
-        app=runtime.app, create_task_handler=lambda: None, update_strategies=lambda: None, hostname="h"
-    )
+        app=runtime.app, create_task_handler=lambda: None, update_strategies=lambda: None, hostname="h",
+        on_close=lambda: None,
+    )  # fmt: skip
     return refused_start(lambda: cls(consumer))
 
 
