@@ -8,6 +8,9 @@ worker admits what both keys are granted. What task code sends by itself is the 
 Of the first key, what it may *cause* counts: its tasks. Size, format and times are those of the message at hand, which
 the worker wrote. A first key that this keyring does not know, or that is destroyed, bounds nothing here; a disabled one
 stops everything that still comes of it.
+
+A key that was granted some tasks only cannot speak for another: whatever it names narrows this one message, and what
+comes of it is bounded by its own grants. Else naming somebody with wider grants, or nobody, would shed them.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from safeserial.envelope import Claims, Grants, Key, Keyring
 
-__all__ = ["admit", "first_sender", "mark", "mark_arguments", "running", "take"]
+__all__ = ["admit", "first_sender", "is_free", "mark", "mark_arguments", "running", "take"]
 
 #: Option of a signature, so that it goes wherever the signature goes; taken off again before anything is sent.
 OPTION = "safeserial_behalf"
@@ -34,6 +37,7 @@ _PUBLISHED = {
     "celery.chord": ((0, "header"), (1, "body")),
     "celery.chord_unlock": ((1, "callback"),),
 }
+_CHORD_WAITER = "celery.chord_unlock"
 
 # Task id and first sender of what this thread or greenlet runs. It outlives its task, and says nothing of others.
 _running: ContextVar[tuple[str, str] | None] = ContextVar("safeserial_running", default=None)
@@ -41,7 +45,12 @@ _running: ContextVar[tuple[str, str] | None] = ContextVar("safeserial_running", 
 
 def first_sender(claims: Claims, key: Key) -> str:
     """Key id of whoever sent the message that this one comes of, or this one itself."""
-    return claims.on_behalf_of or key.kid
+    return claims.on_behalf_of or key.kid if is_free(key.grants) else key.kid
+
+
+def is_free(grants: Grants) -> bool:
+    """Whether a key may send every task, and so speak for others and release what was refused."""
+    return grants.types is None and grants.deny_types is None and grants.embedded is None
 
 
 def admit(keyring: Keyring, kid: str, key: Key, task: str) -> tuple[Grants, ...]:
@@ -49,7 +58,7 @@ def admit(keyring: Keyring, kid: str, key: Key, task: str) -> tuple[Grants, ...]
 
     Args:
         keyring: The keys of now.
-        kid: The first sender's.
+        kid: The first sender's, as the message names it.
         key: The key that the message was sealed with.
         task: Name of the task.
 
@@ -100,15 +109,21 @@ def running(task_id: str, kid: str) -> None:
     _running.set((task_id, kid))
 
 
-def take(options: MutableMapping[str, Any], task_id: object) -> str | None:
+def take(options: MutableMapping[str, Any], headers: Mapping[str, Any], body: Any) -> str | None:
     """On whose behalf a message is about to be published; takes the mark off its options.
 
     Args:
         options: The options that Celery publishes with.
-        task_id: Id of the task in the message. Under the id of what is running it is a retry or a replacement.
+        headers: Of the message. Under the id of what is running it is a retry or a replacement.
+        body: Of the message: arguments, keyword arguments, wishes. Where a result backend cannot count the members of a
+            chord, Celery sends a task of its own that waits for them; it goes for whoever the chord's body goes for.
     """
     marked: str | None = options.pop(OPTION, None)
+    if marked is None and headers.get("task") == _CHORD_WAITER and isinstance(body, tuple) and len(body) == 3:
+        args, kwargs = body[0], body[1]
+        callback = kwargs.get("callback") if len(args) < 2 else args[1]
+        marked = ((callback or {}).get("options") or {}).get(OPTION)
     if marked is not None:
         return marked
     now = _running.get()
-    return now[1] if now is not None and now[0] == task_id else None
+    return now[1] if now is not None and now[0] == headers.get("id") else None

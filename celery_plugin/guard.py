@@ -22,9 +22,10 @@ from uuid import uuid4
 
 from celery import bootsteps
 from celery.app.task import Context
+from celery.concurrency.base import BasePool
 from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
-from celery.worker.state import active_requests, task_ready
+from celery.worker.state import active_requests, reserved_requests, scheduled_requests, task_ready
 from kombu.common import Broadcast
 
 from celery_plugin import behalf, compression, gossip, lanes, transport, wishes
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Keyring
 
-__all__ = ["LEASE_SECONDS", "Delivery", "Guard", "GuardStep", "refusal_mark"]
+__all__ = ["LEASE_SECONDS", "Delivery", "Guard", "GuardStep"]
 
 logger = get_logger(__name__)
 
@@ -71,11 +72,6 @@ _TELL_SENDER = frozenset(
         Reason.TRUNCATED,  # of a body whose binding was verified, so of the sender's own writing
     }
 )
-
-
-def refusal_mark(claim_id: str) -> str:
-    """The claim that stands beside a message's own where that was made by a refusal."""
-    return f"refused:{claim_id}"
 
 
 def _is_about_content(reason: Reason) -> bool:
@@ -106,6 +102,7 @@ class Guard:
         self._owed: dict[str, int] = {}  # claims of messages that ran, whose tombstones could not be written yet
         self._delay = self._grows_at = 0.0  # of what the quarantine does not take: it grows while that lasts
         self._held = 0  # messages that wait here for being put back, and for which others may come
+        self._connections = 0
         self._broadcasts: dict[str, tuple[str, str]] = {}  # name -> exchange and routing key
 
     # -- wiring -------------------------------------------------------------------------------------------------
@@ -129,34 +126,44 @@ class Guard:
         consumer.on_decode_error = self.on_decode_error
 
     def attach_to_pool(self) -> None:
-        """Hear what Celery makes of the pool's work when a connection is lost; once per consumer object."""
+        """Hear what Celery makes of waiting work when a connection is lost; once per consumer object."""
         close = self.consumer.on_close
 
         def on_close() -> None:
-            self._hear_the_pool()
-            close()
-            self._give_back_what_was_flushed()
+            waiting = [request for request in scheduled_requests if request not in reserved_requests]
+            try:
+                self._hear_the_pool()
+            finally:
+                close()
+                self._give_back(waiting)
 
         self.consumer.on_close = on_close
 
     def _hear_the_pool(self) -> None:
         """Read which tasks the pool's processes have begun, because Celery is about to forget all others."""
         pool: Any = getattr(self.consumer.pool, "_pool", None)
-        handle, deadline = getattr(pool, "handle_result_event", None), time.monotonic() + 0.2
-        while handle and any(not job._accepted for job in tuple(pool._cache.values())):  # noqa: SLF001
-            for fileno in tuple(pool._fileno_to_outq):  # noqa: SLF001
+        handle, outputs = getattr(pool, "handle_result_event", None), getattr(pool, "_fileno_to_outq", None)
+        if handle is None or outputs is None:
+            return  # another kind of pool, which reads by itself
+        deadline = time.monotonic() + 0.2
+        while any(not job._accepted for job in tuple(pool._cache.values())):  # noqa: SLF001
+            for fileno in tuple(outputs):
                 handle(fileno)
             if time.monotonic() > deadline:
                 return
             time.sleep(0.005)
 
-    def _give_back_what_was_flushed(self) -> None:
-        """Release what the pool will not run: the broker delivers it again, and nobody would ever finish its claim."""
-        if not getattr(self.consumer.pool, "flush", None):
-            return  # what this pool was given, it runs
-        running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
-        for delivery in list(self._leased.values()):
-            if id(delivery) not in running:
+    def _give_back(self, waiting: list[Any]) -> None:
+        """Release what will not run here: the broker delivers it again, and nobody would ever finish its claim."""
+        flush = getattr(self.consumer.pool, "flush", None)
+        if flush is not None and getattr(flush, "__func__", None) is not BasePool.flush:
+            running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
+            gone = [delivery for delivery in self._leased.values() if id(delivery) not in running]
+        else:
+            # What such a pool was given, it runs. What waited for its ETA is forgotten all the same.
+            gone = [request._message.delivery for request in waiting if request not in active_requests]  # noqa: SLF001
+        for delivery in gone:
+            if isinstance(delivery, Delivery):
                 self.release(delivery)
 
     def _adopt_task(self, task: Any) -> None:
@@ -168,6 +175,7 @@ class Guard:
         """Learn the queue of each message from the subscription it came by; after every (re)connect."""
         task_consumer = self.consumer.task_consumer
         self._held = 0  # a new connection has its own count of what may come
+        self._connections += 1
 
         def basic_consume(queue: Any, consumer_tag: Any = None, no_ack: Any = None, nowait: bool = True) -> Any:
             # As kombu's Consumer._basic_consume, but with a callback that knows its queue.
@@ -258,7 +266,8 @@ class Guard:
             self._put_back_unrecorded(delivery, refusal, error)
             return
         self._fail_fast(delivery, refusal)
-        self.finish(delivery)
+        # It did not run: should a person release it, that must still be possible.
+        self.release(delivery)
         delivery.message.reject_log_error(logger, self.consumer.connection_errors)
 
     def record(self, delivery: Delivery, refusal: Refused) -> str:
@@ -323,8 +332,6 @@ class Guard:
             self.record(delivery, refusal)
         except QuarantineUnavailable as error:
             logger.critical("safeserial: the quarantine does not work (%s); a task failed with %s", error, refusal.code)
-            return
-        self.mark_refused(delivery)
 
     def _put_back_unrecorded(self, delivery: Delivery, refusal: Refused, error: QuarantineUnavailable) -> None:
         logger.critical(
@@ -341,16 +348,16 @@ class Guard:
 
     def _later(self, delivery: Delivery, delay: float) -> None:
         """Return a message to its queue after some seconds, so that nothing is lost and nothing spins."""
-        message, qos = delivery.message, self.consumer.qos
+        message, qos, connection = delivery.message, self.consumer.qos, self._connections
         # As Celery does for ETA tasks: what is held here must not keep other messages from coming.
-        makes_room = self._held < _MAX_HELD
+        makes_room = qos is not None and self._held < _MAX_HELD
         if makes_room:
             self._held += 1
             qos.increment_eventually()
 
         def requeue() -> None:
-            if makes_room:
-                self._held = max(0, self._held - 1)
+            if makes_room and connection == self._connections:
+                self._held -= 1
                 qos.decrement_eventually()
             if not message.acknowledged:
                 message.reject_log_error(logger, self.consumer.connection_errors, requeue=True)
@@ -366,7 +373,6 @@ class Guard:
             return
         if self._claim(delivery) is not Outcome.CLAIMED:
             return
-        self.mark_refused(delivery)
         try:
             self.app.backend.mark_as_failure(claims.subject, refusal, request=self._return_address(delivery))
         except Exception as error:  # noqa: BLE001 - a result store that is down must not stop the refusal
@@ -436,7 +442,7 @@ class Guard:
             raise Forbidden(Reason.KEY_OUTSIDE_WINDOW, None, detail)
         key.grants.check(claims, size, key.kid)
         task = str(delivery.task)
-        for grants in behalf.admit(gateway.keyring, behalf.first_sender(claims, key), key, task):
+        for grants in behalf.admit(gateway.keyring, claims.on_behalf_of or key.kid, key, task):
             wishes.authorise(delivery.wishes, grants)
         judged = delivery.judged
         if judged is not None and key.grants.presets != opened_by.grants.presets:
@@ -471,17 +477,6 @@ class Guard:
         # Without a delivery that holds it, it is one that could not be given back: asking for it has renewed it, and
         # putting the copy back for ever would be the end of the message.
         return Outcome.ALREADY_YOURS if claim_id in self._leased else Outcome.CLAIMED
-
-    def mark_refused(self, delivery: Delivery) -> None:
-        """Note that what made this message's tombstone is its refusal, so that a person may still release it."""
-        mark = refusal_mark(delivery.claim_id)
-        keep = delivery.expires_at_ms + _TOMBSTONE_SLACK_MS if delivery.expires_at_ms else 0
-        try:
-            claims = self.runtime.claims
-            claims.claim(mark, self.owner, expires_at_ms=delivery.expires_at_ms, lease_seconds=LEASE_SECONDS)
-            claims.finish(mark, self.owner, keep)
-        except ClaimsUnavailable as error:
-            logger.critical("safeserial: a refused message cannot be released any more: %s", error)
 
     def _pay(self, claim_id: str) -> bool:
         """Write a tombstone that is owed; ``False`` where the store does not work yet."""

@@ -156,9 +156,10 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
 
     def authenticated(claims: Claims, key: Key) -> None:
         delivery.claims, delivery.key = claims, key
-        # However often a message is released from the quarantine, it is one.
-        name = claims.message_id.hex() if claims.reseal_of is None else f"{claims.reseal_of.hex()}:{key.kid}"
-        delivery.claim_id = name + delivery.guard.claim_suffix(queue)
+        # A message and whatever is released in its place are claimed as one, so that one of them runs. Not for any key:
+        # it could claim what others sent.
+        stands_for = claims.reseal_of if behalf.is_free(key.grants) else None
+        delivery.claim_id = (stands_for or claims.message_id).hex() + delivery.guard.claim_suffix(queue)
         delivery.expires_at_ms = claims.expires_at_ms
 
     admitted = runtime.gateway.admit(
@@ -175,8 +176,9 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     wishes_json, arguments = split_sections(admitted.body)
     delivery.wishes_json = wishes_json
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
-    task, first = str(head["task"]), behalf.first_sender(admitted.claims, admitted.key)
-    for grants in behalf.admit(runtime.gateway.keyring, first, admitted.key, task):
+    task, claims, key = str(head["task"]), admitted.claims, admitted.key
+    first = behalf.first_sender(claims, key)
+    for grants in behalf.admit(runtime.gateway.keyring, claims.on_behalf_of or key.kid, key, task):
         wishes.authorise(delivery.wishes, grants)
     behalf.mark(delivery.wishes, first)
     judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy, key=admitted.key)

@@ -243,7 +243,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 compression=_compression(compression or None),
                 queue=target,
                 key=key,
-                on_behalf_of=behalf.take(options, message[0].get("id")),
+                on_behalf_of=behalf.take(options, message[0], message[2]),
             )
             return stock(
                 sealing,

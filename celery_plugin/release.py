@@ -3,10 +3,11 @@
 A person decides, and may do so because the policy changed, a grant was given, or a store had been down. What they
 cannot do is to vouch for bytes: only a message whose seal and binding still hold is released, under the grants that its
 key has now and the policy of today, as :func:`celery_plugin.lanes.judge` would judge it on arrival. It is sealed anew
-with the app's own key and says whose it was (``on_behalf_of``) and which message it stands for (``reseal_of``); the
-original is claimed, so that no copy of it can run, and however often it is released, it runs once.
+with the app's own key and says whose it was (``on_behalf_of``) and which message it stands for (``reseal_of``). Workers
+claim it under the id of the message that it stands for: of that, its copies and all that is ever released in its place,
+one runs.
 
-Order: judge, claim the original, publish, write down who and when, tell the audit log.
+Order: judge, ask whether it ran, publish, write down who and when, tell the audit log.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.common import Broadcast
 
 from celery_plugin import behalf, lanes
 from celery_plugin import headers as heads
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE
-from celery_plugin.guard import LEASE_SECONDS, refusal_mark
+from celery_plugin.guard import LEASE_SECONDS
 from celery_plugin.lanes import Delivery
 from celery_plugin.publish import check_size, lifetime
 from safeserial.audit import AuditEvent, MemoryClaims, Outcome
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.audit import Record
     from safeserial.envelope import Claims, Key
+
+_LONG_MS = 3_600_000
 
 __all__ = ["NotReleased", "Released", "judge_again", "release"]
 
@@ -131,7 +135,7 @@ def judge_again(runtime: Runtime, record: Record, *, expired: bool = False) -> D
 def _refused(refusal: Refused) -> NotReleased:
     what = f"it would be refused again: {refusal.cause.code} {refusal.cause.value}"
     if refusal.detail:
-        what += f" ({refusal.detail})"
+        what += f" ({safe_repr(refusal.detail, 500)})"
     if refusal.cause is Reason.EXPIRED:
         what += "; --expired releases it all the same, and nothing remembers whether it ran"
     return NotReleased(what, refusal)
@@ -158,6 +162,13 @@ def _judge(runtime: Runtime, record: Record, seen: list[tuple[Claims, Key]]) -> 
     finally:
         if delivery.claims is not None and delivery.key is not None:
             seen.append((delivery.claims, delivery.key))
+    # As the process would that runs the task: what stands in the arguments section alone may ask for tasks too.
+    try:
+        message.body.open()
+    except Refused:
+        raise
+    except Exception as error:
+        raise NotReleased(f"its arguments cannot be built here: {type(error).__name__}") from error
     return message.delivery
 
 
@@ -178,18 +189,24 @@ def release(
         NotReleased: With the reason; nothing was published.
         SafeSerialError: A store does not work.
     """
-    if record.released_ms is not None and not again:
-        raise NotReleased(f"{safe_repr(record.released_by or '')} released it before; --again publishes it once more")
+    if record.released_ms is not None:
+        if not again:
+            who = safe_repr(record.released_by or "")
+            raise NotReleased(f"{who} released it before; --again publishes it once more")
+        if runtime.gateway.now_ms() >= record.released_ms + round(runtime.settings.task_ttl_seconds * 1000):
+            # Its claim is forgotten by now, and with it whether it ran.
+            raise NotReleased("it was released so long ago that nothing remembers whether it ran")
     delivery = judge_again(runtime, record, expired=expired)
     claims, key = delivery.claims, delivery.key
     assert claims is not None  # only sealed messages come here
     assert key is not None
+    _check_expires(runtime, delivery)
     queue = claims.queue or str(record.queue)
     first = behalf.first_sender(claims, key)
     released = Released(record.id, queue, str(delivery.task), str(delivery.task_id), first)
     if dry_run:
         return released
-    _claim(runtime, delivery)
+    _ask_claims(runtime, delivery)
     _publish(runtime, delivery, queue, first)
     now = runtime.gateway.now_ms()
     runtime.quarantine.mark_released(record.id, by, now)
@@ -203,23 +220,32 @@ def release(
     return released
 
 
-def _claim(runtime: Runtime, delivery: Delivery) -> None:
-    """Make sure that the original did not run and never will."""
-    store, claim_id, expires = runtime.claims, delivery.claim_id, delivery.expires_at_ms
+def _check_expires(runtime: Runtime, delivery: Delivery) -> None:
+    """Refuse a task whose own ``expires`` is over: the worker would revoke it."""
+    expires = delivery.headers.get("expires")
+    if expires is not None:
+        moment = maybe_iso8601(expires)
+        if moment.tzinfo is None:
+            moment = maybe_make_aware(moment, runtime.app.timezone)
+        if moment.timestamp() * 1000 <= runtime.gateway.now_ms():
+            raise NotReleased(f"the task itself expired at {moment.isoformat(timespec='seconds')}")
+
+
+def _ask_claims(runtime: Runtime, delivery: Delivery) -> None:
+    """Refuse what ran, or what a worker holds; what runs from now on is for the claim to decide."""
+    store, claim_id, now = runtime.claims, delivery.claim_id, runtime.gateway.now_ms()
     if isinstance(store, MemoryClaims):
         raise NotReleased("claims are kept in each worker's memory, so nobody here can say whether it ran")
     owner = f"{socket.gethostname()}:{os.getpid()}:release:{uuid4().hex[:8]}"
-    mark = refusal_mark(claim_id)
+    # One that expired is asked for as if it did not, or the answer would be forgotten before it is given.
+    expires = max(delivery.expires_at_ms, now + _LONG_MS) if delivery.expires_at_ms else 0
     outcome = store.claim(claim_id, owner, expires_at_ms=expires, lease_seconds=LEASE_SECONDS)
-    if outcome is Outcome.LEASED_BY_OTHER:
+    if outcome is Outcome.CLAIMED:
+        store.release(claim_id, owner)
+    elif outcome is Outcome.DONE:
+        raise NotReleased("it ran, or was handed to a task's process")
+    else:
         raise NotReleased("a worker holds this very message right now")
-    noted = store.claim(mark, owner, expires_at_ms=expires, lease_seconds=LEASE_SECONDS)
-    if outcome is Outcome.DONE and noted is not Outcome.DONE:
-        store.release(mark, owner)
-        raise NotReleased("it ran: a copy of it came later, or it was released and forgotten")
-    # The mark first: whoever comes after a crash in between must find that it was a refusal.
-    store.finish(mark, owner, expires)
-    store.finish(claim_id, owner, expires)
 
 
 def _publish(runtime: Runtime, delivery: Delivery, queue: str, first: str) -> None:
@@ -227,6 +253,8 @@ def _publish(runtime: Runtime, delivery: Delivery, queue: str, first: str) -> No
     assert claims is not None
     assert judged is not None
     key = gateway.keyring.primary("tasks", now_ms=gateway.now_ms())
+    if not behalf.is_free(key.grants):
+        raise NotReleased(f"key {key.kid} was granted some tasks only, and cannot speak for others")
     headers: dict[str, Any] = dict(delivery.headers)
     if key.suite is Suite.A256GCM:
         headers.update(argsrepr="", kwargsrepr="")  # the body is going to be encrypted
@@ -242,7 +270,7 @@ def _publish(runtime: Runtime, delivery: Delivery, queue: str, first: str) -> No
         bound_headers=heads.bound_headers(headers, delivery.properties),
         expires_in=lifetime(headers, runtime),
         on_behalf_of=None if first == key.kid else first,
-        reseal_of=claims.message_id,
+        reseal_of=claims.reseal_of or claims.message_id,
         key=key,
     )
     check_size(len(sections), len(blob), runtime)

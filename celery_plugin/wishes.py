@@ -207,8 +207,13 @@ def signatures(tree: object, *, strict: bool = True) -> Iterator[dict[str, Any]]
         Refused: ``bad-wishes`` for a task name that is no text, or a container that cannot be looked into.
     """
     stack = [tree]
+    seen: set[int] = set()  # what a part holds may be shared, and hold itself
     while stack:
         node = stack.pop()
+        if isinstance(node, (dict, list, tuple, set, frozenset, deque)):
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
         if isinstance(node, dict):
             items = dict(node)  # a plain copy: looking at a built object must not run its code
             name = items.get("task")

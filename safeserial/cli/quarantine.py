@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import functools
 import json
+import math
 import os
 import sys
 import time
@@ -203,7 +204,8 @@ def tell_reason(record: Record) -> None:
     """Print why a message was refused."""
     info = record.reason.info
     where = "" if record.offset is None else f" at byte {record.offset}"
-    click.echo(bad(f"{info.code} {info.slug}{where}") + (f": {record.detail}" if record.detail else ""))
+    detail = safe_repr(record.detail, 500)
+    click.echo(bad(f"{info.code} {info.slug}{where}") + (f": {detail}" if detail else ""))
     click.echo(info.help)
 
 
@@ -315,7 +317,7 @@ def _pages(store: Quarantine, reason: Reason | None, queue: str | None) -> Itera
 
 def _whole(record: Record) -> dict[str, object]:
     """Everything of one record; what its sender wrote is base64, also where it is text."""
-    texts = ("queue", "task", "message_id", "kid", "content_type", "content_encoding", "released_by")
+    texts = ("detail", "queue", "task", "message_id", "kid", "content_type", "content_encoding", "released_by")
     found: dict[str, object] = {"version": 1}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
@@ -340,6 +342,10 @@ def purge_records(
     Raises:
         Failure: None was chosen, or nobody said yes.
     """
+    if ids and older_than is not None:
+        raise Failure("name records, or an age with --older-than; not both")
+    if older_than is not None and not math.isfinite(older_than):
+        raise Failure("--older-than takes a number of days")
     if not ids and older_than is None:
         raise Failure("which ones? Name records, or an age with --older-than DAYS")
     if older_than is not None and not yes:
@@ -378,7 +384,7 @@ def _facts(record: Record) -> dict[str, object]:
         "time": moment(record.time_ms),
         **reason_row(record.reason),
         "offset": record.offset,
-        "detail": record.detail,
+        "detail": safe_repr(record.detail, 500),
         "queue": None if record.queue is None else safe_repr(record.queue),
         "task": None if record.task is None else safe_repr(record.task),
         "message_id": None if record.message_id is None else safe_repr(record.message_id),

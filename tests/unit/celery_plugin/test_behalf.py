@@ -195,6 +195,39 @@ def test_of_the_first_senders_grants_what_it_may_cause_counts(make_bench: Any, g
         assert worker.refused(raw) == Reason.WISH_NOT_GRANTED.value
 
 
+@pytest.mark.parametrize("named", ["nobody", "worker", "web"])
+def test_naming_somebody_else_sheds_no_bounds(sender: Any, worker: Any, named: str) -> None:
+    """A producer may name whom it likes under its own key; what comes of its message is bounded by its own grants."""
+    add_charge(worker)
+    raw = send(sender, link=done(sender), **{behalf.OPTION: named})
+    _, _, embed = opened(worker, raw)
+    ((_, claims),) = published(worker, embed["callbacks"][0])
+    assert claims.on_behalf_of == "web"
+    # As Task.replace does: another task under the running id.
+    worker.app.send_task("billing.charge", task_id=raw["headers"]["id"])
+    assert worker.refused(worker.raw()) == Reason.WISH_NOT_GRANTED.value
+
+
+def test_the_task_that_waits_for_a_chord_goes_for_whoever_the_chord_goes_for(sender: Any, worker: Any) -> None:
+    raw = send(sender, chord=done(sender))
+    _, _, embed = opened(worker, raw)
+    for args, kwargs in ((("group", embed["chord"]), {}), (("group",), {"callback": embed["chord"]})):
+        worker.app.send_task("celery.chord_unlock", args, kwargs)
+        waiting = worker.raw()
+        assert claims_of(worker, waiting).on_behalf_of == "web"
+    worker.app.send_task("celery.chord_unlock", ("group", None))
+    assert claims_of(worker, worker.raw()).on_behalf_of is None
+
+
+def test_a_part_that_holds_itself_is_walked_once(sender: Any, worker: Any) -> None:
+    ring: list[Any] = []
+    ring.append(ring)
+    link = done(sender).set(shadow=ring)
+    raw = send(sender, link=link, serializer="pickle")
+    _, _, embed = opened(worker, raw)
+    assert embed["callbacks"][0]["options"][behalf.OPTION] == "web"
+
+
 def test_a_disabled_first_sender_stops_what_comes_of_it_and_one_that_is_gone_does_not(make_bench: Any) -> None:
     ring = Keyring([WORKER, web(state="disabled"), Key(kid="old", state="destroyed")], primary={"default": "worker"})
     worker = make_bench(keyring=ring)

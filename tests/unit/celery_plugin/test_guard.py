@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.concurrency.base import BasePool
 
 from celery_plugin import guard, lanes, wishes
 from celery_plugin.headers import bound_headers
@@ -363,11 +364,23 @@ def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monke
 
     assert closed == ["closed"] and job._accepted
     assert [one.claimed for one in deliveries] == [True, False]
-    pool.handle_result_event = lambda _: None
-    job._accepted = False
-    bench.consumer.pool.flush = None  # a pool of threads runs what it was given
+    assert bench.guard._claim(deliveries[1]) is Outcome.CLAIMED
+
+    # A pool that keeps what it was given, as threads do: only what waited for its ETA is forgotten.
+    bench.consumer.pool = BasePool(app=bench.app)
     bench.consumer.on_close()
-    assert deliveries[0].claimed
+    assert [one.claimed for one in deliveries] == [True, True]
+    waiting = SimpleNamespace(_message=SimpleNamespace(delivery=deliveries[1]))
+    monkeypatch.setattr(guard, "scheduled_requests", [waiting, running])
+    monkeypatch.setattr(guard, "reserved_requests", [running])
+    bench.consumer.on_close()
+    assert [one.claimed for one in deliveries] == [True, False]
+
+    # Another kind of pool than the one that reads from files, and none at all while a worker ends.
+    for pool in (SimpleNamespace(_pool=SimpleNamespace(handle_result_event=None, _cache={1: job}), flush=None), None):
+        bench.consumer.pool = pool
+        bench.consumer.on_close()
+    assert len(closed) == 5
 
 
 def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:

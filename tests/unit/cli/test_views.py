@@ -108,7 +108,7 @@ def store(here: Path) -> tuple[str, list[str]]:
         ),
         quarantine.put(
             reason=Reason.GLOBAL_NOT_ALLOWED, body=b"body", authenticated=True, queue="mail", task="mail.send",
-            kid="web-1", offset=34, detail="os:system", headers=None, properties=None,
+            kid="web-1", offset=34, detail="os:system\x1b[31m", headers=None, properties=None,
         ),
     ]  # fmt: skip
     quarantine.close()
@@ -182,7 +182,11 @@ def test_quarantine_export_writes_what_was_kept_and_never_over_a_file(
     assert [row["id"] for row in rows] == ids
     assert base64.b64decode(rows[0]["body_base64"]) == b"\x80\x04N."
     assert "\x1b" not in rows[0]["task"] and b"red" in base64.b64decode(rows[0]["headers_json_base64"])
-    assert (rows[1]["code"], rows[1]["detail"], rows[1]["version"]) == (Reason.GLOBAL_NOT_ALLOWED.code, "os:system", 1)
+    assert (rows[1]["code"], rows[1]["detail"], rows[1]["version"]) == (
+        Reason.GLOBAL_NOT_ALLOWED.code,
+        "os:system\\x1b[31m",
+        1,
+    )
     assert (here / "all.jsonl").stat().st_mode & 0o777 == 0o600
     assert cli("quarantine", "export", "--store", path, "--all", "--to", "all.jsonl").exit_code == 2
 
@@ -198,7 +202,13 @@ def test_quarantine_purge_asks_before_it_forgets_an_age(
     cli: Callable[..., Result], store: tuple[str, list[str]], here: Path
 ) -> None:
     path, ids = store
-    assert cli("quarantine", "purge", "--store", path).exit_code == 2
+    for wrong in (
+        (),
+        (ids[0], "--older-than", "0", "--yes"),
+        ("--older-than", "nan", "--yes"),
+        ("--older-than", "inf"),
+    ):
+        assert cli("quarantine", "purge", "--store", path, *wrong).exit_code == 2
     assert "say --yes" in cli("quarantine", "purge", "--store", path, "--older-than", "0").output
     assert cli("quarantine", "purge", "--store", path, ids[0], "nobody").output == "deleted 1 records\n"
     old = cli("quarantine", "purge", "--store", path, "--older-than", "1", "--yes", "--json")
