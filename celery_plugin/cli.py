@@ -211,7 +211,8 @@ def release_command(
     """Send refused messages to their queue again, once, sealed by this app on behalf of whoever sent them.
 
     Only a message whose seal and headers still hold is released, and only if keys, grants and policy of now admit it.
-    Of it, its copies and its releases one runs. Who released it, and when, is written into the record and the audit log.
+    Of it, its copies and its releases one runs. Who released it, and when, is written into the record and the audit
+    log.
 
     Exit status: 0 all were released, 1 some were not, 2 it could not be done.
     """

@@ -32,7 +32,7 @@ NOT_RUN = {
     "python -m pip install 'safeserial-gateway[celery,cli,redis]'": "extras",
 }
 #: Languages that only show something.
-SHOWN = {"text", "json", "{toctree}", "{image}", "console rehearsal"}
+SHOWN = {"text", "json", "{toctree}", "console rehearsal"}
 
 
 @pytest.fixture
