@@ -270,7 +270,7 @@ def _publish(runtime: Runtime, delivery: Delivery, queue: str, first: str) -> No
         bound_headers=heads.bound_headers(headers, delivery.properties),
         expires_in=lifetime(headers, runtime),
         on_behalf_of=None if first == key.kid else first,
-        reseal_of=claims.reseal_of or claims.message_id,
+        reseal_of=bytes.fromhex(delivery.claim_id),  # as the guard claims it, so that both are one message
         key=key,
     )
     check_size(len(sections), len(blob), runtime)

@@ -36,16 +36,12 @@ hypothesis.settings.load_profile("suite")
 for folder in ("integration", "integration/apps"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-from support.services import Missing, Services  # noqa: E402 - found through the line above
+from support.services import Missing, Services, services_required  # noqa: E402 - found through the line above
 
 NAMES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
 SERVICES = pytest.StashKey[Services]()
 SKIPPED = pytest.StashKey[Counter[str]]()
 REASONS = pytest.StashKey[dict[str, str]]()
-
-
-def services_required() -> bool:
-    return os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:

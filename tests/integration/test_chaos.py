@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import shop
 from support.chaos import STEP, ChaosWorker
-from support.services import Missing
+from support.services import Missing, services_required
 
 from safeserial.errors import Reason
 
@@ -49,8 +49,7 @@ def server(broker_name: str, stock_only: bool, tmp_path_factory: pytest.TempPath
         found.start()
         yield found
     except Missing as missing:
-        required = os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0")
-        (pytest.fail if required else pytest.skip)(str(missing))
+        (pytest.fail if services_required() else pytest.skip)(str(missing))
     finally:
         if found is not None:
             found.stop()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.attacks import Payload
 from support.broker import Raw, RedisBroker, open_redis_corner
 from support.records import await_new
 
@@ -156,16 +157,6 @@ def test_columns_beside_the_seal_decide_nothing_and_a_true_result_takes_the_plac
 ) -> None:
     assert seen["forged"]["true"] == "Decimal('1.50')"
     assert seen["forged"]["after"] == "Decimal('1.50')"
-
-
-class Payload:
-    """Pickles to a call of ``open(marker, "w")``."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = str(marker)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (self.marker, "w")
 
 
 def test_a_hostile_pickle_is_refused_and_kept_and_the_worker_goes_on(project: Project, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ messages dead-lettered.
 from __future__ import annotations
 
 import itertools
-import os
 import sqlite3
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ import pytest
 import shop
 from support.chaos import ChaosWorker, OwnRedis, full_disk, hostile_messages
 from support.records import quarantined
-from support.services import Missing
+from support.services import Missing, services_required
 
 from safeserial.errors import Reason
 
@@ -172,8 +171,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         try:
             server = OwnRedis(tmp_path / "redis")
         except Missing as missing:
-            required = os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0")
-            (pytest.fail if required else pytest.skip)(str(missing))
+            (pytest.fail if services_required() else pytest.skip)(str(missing))
         server.start()
         yield Store(server.url, lambda: gone(server))
         server.stop()

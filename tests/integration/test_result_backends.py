@@ -16,6 +16,7 @@ import shop
 from celery import chord, group
 from celery.exceptions import ChordError
 from celery.result import ResultSet
+from support.attacks import Payload
 
 from safeserial.errors import Reason, Refused
 
@@ -119,16 +120,6 @@ def test_groups_and_chords_come_back(working: Any) -> None:
     assert app.GroupResult.restore(together.id) == together
     counted = chord([add.s(n, n) for n in range(3)])(collect.s(serial="chord"))
     assert counted.get(timeout=30) == [0, 2, 4]
-
-
-class Payload:
-    """Pickles to a call of ``open(marker, "w")``."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = str(marker)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (self.marker, "w")
 
 
 def test_a_forged_result_is_refused_and_a_true_one_is_not(working: Any, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import kombu.pools
 import pytest
 import shop
 from celery import group
+from support.attacks import Payload
 from support.broker import Raw
 
 if TYPE_CHECKING:
@@ -85,16 +86,6 @@ def test_groups_come_back_and_chords_are_refused(working: Any) -> None:
     assert together.get(timeout=20) == [0, 2, 4]
     with pytest.raises(NotImplementedError):
         (group(add.s(n, n) for n in range(2)) | add.s(1)).apply_async()
-
-
-class Payload:
-    """Pickles to a call of ``open(marker, "w")``."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = str(marker)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (self.marker, "w")
 
 
 @pytest.mark.parametrize("way", ["get", "poll"])

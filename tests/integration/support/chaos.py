@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import shop
+from support.attacks import Payload
 from support.broker import RedisBroker
 from support.records import quarantined
-from support.services import Missing, free_port, rabbitmq_answers, redis_answers
+from support.services import Missing, free_port, rabbitmq_answers, redis_answers, spawn
 from support.worker import Worker
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class OwnRedis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        self._process = _spawn(self._command, self._directory, dict(os.environ))
+        self._process = spawn(self._command, self._directory, dict(os.environ))
         _await("Redis", self._process, lambda: redis_answers(self.url), patience=20.0)
         with redis.Redis.from_url(self.url) as client:
             while True:
@@ -190,7 +191,7 @@ class OwnRabbit:
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def start(self) -> None:
-        self._process = _spawn([self._server], self._directory, self._environment)
+        self._process = spawn([self._server], self._directory, self._environment)
         _await("RabbitMQ", self._process, lambda: rabbitmq_answers(self.url), patience=60.0)
 
     def restart(self) -> None:
@@ -209,19 +210,6 @@ class OwnRabbit:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(20)
                     return
-
-
-def _spawn(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    with (directory / "server.log").open("ab") as log:
-        return subprocess.Popen(
-            command,
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
 
 
 def _await(name: str, process: subprocess.Popen[bytes], answers: Callable[[], bool], *, patience: float) -> None:
@@ -302,16 +290,6 @@ class Journal:
 
 
 # -- hostile messages -------------------------------------------------------------------------------------------------
-
-
-class Payload:
-    """Pickles to a call of ``open(marker, "w")``."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = str(marker)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (self.marker, "w")
 
 
 def hostile_messages(marker: Path, signed_result: bytes) -> dict[str, Callable[[Raw], Raw]]:

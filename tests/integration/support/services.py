@@ -22,13 +22,32 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Missing", "Services", "free_port"]
+__all__ = ["Missing", "Services", "free_port", "services_required", "spawn"]
 
 OFF = frozenset({"", "0", "off", "none"})
 
 
 class Missing(Exception):
     """A service is not there; the text says which one, what was tried and how to start it."""
+
+
+def services_required() -> bool:
+    """Whether a test that lacks a service fails, as in CI, rather than being skipped by name."""
+    return os.environ.get("SAFESERIAL_REQUIRE_SERVICES", "0") not in ("", "0")
+
+
+def spawn(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server in a session of its own; what it says is added to ``server.log`` in its directory."""
+    with (directory / "server.log").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def free_port() -> int:
@@ -164,17 +183,7 @@ class Services:
         return self._await("RabbitMQ", f"amqp://guest:guest@127.0.0.1:{port}//", rabbitmq_answers, patience=45.0)
 
     def _start(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
-        with (directory / "server.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._owned.append(_Owned(process, directory))
+        self._owned.append(_Owned(spawn(command, directory, environment), directory))
 
     def _await(self, name: str, url: str, answers: Callable[[str], bool], *, patience: float) -> str:
         server, deadline = self._owned[-1], time.monotonic() + patience

@@ -161,8 +161,15 @@ def test_a_key_that_was_granted_some_tasks_cannot_claim_what_others_sent(sender:
     body = sender.runtime.gateway.admit(base64.b64decode(forged["body"]), purpose="tasks").body
     key = sender.runtime.gateway.keyring.find("web")
     blob = envelope.seal(body, Claims(**{**values, "reseal_of": claims.message_id}), key)
-    assert runs(worker, {**forged, "body": base64.b64encode(blob).decode()})
-    assert runs(worker, victim)
+    forged = {**forged, "body": base64.b64encode(blob).decode()}
+    # Neither by itself nor by being released.
+    worker.runtime.gateway.keyring = ring(NARROW)
+    record = kept(worker, forged, Reason.TYPE_NOT_GRANTED)
+    worker.runtime.gateway.keyring = ring(WIDE)
+    release(worker.runtime, record, by="ann")
+    released = worker.raw()
+    assert claims_of(worker, released).reseal_of == own.message_id
+    assert [runs(worker, raw) for raw in (released, forged, victim)] == [True, False, True]
 
     # Nor can it release.
     worker.runtime.gateway.keyring = ring(NARROW)
