@@ -139,6 +139,8 @@ class Reason(str, Enum):
     BAD_TAGGED_VALUE = "bad-tagged-value"
     STRING_TOO_LONG = "string-too-long"
     NOT_REPRESENTABLE = "not-representable"
+    BAD_PROTOBUF = "bad-protobuf"
+    UNKNOWN_FIELDS = "unknown-fields"
     DECOMPRESSED_TOO_LARGE = "decompressed-too-large"
     RAW_LENGTH_MISMATCH = "raw-length-mismatch"
     BAD_COMPRESSED_DATA = "bad-compressed-data"
@@ -148,6 +150,11 @@ class Reason(str, Enum):
     UNRECOGNIZED_FORMAT = "unrecognized-format"
     FORMAT_NOT_ALLOWED = "format-not-allowed"
     NOT_BYTES = "not-bytes"
+    FOREIGN_FORMAT = "foreign-format"
+    SCHEMA_NEWER = "schema-newer"
+    SCHEMA_UNKNOWN = "schema-unknown"
+    UPCAST_FAILED = "upcast-failed"
+    SCHEMA_MISMATCH = "schema-mismatch"
     # 5xx: task queues
     HEADERS_ALTERED = "headers-altered"
     QUEUE_MISMATCH = "queue-mismatch"
@@ -169,6 +176,9 @@ class Reason(str, Enum):
     CLAIM_STORE_DOWN = "claim-store-down"
     CLAIM_LOST = "claim-lost"
     FORGED_EXCEPTION = "forged-exception"
+    NOT_ANNOTATED = "not-annotated"
+    ARGUMENTS_MISMATCH = "arguments-mismatch"
+    QUARANTINE_STORE_DOWN = "quarantine-store-down"
     # 9xx: ours
     INTERNAL_ERROR = "internal-error"
 
@@ -264,6 +274,8 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.BAD_TAGGED_VALUE, 311, 20, _W, "A tagged value does not have the shape of its type."),
     (Reason.STRING_TOO_LONG, 312, 770, _W, "A string or byte string is longer than max_string_bytes."),
     (Reason.NOT_REPRESENTABLE, 313, 0, _N, "This value could not be given back as it is, so it is not written."),
+    (Reason.BAD_PROTOBUF, 314, 20, _W, "Not a well-formed Protocol Buffers message of the type that was announced."),
+    (Reason.UNKNOWN_FIELDS, 315, 20, _W, "A Protocol Buffers message has fields that its type does not declare."),
     (Reason.DECOMPRESSED_TOO_LARGE, 320, 409, _A, "The body expands to more than it announced or than max_raw_bytes."),
     (Reason.RAW_LENGTH_MISMATCH, 321, 130, _W, "The body does not have exactly the announced length."),
     (Reason.BAD_COMPRESSED_DATA, 322, 20, _W, "The compressed data is broken, incomplete, or followed by more bytes."),
@@ -272,6 +284,11 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.UNRECOGNIZED_FORMAT, 402, 20, _W, "The bytes are no envelope, JSON or msgpack."),
     (Reason.FORMAT_NOT_ALLOWED, 403, 863, _W, "The policy does not accept this body format."),
     (Reason.NOT_BYTES, 404, 20, _W, "The input is not bytes."),
+    (Reason.FOREIGN_FORMAT, 405, 502, _A, "The bytes are marshal or another format that runs code or types when read."),
+    (Reason.SCHEMA_NEWER, 410, 0, _N, "Sealed under a newer schema version than this process knows: deploy it first."),
+    (Reason.SCHEMA_UNKNOWN, 411, 20, _W, "The message names a schema version that this process cannot read."),
+    (Reason.UPCAST_FAILED, 412, 0, _W, "An upcaster could not bring the message to the present schema version."),
+    (Reason.SCHEMA_MISMATCH, 413, 20, _W, "The value does not fit its schema; the detail names the place."),
     (Reason.HEADERS_ALTERED, 501, 345, _A, "A header or property differs from what the sender sealed."),
     (Reason.QUEUE_MISMATCH, 502, 345, _A, "Sealed for another queue than the one it was consumed from."),
     (Reason.REPLAYED, 503, 294, _A, "This message was executed before."),
@@ -292,6 +309,21 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.CLAIM_STORE_DOWN, 518, 0, _W, "The claim store does not answer; the message was put back, not run."),
     (Reason.CLAIM_LOST, 519, 0, _N, "Another worker holds this message; the copy was put back with a delay."),
     (Reason.FORGED_EXCEPTION, 520, 502, _A, "A result names an exception that is not an ordinary Exception."),
+    (Reason.NOT_ANNOTATED, 521, 20, _N, "Unsigned arguments are read by the task's annotations; a parameter has none."),
+    (
+        Reason.ARGUMENTS_MISMATCH,
+        522,
+        20,
+        _W,
+        "Unsigned arguments do not fit the task's signature; the detail says where.",
+    ),
+    (
+        Reason.QUARANTINE_STORE_DOWN,
+        523,
+        0,
+        _W,
+        "The quarantine does not answer; the refused message stays on the broker.",
+    ),
     (Reason.INTERNAL_ERROR, 900, 755, _A, "safeserial itself failed and refused the message. Please report this bug."),
 )
 
