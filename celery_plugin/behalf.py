@@ -86,6 +86,8 @@ def mark(tree: object, kid: str) -> None:
 
     What is no signature that Celery could publish stays as it is.
     """
+    if wishes.asks_nothing(tree):
+        return
     for signature in wishes.signatures(tree, strict=False):
         # Not by methods of theirs: in the process that runs the task, these may be built objects.
         options = dict.get(signature, "options")

@@ -6,6 +6,7 @@ headers that carry no authority. This module computes views of untrusted mapping
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from celery.utils.time import maybe_iso8601, timezone
@@ -37,6 +38,10 @@ _KNOWN = (
 )  # fmt: skip
 
 _MAX_ID_CHARS = 255
+# Up to here, what kind of headers a message has is remembered by their names.
+_MAX_REMEMBERED = 64
+_MAX_REMEMBERED_CHARS = 2048
+_STR: frozenset[type] = frozenset({str})
 _MAX_TRACING = 32
 _MAX_TRACING_CHARS = 8192
 
@@ -50,6 +55,18 @@ def _is_tracing(name: str) -> bool:
     return name in _TRACING or name.startswith(_TRACING_PREFIXES)
 
 
+def _are_ordinary(headers: Mapping[str, object]) -> bool:
+    """Whether all of them are bound and delivered as they are. Nearly all messages of an app have the same names."""
+    if len(headers) > _MAX_REMEMBERED or not _STR.issuperset(map(type, headers)):
+        return False
+    return len("".join(headers)) <= _MAX_REMEMBERED_CHARS and _ordinary_names(tuple(headers))
+
+
+@lru_cache(maxsize=256)
+def _ordinary_names(names: tuple[str, ...]) -> bool:
+    return not any(is_transport(name) or _is_tracing(name) or name.startswith("@") for name in names)
+
+
 def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object]) -> bytes:
     """Digest of everything beside the body that can act.
 
@@ -61,8 +78,8 @@ def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object
     Raises:
         Refused: A header is something that JSON cannot carry exactly (``bad-task-header``).
     """
-    view: dict[str, object] = {}
-    for name, value in headers.items():
+    view: dict[str, object] = dict(headers) if _are_ordinary(headers) else {}
+    for name, value in () if view else headers.items():
         if type(name) is not str:
             raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
         if name.startswith("@"):
@@ -77,6 +94,8 @@ def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object
 
 def deliverable(headers: Mapping[str, object]) -> dict[str, object]:
     """The headers that a worker gets to see of a message whose binding has been verified."""
+    if _are_ordinary(headers):
+        return dict(headers)
     room = _MAX_TRACING
     seen: dict[str, object] = {}
     for name, value in headers.items():
@@ -161,7 +180,7 @@ def _flag(value: object) -> bool:
     return value is None or type(value) is bool
 
 
-# What Celery itself writes. A worker that meets anything else here may raise where nobody catches it.
+# What Celery itself writes, where it is not None. A worker that meets anything else may raise where nobody catches it.
 _CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("task", _text, "a task name"),
     ("id", _text, "a task id"),
@@ -195,12 +214,15 @@ def check(headers: object) -> dict[str, object]:
     """
     if not isinstance(headers, dict):
         raise Malformed(Reason.BAD_TASK_HEADER, None, "the headers are not a mapping")
-    for name in headers:
-        if type(name) is not str:
-            raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
+    if not _STR.issuperset(map(type, headers)):
+        raise Malformed(Reason.BAD_TASK_HEADER, None, "a header name is not text")
+    for name in ("task", "id"):
+        if headers.get(name) is None:
+            raise Malformed(Reason.BAD_TASK_HEADER, None, f"there is no {name}")
     for name, accepts, wanted in _CHECKS:
-        if not accepts(headers.get(name)):
-            raise Malformed(Reason.BAD_TASK_HEADER, None, f"{name} is not {wanted}: {safe_repr(headers.get(name), 60)}")
+        value = headers.get(name)
+        if value is not None and not accepts(value):
+            raise Malformed(Reason.BAD_TASK_HEADER, None, f"{name} is not {wanted}: {safe_repr(value, 60)}")
     if headers.get("retries") is None and "retries" in headers:
         raise Malformed(Reason.BAD_TASK_HEADER, None, "retries is not a count: None")
     return headers

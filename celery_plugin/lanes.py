@@ -119,8 +119,7 @@ def judge(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     """
     message = delivery.message
     raw_headers = message.headers
-    settings = runtime.settings
-    trust = settings.trust_of(delivery.queue)
+    trust = runtime.trust_of(delivery.queue)
     _count(delivery, runtime)
     if isinstance(raw_headers, dict):
         # Known before anything is verified, for the audit log only.

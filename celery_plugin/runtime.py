@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from safeserial.audit import ClaimStore, Quarantine, Sink
     from safeserial.config import Settings
+    from safeserial.config.settings import Trust
     from safeserial.envelope import Keyring
     from safeserial.policy import Policy
 
@@ -87,7 +88,10 @@ class Runtime:
         self.key = f"{app.main or 'app'}:{len(_runtimes)}"
         self._options = options
         self._clock = clock
+        # By queue; those that a consumer subscribes to are few.
         self._names: dict[str, tuple[str | None, ...]] = {}
+        self._policies: dict[str, Policy] = {}
+        self._trusts: dict[str, Trust] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -184,7 +188,17 @@ class Runtime:
 
     def policy_for(self, queue: str) -> Policy:
         """The policy of one queue: the app's, and what the queue's own settings add."""
-        return self.settings.policy_for(queue)
+        found = self._policies.get(queue)
+        if found is None:
+            found = self._policies[queue] = self.settings.policy_for(queue)
+        return found
+
+    def trust_of(self, queue: str) -> Trust:
+        """How far messages of one queue are trusted."""
+        found = self._trusts.get(queue)
+        if found is None:
+            found = self._trusts[queue] = self.settings.trust_of(queue)
+        return found
 
     def names_of(self, queue: str) -> tuple[str | None, ...]:
         """Names under which messages consumed from this queue may have been sealed.

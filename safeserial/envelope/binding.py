@@ -16,6 +16,8 @@ from json.encoder import encode_basestring as quote
 from math import isfinite
 from typing import Any
 
+import orjson
+
 from safeserial.errors import Malformed, Reason
 from safeserial.text import safe_repr
 
@@ -25,6 +27,8 @@ MAX_DEPTH = 32
 # Headers are small. The ceiling is for a value that contains itself many times over without being large.
 MAX_NODES = 100_000
 _EXACT = (1 << 53) - 1  # above it, neighbouring integers share a double (I-JSON, RFC 7493)
+_STR: frozenset[type] = frozenset({str})
+_TEXT_OR_NONE: frozenset[type] = frozenset({str, type(None)})
 
 
 def bound_digest(headers: Mapping[str, object]) -> bytes:
@@ -64,6 +68,10 @@ def canonical_json(value: object) -> bytes:
     >>> canonical_json({"b": (1.0, None), "a": "\u20ac"}).decode()
     '{"a":"€","b":[1,null]}'
     """
+    if type(value) is dict:
+        data = _by_orjson(value)
+        if data is not None:
+            return data
     text = _write(value, 0, [MAX_NODES])
     # A lone surrogate is refused here rather than per string: one encode is cheaper than many.
     try:
@@ -71,6 +79,33 @@ def canonical_json(value: object) -> bytes:
     except UnicodeEncodeError:
         pass
     raise _bad("text has a lone surrogate")
+
+
+def _by_orjson(value: dict[object, object]) -> bytes | None:
+    """The same bytes, ten times as fast, for what nearly every message's headers are; ``None`` for all else.
+
+    Where orjson would spell it differently (floats, large integers, keys beyond ASCII), or say more than JSON does, or
+    nothing of a lone surrogate but that it is wrong, the long way is taken.
+    """
+    for item in value.values():
+        kind = type(item)
+        if kind is str or item is None or kind is bool:
+            continue
+        if kind is int:
+            if not -_EXACT <= item <= _EXACT:  # type: ignore[operator]
+                return None
+        elif kind is list:
+            if not _TEXT_OR_NONE.issuperset(map(type, item)):  # type: ignore[call-overload]
+                return None
+        elif kind is not dict or item:
+            return None
+    # Not yet joined, a key may be anything.
+    if not _STR.issuperset(map(type, value)) or not "".join(value).isascii():  # type: ignore[arg-type]
+        return None
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return None
 
 
 def _bad(what: str) -> Malformed:

@@ -281,3 +281,51 @@ def test_headers_that_are_no_mapping_are_refused(headers: Any) -> None:
     with pytest.raises(Malformed) as caught:
         bound_digest(headers)
     assert caught.value.reason is Reason.BAD_TASK_HEADER
+
+
+HEADER_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(max_size=8),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.lists(st.one_of(st.none(), st.text(max_size=3), st.integers(0, 5)), max_size=3),
+    st.tuples(st.none(), st.none()),
+    st.dictionaries(st.text(max_size=3), st.none(), max_size=2),
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), HEADER_VALUES, max_size=8))
+def test_the_short_way_writes_what_the_long_way_writes(value: dict[str, object]) -> None:
+    short = binding._by_orjson(value)
+    if short is not None:
+        assert short == binding._write(value, 0, [binding.MAX_NODES]).encode()
+
+
+def test_the_short_way_escapes_every_character_as_the_long_way_does() -> None:
+    for start in range(0, 0x110000, 0x800):
+        text = "".join(chr(code) for code in range(start, start + 0x800) if not 0xD800 <= code < 0xE000)
+        assert binding._by_orjson({"name": text}) == binding._write({"name": text}, 0, [9]).encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1.0},
+        {"a": 1 << 53},
+        {"a": (None, None)},
+        {"a": [1]},
+        {"a": {"b": None}},
+        {"\u20ac": None},
+        {"a": "\ud800"},
+        {"a": enum.IntEnum("Colour", {"RED": 1}).RED},
+        {1: "a"},
+    ],
+)
+def test_the_short_way_leaves_to_the_long_way_what_it_could_spell_otherwise(value: dict[object, object]) -> None:
+    assert binding._by_orjson(value) is None
+
+
+def test_the_short_way_writes_the_headers_of_nearly_every_message() -> None:
+    headers: dict[object, object] = {"task": "a", "retries": 0, "timelimit": [None, None], "stamps": {}, "eta": None}
+    assert binding._by_orjson(headers) == b'{"eta":null,"retries":0,"stamps":{},"task":"a","timelimit":[null,null]}'
