@@ -6,6 +6,8 @@ shell or a spreadsheet would act on, on one line, and of bounded length.
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["safe_repr"]
 
 _ELLIPSIS = "..."
@@ -13,6 +15,8 @@ _ELLIPSIS = "..."
 _FORMULA_START = ("=", "+", "-", "@")
 # Angle brackets, ampersand and backquote mean something in HTML and Markdown; escaping them here
 # spares every caller a second, context-dependent escape that somebody would forget.
+# Text of which nothing is escaped: printable ASCII without those, backslashes and the start of a formula.
+_PLAIN = re.compile(r"(?![=+@-])[ !#-%(-;=?-\[\]-_a-~]*")
 _ESCAPED = {ord(c): f"\\x{ord(c):02x}" for c in "<>&`\"'"}
 
 
@@ -36,6 +40,8 @@ def safe_repr(value: object, max_chars: int = 120) -> str:
     'bytes[6]'
     """
     if type(value) is str:
+        if len(value) <= max_chars and _PLAIN.fullmatch(value):
+            return value
         shown = _escaped(value, max_chars)
     elif type(value) is bytes or type(value) is bytearray:
         shown = f"bytes[{len(value)}]"

@@ -20,7 +20,9 @@ from safeserial.text import safe_repr
 __all__ = ["dump", "restore"]
 
 _MAX_DEPTH = 24
+_MAX_SIMPLE_DEPTH = 2
 _NOTE = "$"
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
 class _Writer:
@@ -130,9 +132,42 @@ def dump(value: object, max_bytes: int) -> tuple[str, bool]:
     Returns:
         ASCII text, and whether :func:`restore` gives back exactly ``value``.
     """
+    if type(value) is dict and _left(value, max_bytes, 0) >= 0:
+        return _encode(value), True
     writer = _Writer(max_bytes)
     plain = writer.convert(value, 0)
-    return json.dumps(plain, ensure_ascii=True, separators=(",", ":")), writer.exact
+    return _encode(plain), writer.exact
+
+
+def _left(value: dict[object, object], room: int, depth: int) -> int:
+    """How much of the room these headers leave; below zero also where the long way would change anything of them.
+
+    Nearly all headers of nearly all messages are so: printable ASCII, numbers, and a few mappings of them.
+    """
+    room -= 72 * len(value)
+    for key, item in value.items():
+        if type(key) is not str or not key.isascii() or not key.isprintable() or key.startswith(_NOTE):
+            return -1
+        room -= len(key)
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() or not item.isprintable():  # type: ignore[attr-defined]
+                return -1
+            room -= len(item)  # type: ignore[arg-type]
+        elif kind is int:
+            if item.bit_length() > 64:  # type: ignore[attr-defined]
+                return -1
+        elif kind is list:
+            if any(part is not None for part in item):  # type: ignore[attr-defined]
+                return -1
+            room -= 36 * len(item)  # type: ignore[arg-type]
+        elif kind is dict and depth < _MAX_SIMPLE_DEPTH:
+            room = _left(item, room, depth + 1)  # type: ignore[arg-type]
+        elif item is not None and kind is not bool:
+            return -1
+        if room < 0:
+            return -1
+    return room
 
 
 def restore(text: str) -> object:

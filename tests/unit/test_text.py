@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from safeserial import text as text_module
 from safeserial.text import safe_repr
 
 anything = st.one_of(
@@ -89,3 +90,13 @@ def test_a_type_named_to_break_the_line_cannot() -> None:
     assert safe_repr(type("a\n<b>", (), {})()) == "a\\n\\x3cb\\x3e object"
     assert safe_repr(type("=x" * 500, (), {})())[:4] == "\\x3d"
     assert harmless(safe_repr(type("é\ud7ff", (), {})()), 120)
+
+
+def test_what_needs_no_escape_is_what_escaping_would_leave_alone() -> None:
+    """The short way asks a pattern; it must be the one that the long way implies."""
+    for code in range(0x180):
+        for text in (chr(code), f"a{chr(code)}", f"{chr(code)}a"):
+            plain = text_module._PLAIN.fullmatch(text) is not None
+            assert plain == (text_module._escaped(text, 120) == text), ascii(text)
+    assert safe_repr("") == ""
+    assert safe_repr("a" * 9, 8) == "aaaaa..."

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safeserial.audit.jsonsafe import dump, restore
+from safeserial.audit.jsonsafe import _left, _Writer, dump, restore
 
 scalars = st.one_of(
     st.none(),
@@ -137,3 +137,33 @@ def test_every_clip_is_named() -> None:
 def test_a_damaged_store_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         restore(text)
+
+
+headers = st.dictionaries(
+    st.one_of(st.text(max_size=4), st.sampled_from(["task", "$x", "argsrepr"])),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(1 << 66), 1 << 66),
+        st.text(max_size=9),
+        st.text(alphabet='ab "\\<\u00e9\n', max_size=40),
+        st.lists(st.none(), max_size=3),
+        st.lists(st.integers(), max_size=2),
+        st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.dictionaries(st.text(), st.text())), max_size=2),
+    ),
+    max_size=6,
+)
+
+
+@given(headers, st.integers(0, 900))
+def test_the_short_way_for_simple_headers_writes_what_the_long_way_writes(
+    value: dict[object, object], budget: int
+) -> None:
+    writer = _Writer(budget)
+    assert dump(value, budget) == (json.dumps(writer.convert(value, 0), separators=(",", ":")), writer.exact)
+
+
+def test_the_headers_of_nearly_every_message_take_the_short_way() -> None:
+    stock = {"task": "shop.add", "eta": None, "retries": 0, "timelimit": [None, None], "stamps": {}, "argsrepr": "(1,)"}
+    assert _left(stock, 1000, 0) >= 0
+    assert _left(stock, 100, 0) < 0
