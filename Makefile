@@ -11,7 +11,9 @@ SAFESERIAL_BUILD ?= auto
 export SAFESERIAL_BUILD
 # What the extension is made from.
 COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.pxd _machine_c.pxd) \
-	$(addprefix safeserial/formats/,plain.py plain.pxd _plain_c.pxd)
+	$(addprefix safeserial/formats/,plain.py plain.pxd _plain_c.pxd) \
+	$(addprefix safeserial/formats/,protobuf_scan.py protobuf_scan.pxd _protobuf_scan_c.pxd) \
+	$(addprefix safeserial/formats/,counts.py counts.pxd _counts_c.pxd)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types contracts bench docs coverage build clean FORCE
@@ -117,6 +119,8 @@ build: $(VENV)/.dev
 clean:
 	rm -rf $(VENV) .venv.python .venv.build build dist docs/_build .coverage .coverage.* *.egg-info .mypy_cache .ruff_cache .pytest_cache \
 		safeserial/minipickle/_machine_c.*.so safeserial/minipickle/_machine_c.*.pyd \
-		safeserial/formats/_plain_c.*.so safeserial/formats/_plain_c.*.pyd
+		safeserial/formats/_plain_c.*.so safeserial/formats/_plain_c.*.pyd \
+		safeserial/formats/_protobuf_scan_c.*.so safeserial/formats/_protobuf_scan_c.*.pyd \
+		safeserial/formats/_counts_c.*.so safeserial/formats/_counts_c.*.pyd
 
 FORCE:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from safeserial.audit import ClaimStore, Quarantine, Sink
     from safeserial.envelope import Keyring
     from safeserial.policy import Policy
+    from safeserial.schema import SchemaRegistry
 
 __all__ = ["install"]
 
@@ -28,6 +29,7 @@ def install(
     quarantine: Quarantine | str | None = None,
     claims: ClaimStore | str | None = None,
     clock: Callable[[], float] | None = None,
+    schemas: SchemaRegistry | None = None,
     **settings: object,
 ) -> Runtime:
     """Guard one Celery app. Call it once, in the module that makes the app; producers and workers call the same.
@@ -41,6 +43,8 @@ def install(
         quarantine: Where refused messages are kept; from the settings if not given.
         claims: Where executions are claimed; from the settings if not given.
         clock: For tests; returns the time in seconds since the epoch.
+        schemas: Where schema versions are declared; what :func:`safeserial.schema.schema` and
+            :func:`safeserial.schema.upcast` wrote to if not given.
         **settings: Any other setting of :mod:`safeserial.config`, for example ``allow=[...]``.
 
     Returns:
@@ -58,7 +62,7 @@ def install(
     from celery_plugin.guard import GuardStep
 
     objects = {"keyring": keyring, "policy": policy, "audit": audit, "quarantine": quarantine, "claims": claims}
-    runtime = runtimes.Runtime(app, options={**settings, **objects}, clock=clock)
+    runtime = runtimes.Runtime(app, options={**settings, **objects}, clock=clock, schemas=schemas)
     runtimes.register(runtime)
     codec.ensure_registered()
     codec.bind(runtime)

@@ -23,6 +23,7 @@ from safeserial.cli.doctor import doctor_options, exit_status, print_findings
 from safeserial.cli.findings import ordered
 from safeserial.cli.output import Failure, SafeGroup, as_json, bad, good, json_option, table
 from safeserial.cli.quarantine import Command, add_views, find_record, tell_reason
+from safeserial.cli.schema import Ground, add_commands
 from safeserial.errors import Refused, SafeSerialError
 from safeserial.text import safe_repr
 
@@ -148,6 +149,29 @@ def _with_store(function: Command) -> Command:
 
 
 add_views(quarantine, _with_store)
+
+
+@safeserial.group("schema", cls=SafeGroup)
+def schema_group() -> None:
+    """Versions of this app's tasks: freeze what their arguments look like, and find changes that old messages break on.
+
+    As "safeserial schema", under the names that the app gives its tasks.
+    """
+
+
+def _with_schemas(function: Command) -> Command:
+    """Give a command what is declared about the app's tasks as its first argument."""
+
+    def run(ctx: click.Context, /, **options: Any) -> Any:
+        runtime = _runtime(ctx)
+        runtime.app.loader.import_default_modules()
+        runtime.app.finalize()
+        return function(Ground(runtime.schemas.registry(), lambda: runtime.settings.schema_usage), **options)
+
+    return functools.update_wrapper(click.pass_context(run), function)
+
+
+add_commands(schema_group, _with_schemas)
 
 
 def _ready(ctx: click.Context) -> Runtime:

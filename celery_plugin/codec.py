@@ -8,7 +8,8 @@ Celery task messages do not come through here: they are sealed in :mod:`celery_p
 :mod:`celery_plugin.guard`, where the headers and the queue are known. A kombu decoder sees bytes only, so what it
 opens for (the *purpose*) comes from an explicit :func:`reading` context, and never from the bytes themselves. With
 ``task_always_eager``, Celery encodes and decodes the arguments on the spot, so that a task cannot change its caller's;
-there, what was sealed last in this very process can be opened without a context, once.
+there, what was sealed last in this very process can be opened without a context, once. For tasks that take one Protocol
+Buffers message, Celery asks kombu by the name of their serializer, so that there is one more for that case alone.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ NAME = "safeserial"
 CONTENT_TYPE = "application/vnd.safeserial"
 # Transports carry bytes: AMQP as they are, virtual ones encode bodies as base64 themselves, once.
 CONTENT_ENCODING = "binary"
+MESSAGE_NAME = "protobuf"
+#: Of what an eager app hands to itself; nothing with it is ever sent, or read from a broker.
+MESSAGE_TYPE = "application/vnd.safeserial.message"
 
 
 class _Worker(Protocol):
@@ -43,6 +47,8 @@ class _Worker(Protocol):
     def is_eager(self) -> bool: ...
 
     def seal_value(self, value: object) -> bytes: ...
+
+    def seal_message(self, args: object, kwargs: object) -> bytes: ...
 
     def open_value(self, data: bytes, purpose: str) -> object: ...
 
@@ -111,11 +117,27 @@ def decode(data: bytes) -> object:
         raise _refuse(refusal.reason.value, refusal.detail)  # noqa: B904
 
 
+def encode_message(body: tuple[object, object]) -> bytes:
+    """Seal what an eager app calls a task with that takes one message: arguments and keywords."""
+    if not _bound or not _bound[-1].is_eager:
+        raise _refuse("no-reader-context", "only what an eager app calls a task with is encoded here")
+    sealed = _bound[-1].seal_message(*body)
+    _just_sealed.set(sealed)
+    return sealed
+
+
+def decode_message(data: bytes) -> tuple[object, object]:
+    """Open what :func:`encode_message` sealed last in this very process, once."""
+    return [decode(data)], {}
+
+
 def ensure_registered() -> None:
     """Register with kombu; the entry point has done so where the distribution is installed."""
     from kombu.serialization import registry
 
     registry.register(NAME, encode, decode, CONTENT_TYPE, CONTENT_ENCODING)
+    if MESSAGE_NAME not in registry.name_to_type:  # else it is somebody's own, for something else
+        registry.register(MESSAGE_NAME, encode_message, decode_message, MESSAGE_TYPE, CONTENT_ENCODING)
 
 
 register_args = (encode, decode, CONTENT_TYPE, CONTENT_ENCODING)

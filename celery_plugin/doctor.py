@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from celery_plugin import codec
+from celery_plugin import codec, data_only
 from celery_plugin import settings as plugin_settings
 from celery_plugin.codec import CONTENT_TYPE, NAME
 from safeserial.cli import checkup
@@ -66,6 +66,7 @@ class CelerySnapshot(Snapshot):
         annotated: Serializers that ``task_annotations`` say, by task name or ``"*"``.
         tasks: Registered tasks, without Celery's own.
         import_error: Why a task module could not be imported, or ``""``.
+        unreadable: Queue and problem of tasks that it takes unsigned and whose arguments nobody can read.
         publishes_sealed: Whether its AMQP layer seals.
         guarded: Whether the guard is among its worker's steps.
         controls_sealed: Whether its control layer seals.
@@ -80,6 +81,7 @@ class CelerySnapshot(Snapshot):
     annotated: Mapping[str, str]
     tasks: tuple[TaskFacts, ...] = ()
     import_error: str = ""
+    unreadable: tuple[tuple[str, str], ...] = ()
     publishes_sealed: bool = True
     guarded: bool = True
     controls_sealed: bool = True
@@ -106,9 +108,14 @@ def look(app: Any, runtime: Runtime | None, *, broker: bool = False, now_ms: int
     if runtime is None:
         return CelerySnapshot(**facts)
     crashes = list(facts.get("crashes", ()))
+
+    def look_at_signatures(app: Any) -> dict[str, Any]:
+        return _look_at_signatures(app, facts.get("settings"))
+
     steps: list[Callable[[Any], dict[str, Any]]] = [
         _look_at_conf,
         _look_at_tasks,
+        look_at_signatures,
         _look_at_layers,
         _look_at_kombu,
         _look_at_versions,
@@ -165,6 +172,12 @@ def _look_at_tasks(app: Any) -> dict[str, Any]:
     app.finalize()
     tasks = [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
     return {"tasks": tuple(_task_facts(task) for task in tasks), "import_error": problem}
+
+
+def _look_at_signatures(app: Any, settings: Any) -> dict[str, Any]:
+    sections = {} if settings is None else settings.queues
+    found = [(name, problem) for name, one in sections.items() for _, problem in data_only.problems(app, one.tasks)]
+    return {"unreadable": tuple(found)}
 
 
 def _task_facts(task: Any) -> TaskFacts:
@@ -375,6 +388,11 @@ def _sections_name_tasks(snapshot: CelerySnapshot) -> Iterator[Finding]:
                 yield Finding.of("DR218", place(snapshot, f"queues.{name}.{key}"), safe_repr(task))
 
 
+def _tasks_can_be_read(snapshot: CelerySnapshot) -> Iterator[Finding]:
+    for name, problem in snapshot.unreadable:
+        yield Finding.of("DR220", place(snapshot, f"queues.{name}.tasks"), safe_repr(problem, 300))
+
+
 def _modules_import(snapshot: CelerySnapshot) -> Iterator[Finding]:
     if snapshot.import_error:
         yield Finding.of("DR219", "app.conf imports", snapshot.import_error)
@@ -416,5 +434,6 @@ CHECKS: tuple[Callable[[CelerySnapshot], Iterable[Finding]], ...] = (
     _encrypted_is_not_compressed,
     _sections_name_tasks,
     _modules_import,
+    _tasks_can_be_read,
     _broker_is_there,
 )

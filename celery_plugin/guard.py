@@ -12,13 +12,10 @@ cannot be written, the message is put back with a growing delay instead.
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import traceback
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from celery import bootsteps
 from celery.app.task import Context
@@ -31,8 +28,10 @@ from kombu.common import Broadcast
 from celery_plugin import behalf, compression, gossip, lanes, transport, wishes
 from celery_plugin import headers as heads
 from celery_plugin.lanes import Delivery
+from celery_plugin.leases import DeliveryLeases
 from celery_plugin.request import sealed_request_class
-from safeserial.audit import AuditEvent, ClaimsUnavailable, Outcome, QuarantineUnavailable
+from celery_plugin.schemas import waits_seconds
+from safeserial.audit import Outcome, QuarantineUnavailable
 from safeserial.envelope import DEFAULT_SKEW_MS, Suite, peek_kid
 from safeserial.errors import Forbidden, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.gateway import internal_error, refusal_event
@@ -44,17 +43,15 @@ if TYPE_CHECKING:
     from celery_plugin.runtime import Runtime
     from safeserial.envelope import Keyring
 
-__all__ = ["LEASE_SECONDS", "Delivery", "Guard", "GuardStep"]
+__all__ = ["Delivery", "Guard", "GuardStep"]
 
 logger = get_logger(__name__)
 
-LEASE_SECONDS = 60.0
+_BEAT_SECONDS = 20.0
 _PUT_BACK_SECONDS = 2.0
 _MAX_PUT_BACK_SECONDS = 300.0
 _COPY_SECONDS = 5.0
 _MAX_HELD = 1_000
-# A copy may come back a little after the original expired, if clocks differ.
-_TOMBSTONE_SLACK_MS = 120_000
 
 _queue: ContextVar[str | None] = ContextVar("safeserial_queue", default=None)
 
@@ -69,6 +66,7 @@ _TELL_SENDER = frozenset(
         Reason.FORMAT_NOT_ALLOWED,
         Reason.UNKNOWN_TASK,
         Reason.BAD_TASK_BODY,
+        Reason.SCHEMA_UNKNOWN,
         Reason.TRUNCATED,  # of a body whose binding was verified, so of the sender's own writing
     }
 )
@@ -97,9 +95,7 @@ class Guard:
         self.runtime = runtime
         self.consumer = consumer
         self.app = consumer.app
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._leased: dict[str, Delivery] = {}
-        self._owed: dict[str, int] = {}  # claims of messages that ran, whose tombstones could not be written yet
+        self.leases = DeliveryLeases(runtime)
         self._delay = self._grows_at = 0.0  # of what the quarantine does not take: it grows while that lasts
         self._held = 0  # messages that wait here for being put back, and for which others may come
         self._connections = 0
@@ -158,13 +154,13 @@ class Guard:
         flush = getattr(self.consumer.pool, "flush", None)
         if flush is not None and getattr(flush, "__func__", None) is not BasePool.flush:
             running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
-            gone = [delivery for delivery in self._leased.values() if id(delivery) not in running]
+            gone = [delivery for delivery in self.leases.held.values() if id(delivery) not in running]
         else:
             # What such a pool was given, it runs. What waited for its ETA is forgotten all the same.
             gone = [request._message.delivery for request in waiting if request not in active_requests]  # noqa: SLF001
         for delivery in gone:
             if isinstance(delivery, Delivery):
-                self.release(delivery)
+                self.leases.release(delivery)
 
     def _adopt_task(self, task: Any) -> None:
         from celery.utils.imports import symbol_by_name
@@ -217,7 +213,10 @@ class Guard:
                 raise Forbidden(Reason.QUEUE_MISMATCH, None, "consumed from a queue that the guard did not subscribe")
             opened = lanes.judge(delivery, self.runtime)
         except Refused as refusal:
-            self.refuse(delivery, refusal)
+            if refusal.cause is Reason.SCHEMA_NEWER:
+                self._put_back_newer(delivery, refusal)
+            else:
+                self.refuse(delivery, refusal)
             return
         except Exception as error:  # noqa: BLE001 - totality: this is the last place that can keep the message
             # Frames only: the text of an exception that nobody expected may quote the body.
@@ -267,7 +266,7 @@ class Guard:
             return
         self._fail_fast(delivery, refusal)
         # It did not run: should a person release it, that must still be possible.
-        self.release(delivery)
+        self.leases.release(delivery)
         delivery.message.reject_log_error(logger, self.consumer.connection_errors)
 
     def record(self, delivery: Delivery, refusal: Refused) -> str:
@@ -342,9 +341,18 @@ class Guard:
         if now >= self._grows_at:  # once for all that come meanwhile: it grows with the time, not with the messages
             self._delay = min(max(_PUT_BACK_SECONDS, 2 * self._delay), _MAX_PUT_BACK_SECONDS)
             self._grows_at = now + self._delay
+        self.leases.tell(delivery, Reason.QUARANTINE_STORE_DOWN)
         # A lease that this worker went on renewing would keep the message from ever being judged to its end.
-        self.release(delivery)
+        self.leases.release(delivery)
         self._later(delivery, self._delay)
+
+    def _put_back_newer(self, delivery: Delivery, refusal: Refused) -> None:
+        """Leave a message to a worker that knows its schema version; one may come, or be here already."""
+        claims, schemas = delivery.claims, self.runtime.schemas
+        assert claims is not None  # that is where the version stands
+        schemas.newer(str(delivery.task), claims)
+        self.leases.tell(delivery, Reason.SCHEMA_NEWER, refusal.detail)
+        self._later(delivery, waits_seconds(claims, self.runtime.gateway.now_ms()))
 
     def _later(self, delivery: Delivery, delay: float) -> None:
         """Return a message to its queue after some seconds, so that nothing is lost and nothing spins."""
@@ -371,7 +379,7 @@ class Guard:
             return
         if (delivery.message.headers or {}).get("ignore_result"):
             return
-        if self._claim(delivery) is not Outcome.CLAIMED:
+        if self.leases.take(delivery) is not Outcome.CLAIMED:
             return
         try:
             self.app.backend.mark_as_failure(claims.subject, refusal, request=self._return_address(delivery))
@@ -399,7 +407,7 @@ class Guard:
         try:
             # Also where it is claimed already: Celery asks once when a task that expires arrives, and again at its ETA.
             self._check_again(delivery)
-            outcome = self._claim(delivery)
+            outcome = self.leases.take(delivery)
             if outcome is Outcome.DONE:
                 raise Forbidden(Reason.REPLAYED)
         except Refused as refusal:
@@ -448,78 +456,6 @@ class Guard:
         if judged is not None and key.grants.presets != opened_by.grants.presets:
             gateway.judge(judged.data, judged.format, policy=self.runtime.policy_for(delivery.queue), key=key)
 
-    def _claim(self, delivery: Delivery) -> Outcome:
-        if delivery.claimed:
-            return Outcome.CLAIMED
-        try:
-            outcome = self.runtime.claims.claim(
-                delivery.claim_id, self.owner, expires_at_ms=delivery.expires_at_ms, lease_seconds=LEASE_SECONDS
-            )
-        except ClaimsUnavailable as error:
-            logger.critical("safeserial: the claim store does not work: %s", error)
-            self._tell(delivery, Reason.CLAIM_STORE_DOWN)
-            return Outcome.LEASED_BY_OTHER
-        if outcome is Outcome.ALREADY_YOURS:
-            outcome = self._reclaim(delivery.claim_id)
-        if outcome is Outcome.CLAIMED:
-            delivery.claimed = True
-            self._leased[delivery.claim_id] = delivery
-        elif outcome is not Outcome.DONE:
-            self._tell(delivery, Reason.CLAIM_LOST)
-        return outcome
-
-    def _reclaim(self, claim_id: str) -> Outcome:
-        """What a lease of this very worker means for one more copy of its message."""
-        if claim_id in self._owed:
-            # It ran, and the store was down when that was to be written.
-            self._pay(claim_id)
-            return Outcome.DONE
-        # Without a delivery that holds it, it is one that could not be given back: asking for it has renewed it, and
-        # putting the copy back for ever would be the end of the message.
-        return Outcome.ALREADY_YOURS if claim_id in self._leased else Outcome.CLAIMED
-
-    def _pay(self, claim_id: str) -> bool:
-        """Write a tombstone that is owed; ``False`` where the store does not work yet."""
-        try:
-            self.runtime.claims.finish(claim_id, self.owner, self._owed[claim_id])
-        except ClaimsUnavailable:
-            return False
-        del self._owed[claim_id]
-        return True
-
-    def _tell(self, delivery: Delivery, reason: Reason) -> None:
-        self.runtime.audit.emit(
-            AuditEvent(
-                time_ms=self.runtime.gateway.now_ms(),
-                kind="put-back",
-                reason=reason,
-                disposition="put-back",
-                queue=delivery.queue,
-                task=delivery.task,
-                message_id=delivery.task_id,
-            )
-        )
-
-    def finish(self, delivery: Delivery) -> None:
-        """Turn the lease into a tombstone: from here on, a copy is a replay."""
-        if not delivery.claimed or delivery.finished:
-            return
-        delivery.finished = True
-        self._leased.pop(delivery.claim_id, None)
-        keep = delivery.expires_at_ms + _TOMBSTONE_SLACK_MS if delivery.expires_at_ms else 0
-        try:
-            self.runtime.claims.finish(delivery.claim_id, self.owner, keep)
-        except ClaimsUnavailable as error:
-            # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
-            self._owed[delivery.claim_id] = keep
-            logger.critical("safeserial: could not finish a claim: %s", error)
-
-    def bury(self, delivery: Delivery) -> None:
-        """Finish a message that Celery is done with, also if it never asked whether it may run it."""
-        if not delivery.claimed and not delivery.finished:
-            self._claim(delivery)
-        self.finish(delivery)
-
     def encrypts(self, delivery: Delivery) -> bool:
         """Whether the message came encrypted, or this app's own tasks or results leave encrypted."""
         if delivery.key is not None and delivery.key.suite is Suite.A256GCM:
@@ -535,35 +471,6 @@ class Guard:
     def claim_suffix(self, queue: str) -> str:
         """What is added to the claims of this queue: a broadcast is run once by each worker, not once by one."""
         return f"@{self.consumer.hostname}" if queue in self._broadcasts else ""
-
-    def release(self, delivery: Delivery) -> None:
-        """Give the lease back, because the message goes back to the queue to be run again."""
-        if not delivery.claimed or delivery.finished:
-            return
-        delivery.claimed = False
-        self._leased.pop(delivery.claim_id, None)
-        try:
-            self.runtime.claims.release(delivery.claim_id, self.owner)
-        except ClaimsUnavailable as error:
-            logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
-
-    def beat(self) -> None:
-        """On a timer of the consumer: keep leases alive, and say which keys this worker has, also if it is idle."""
-        self.renew()
-        if self.runtime.meter is not None:
-            self.runtime.meter.flush()
-
-    def renew(self) -> None:
-        """Extend every live lease, and write what is owed."""
-        for claim_id in list(self._owed):
-            if not self._pay(claim_id):
-                break
-        if not self._leased:
-            return
-        try:
-            self.runtime.claims.renew_many(list(self._leased), self.owner, lease_seconds=LEASE_SECONDS)
-        except ClaimsUnavailable as error:
-            logger.critical("safeserial: could not renew %d claims: %s", len(self._leased), error)
 
 
 def _start_refused(error: Misconfigured) -> SystemExit:
@@ -591,21 +498,27 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self.guard.attach_to_pool()
         gossip.protect(consumer)
         consumer.safeserial_guard = self.guard
-        self._renewal: Any = None
+        self._heartbeat: Any = None
 
     def start(self, consumer: Any) -> None:
-        """After each connect: learn queues from subscriptions, and keep leases alive."""
+        """After each connect: learn queues from subscriptions."""
         if not compression.is_bounded():
             unbounded = Misconfigured("a library registered an unbounded decompressor after safeserial was installed")
             raise _start_refused(unbounded) from unbounded
         transport.protect(consumer.connection)
         self.guard.attach_task_consumer()
         gossip.protect_consumers(consumer)
-        if self._renewal is None:
-            self._renewal = consumer.timer.call_repeatedly(LEASE_SECONDS / 3, self.guard.beat)
+        if self._heartbeat is None:
+            self._heartbeat = consumer.timer.call_repeatedly(_BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        """Say which keys this worker has, also if it is idle."""
+        for meter in (self.runtime.meter, self.runtime.schemas.meter):
+            if meter is not None:
+                meter.flush()
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the bootstep protocol
-        """Stop renewing; leases that are left run out."""
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
+        """Stop the timer, which belongs to this connection. Leases are kept: the tasks go on without it."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            self._heartbeat = None

@@ -4,7 +4,7 @@ The order is the gateway's: count, authenticate, type, bind, expand, judge. Thre
 
     sealed          our content type; header, queue and id bound; arguments judged in their signed format
     sealed+legacy   unsigned stock JSON or pickle of named tasks, until a date (dual reading while producers move)
-    data-only       unsigned plain JSON or msgpack for tasks that opted in; headers built anew, no wishes
+    data-only       unsigned plain JSON or msgpack for tasks that opted in (:mod:`celery_plugin.data_only`)
 
 Which lanes are open is a fact about the queue, and the queue comes from the consumer, never from the message.
 """
@@ -15,9 +15,8 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from celery_plugin import behalf, wishes
+from celery_plugin import behalf, data_only, wishes
 from celery_plugin import headers as heads
 from celery_plugin.codec import CONTENT_TYPE
 from celery_plugin.legacy import from_kombu_json
@@ -26,9 +25,7 @@ from safeserial.envelope import is_sealed, split_sections
 from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats import Judged, codec
 from safeserial.formats.json import load_untrusted_json
-from safeserial.formats.msgpack import load_untrusted_msgpack
 from safeserial.gateway import format_name
-from safeserial.limits import Limits
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Delivery", "judge"]
 
 _JSON_TYPES = frozenset({"application/json"})
-_MSGPACK_TYPES = frozenset({"application/x-msgpack", "application/msgpack"})
 _PICKLE_TYPES = frozenset({"application/x-python-serialize"})
 
 
@@ -136,7 +132,7 @@ def judge(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
         raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(shown, 60)}")
     if trust == "sealed+legacy":
         return _legacy(delivery, runtime)
-    return _data_only(delivery, runtime)
+    return _deliver(delivery, runtime, {}, data_only.admit(delivery, runtime))
 
 
 def _count(delivery: Delivery, runtime: Runtime) -> None:
@@ -172,10 +168,13 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
         on_authenticated=authenticated,
     )
     delivery.bound = True
+    claims = admitted.claims
+    # Before the body is judged: what is newer may hold what this worker does not even list.
+    older = runtime.schemas.older(str(head["task"]), claims.schema_version, head, claims.expires_at_ms)
     wishes_json, arguments = split_sections(admitted.body)
     delivery.wishes_json = wishes_json
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
-    task, claims, key = str(head["task"]), admitted.claims, admitted.key
+    task, key = str(head["task"]), admitted.key
     first = behalf.first_sender(claims, key)
     for grants in behalf.admit(runtime.gateway.keyring, claims.on_behalf_of or key.kid, key, task):
         wishes.authorise(delivery.wishes, grants)
@@ -184,8 +183,9 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.judged = judged
     delivery.headers = heads.deliverable(head)
     body = SealedBody(
-        runtime.key, queue, judged, wishes_json, task=task, task_id=str(head["id"]), kid=admitted.key.kid, first=first
-    )
+        runtime.key, queue, judged, wishes_json, task=task, task_id=str(head["id"]), kid=key.kid, first=first,
+        older=older,
+    )  # fmt: skip
     return _deliver(delivery, runtime, properties, body)
 
 
@@ -213,7 +213,8 @@ def _legacy(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.claim_id = f"legacy:{head['id']}:{head.get('retries') or 0}:{digest[:32]}"
     # Until the lane closes, and a day more for clocks: a copy is as good as the original for exactly that long.
     delivery.expires_at_ms = runtime.gateway.now_ms() if rules.until is None else _day_after_ms(rules.until)
-    body = SealedBody(runtime.key, queue, judged, None, frozenset(rules.legacy_tasks), task=task)
+    older = runtime.schemas.older(task, 0, {}, delivery.expires_at_ms)
+    body = SealedBody(runtime.key, queue, judged, None, frozenset(rules.legacy_tasks), task=task, older=older)
     return _deliver(delivery, runtime, message.properties, body)
 
 
@@ -230,47 +231,6 @@ def _legacy_json(delivery: Delivery, runtime: Runtime, legacy_tasks: frozenset[s
 
 def _day_after_ms(day: date) -> int:
     return ((day - date(1970, 1, 1)).days + 2) * 86_400_000
-
-
-def _data_only(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
-    message, queue = delivery.message, delivery.queue
-    rules = runtime.settings.section(queue)
-    head = heads.check(message.headers)
-    task = str(head["task"])
-    if not rules.accepts_data(task):
-        raise Forbidden(Reason.NOT_OPTED_IN, None, f"add {safe_repr(task)} to the queue's tasks to accept it unsigned")
-    limits = Limits.untrusted()
-    body = delivery.body
-    if len(body) > limits.max_bytes:
-        raise Malformed(Reason.TOO_LARGE, None, f"{len(body)} bytes, the limit for unsigned data is {limits.max_bytes}")
-    if message.content_type in _JSON_TYPES:
-        value = load_untrusted_json(body, limits)
-    elif message.content_type in _MSGPACK_TYPES:
-        value = load_untrusted_msgpack(body, limits)
-    else:
-        raise Forbidden(Reason.FOREIGN_CONTENT_TYPE, None, f"content type {safe_repr(message.content_type, 60)}")
-    if type(value) is not list or len(value) != 3 or type(value[0]) is not list or type(value[1]) is not dict:
-        raise Malformed(Reason.BAD_TASK_BODY, None, "not [args, kwargs, embed]")
-    args, kwargs, embed = value
-    if not all(type(name) is str for name in kwargs):
-        raise Malformed(Reason.BAD_TASK_BODY, None, "a keyword is no text")
-    if embed is not None and (type(embed) is not dict or any(wish is not None for wish in embed.values())):
-        # Run here, they would be published under this worker's key.
-        raise Forbidden(Reason.BAD_WISHES, None, "unsigned messages may not ask for callbacks")
-    judged = Judged("json", codec("json").dumps([args, kwargs, []], runtime.policy))
-    # Nothing of the sender's headers survives but the task's name: a chosen id would write another task's result.
-    fresh = str(uuid4())
-    delivery.headers = {
-        "lang": "py", "task": task, "id": fresh, "root_id": fresh, "parent_id": None, "group": None, "retries": 0,
-        "eta": None, "expires": None, "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "",
-        "origin": "data-only", "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None,
-        "stamps": {}, "shadow": None, "group_index": None,
-    }  # fmt: skip
-    delivery.claim_id = f"data:{fresh}"
-    # The id is fresh, so no copy can meet this claim: a tombstone that stays would let strangers fill the store.
-    delivery.expires_at_ms = runtime.gateway.now_ms()
-    empty = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
-    return _deliver(delivery, runtime, {}, SealedBody(runtime.key, queue, judged, empty))
 
 
 def _deliver(delivery: Delivery, runtime: Runtime, properties: Any, body: SealedBody) -> OpenedMessage:

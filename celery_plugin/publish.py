@@ -16,10 +16,11 @@ from kombu.entity import Exchange
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 from kombu.utils.imports import symbol_by_name
 
-from celery_plugin import behalf, wishes
+from celery_plugin import behalf, messages, wishes
 from celery_plugin import headers as heads
 from celery_plugin import runtime as runtimes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
+from celery_plugin.schemas import HEADER
 from safeserial.envelope import Suite, pack_sections
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import codec, codec_names
@@ -44,7 +45,9 @@ _COMPRESSIONS = {
 
 
 def encode_arguments(runtime: Runtime, format: str, args: Any, kwargs: Any, parts: list[object]) -> bytes:
-    """Encode the arguments section: ``[args, kwargs, parts]`` in the task's own format."""
+    """Encode the arguments section: ``[args, kwargs, parts]`` in the task's own format, or its one message."""
+    if format == messages.FORMAT:
+        return codec(format).dumps(messages.only_message(args, kwargs, parts), runtime.policy)
     value: list[Any] = [list(args), dict(kwargs), parts]
     try:
         return codec(format).dumps(value, runtime.policy)
@@ -74,6 +77,7 @@ def seal_task(
     compression: str | None,
     key: Key,
     on_behalf_of: str | None = None,
+    schema_version: int = 0,
 ) -> bytes:
     """Seal one protocol 2 body together with the headers it will travel with.
 
@@ -88,6 +92,7 @@ def seal_task(
     wishes_json, parts = wishes.fold(embed)
     arguments = encode_arguments(runtime, format, args, kwargs, parts)
     sections = pack_sections(wishes_json, arguments)
+    expires_in = lifetime(headers, runtime)
     blob = runtime.gateway.seal_body(
         sections,
         format=format,
@@ -96,13 +101,17 @@ def seal_task(
         subject=headers["id"],
         queue=queue,
         bound_headers=heads.bound_headers(headers, properties),
-        expires_in=lifetime(headers, runtime),
+        expires_in=expires_in,
+        schema_version=schema_version,
         compression=compression,
         key=key,
         # Under the first sender's own key it says so already.
         on_behalf_of=None if on_behalf_of == key.kid else on_behalf_of,
     )
     check_size(len(sections), len(blob), runtime)
+    if schema_version:
+        good_until_ms = runtime.gateway.now_ms() + round(expires_in * 1000)
+        runtime.schemas.sealed(str(headers.get(HEADER) or headers["task"]), schema_version, good_until_ms)
     return blob
 
 
@@ -148,6 +157,7 @@ class _SealingProducer:
         queue: Any,
         key: Key,
         on_behalf_of: str | None,
+        schema_version: int,
     ) -> None:
         self._producer = producer
         self._runtime = runtime
@@ -157,6 +167,7 @@ class _SealingProducer:
         self._queue = queue
         self._key = key
         self._on_behalf_of = on_behalf_of
+        self._schema_version = schema_version
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
@@ -177,6 +188,7 @@ class _SealingProducer:
             compression=self._compression,
             key=self._key,
             on_behalf_of=self._on_behalf_of,
+            schema_version=self._schema_version,
         )
         return self._producer.publish(
             blob, headers=headers, content_type=CONTENT_TYPE, content_encoding=CONTENT_ENCODING, **options
@@ -235,6 +247,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 # Not where the key encrypts: the length of what is compressed first tells something of what is in it,
                 # so that is for whoever knows this message to choose, and not for the whole app.
                 compression = compression or self.app.conf.task_compression
+            message, version = runtime.schemas.take(options, message)
             sealing = _SealingProducer(
                 producer,
                 runtime,
@@ -244,6 +257,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 queue=target,
                 key=key,
                 on_behalf_of=behalf.take(options, message[0], message[2]),
+                schema_version=version,
             )
             return stock(
                 sealing,
@@ -274,7 +288,9 @@ def _format(serializer: str | None, runtime: Runtime) -> str:
     if serializer in codec_names():
         return serializer
     raise Malformed(
-        Reason.FORMAT_NOT_ALLOWED, None, f'serializer={serializer!r}: use "json", "msgpack", "pickle" or "{NAME}"'
+        Reason.FORMAT_NOT_ALLOWED,
+        None,
+        f'serializer={serializer!r}: use "json", "msgpack", "pickle", "protobuf" or "{NAME}"',
     )
 
 

@@ -13,6 +13,7 @@ Order: judge, ask whether it ran, publish, write down who and when, tell the aud
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import socket
 import time
@@ -26,8 +27,8 @@ from kombu.common import Broadcast
 from celery_plugin import behalf, lanes
 from celery_plugin import headers as heads
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE
-from celery_plugin.guard import LEASE_SECONDS
 from celery_plugin.lanes import Delivery
+from celery_plugin.leases import LEASE_SECONDS
 from celery_plugin.publish import check_size, lifetime
 from safeserial.audit import AuditEvent, MemoryClaims, Outcome
 from safeserial.envelope import Suite, pack_sections
@@ -201,6 +202,10 @@ def release(
     assert claims is not None  # only sealed messages come here
     assert key is not None
     _check_expires(runtime, delivery)
+    if record.reason is Reason.UPCAST_FAILED:
+        # Its claim is spent, for it was handed to a process; but its task never began. So there is one more claim, the
+        # same for all releases of this record.
+        delivery.claim_id = hashlib.sha256(f"upcast-failed:{delivery.claim_id}".encode()).hexdigest()[:32]
     queue = claims.queue or str(record.queue)
     first = behalf.first_sender(claims, key)
     released = Released(record.id, queue, str(delivery.task), str(delivery.task_id), first)

@@ -13,7 +13,7 @@ from billiard.einfo import ExceptionWithTraceback
 from celery.worker.request import Request
 from kombu.utils.objects import cached_property
 
-from celery_plugin import behalf, wishes
+from celery_plugin import behalf, messages, wishes
 from celery_plugin import runtime as runtimes
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.gateway import internal_error
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from celery_plugin.guard import Delivery, Guard
     from celery_plugin.runtime import Runtime
+    from celery_plugin.schemas import Older
     from safeserial.formats import Judged
 
 __all__ = ["OpenedMessage", "SealedBody", "SealedRequestMixin", "sealed_request_class"]
@@ -44,9 +45,12 @@ class SealedBody:
         task_id: Its id.
         kid: For sealed bodies, the key whose grants bound what it may cause.
         first: For sealed bodies, key id of whoever sent the first message that this one comes of.
+        older: Where the arguments are of an older schema version, of which.
     """
 
-    __slots__ = ("app_key", "first", "judged", "kid", "legacy_tasks", "queue", "task", "task_id", "wishes_json")
+    __slots__ = (
+        "app_key", "first", "judged", "kid", "legacy_tasks", "older", "queue", "task", "task_id", "wishes_json",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class SealedBody:
         task_id: str = "",
         kid: str | None = None,
         first: str | None = None,
+        older: Older | None = None,
     ) -> None:
         self.app_key = app_key
         self.queue = queue
@@ -70,10 +75,11 @@ class SealedBody:
         self.task_id = task_id
         self.kid = kid
         self.first = first
+        self.older = older
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         fixed = (self.app_key, self.queue, self.judged, self.wishes_json, self.legacy_tasks)
-        return _sealed_body, (*fixed, self.task, self.task_id, self.kid, self.first)
+        return _sealed_body, (*fixed, self.task, self.task_id, self.kid, self.first, self.older)
 
     def __iter__(self) -> Iterator[Any]:
         self.run()
@@ -90,17 +96,22 @@ class SealedBody:
         if self.first is not None:
             behalf.running(self.task_id, self.first)
 
-    def open(self) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    def open(self, *, upcast: bool = True) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Build the arguments; called where the task runs.
+
+        Args:
+            upcast: Whether to bring arguments of an older schema version to the present one.
 
         Returns:
             ``(args, kwargs, embed)`` as Celery's protocol 2 has them.
 
         Raises:
-            Refused: A constructor raised, or the value is not a task body.
+            Refused: A constructor raised, the value is not a task body, or an upcaster raised.
         """
         runtime = runtimes.find(self.app_key)
         value = runtime.gateway.build(self.judged, policy=runtime.policy_for(self.queue))
+        if self.judged.format == messages.FORMAT:
+            value = messages.task_body(value)
         if not isinstance(value, (list, tuple)) or len(value) != 3:
             raise Malformed(Reason.BAD_TASK_BODY, None, "not three items")
         args, kwargs, last = value
@@ -121,6 +132,9 @@ class SealedBody:
             if self.first is not None:
                 behalf.mark(embed, self.first)
                 behalf.mark_arguments(self.task, args, kwargs, self.first)
+        runtime.schemas.settle(self.task, args, kwargs, embed)
+        if upcast and self.older is not None:
+            args, kwargs = runtime.schemas.upcast(self.task, self.older, args, kwargs)
         return args, kwargs, embed
 
     def _authorise(self, runtime: Runtime, args: Any, kwargs: dict[str, Any], embed: object) -> None:
@@ -148,10 +162,10 @@ def _sealed_body(  # noqa: PLR0917 - pickle calls it
     task_id: str,
     kid: str | None,
     first: str | None,
+    older: Older | None,
 ) -> SealedBody:
-    return SealedBody(
-        app_key, queue, judged, wishes_json, legacy_tasks, task=task, task_id=task_id, kid=kid, first=first
-    )
+    fixed = (app_key, queue, judged, wishes_json, legacy_tasks)
+    return SealedBody(*fixed, task=task, task_id=task_id, kid=kid, first=first, older=older)
 
 
 class _RefusedArguments:
@@ -229,16 +243,16 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
         """Finish the claim, then acknowledge."""
         if not self.acknowledged:
             # Before the broker forgets the message: a crash in between must not leave a copy runnable.
-            self._guard.bury(self._delivery)
+            self._guard.leases.bury(self._delivery)
         super().acknowledge()
 
     def reject(self, requeue: bool = False) -> None:
         """Finish the claim, or give it back if the message goes back, then reject."""
         if not self.acknowledged:
             if requeue:
-                self._guard.release(self._delivery)
+                self._guard.leases.release(self._delivery)
             else:
-                self._guard.bury(self._delivery)
+                self._guard.leases.bury(self._delivery)
         super().reject(requeue)
 
     def info(self, safe: bool = False) -> Any:  # noqa: ARG002 - Celery's signature
@@ -271,7 +285,7 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
         if not wishes.has_parts(embed):
             return (), {}, embed
         try:
-            return self._body.open()  # type: ignore[no-any-return]
+            return self._body.open(upcast=False)  # type: ignore[no-any-return]
         except Refused as refusal:
             self._guard.record_late(self._delivery, refusal)
             return (), {}, dict(wishes.NOTHING)

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import worker_process_shutdown
 from celery.utils.imports import cwd_in_path
 
+from celery_plugin import messages, wishes
 from celery_plugin import settings as plugin_settings
-from celery_plugin import wishes
+from celery_plugin.schemas import Schemas
 from safeserial.audit import AuditEvent, KeyMeter
 from safeserial.audit.usage import place_of
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Misconfigured, Reason
 from safeserial.gateway import Gateway
 from safeserial.limits import Limits
+from safeserial.schema_store import SchemaMeter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from safeserial.config.settings import Trust
     from safeserial.envelope import Keyring
     from safeserial.policy import Policy
+    from safeserial.schema import SchemaRegistry
+    from safeserial.schema.arguments import Arguments
 
 __all__ = ["Runtime", "find", "of_app", "register"]
 
@@ -81,17 +85,28 @@ class Runtime:
         app: The Celery app.
         options: Settings given as keyword arguments to ``install()``; may hold objects.
         clock: For tests; the time in seconds since the epoch.
+        schemas: Where schema versions are declared; the default registry if not given.
     """
 
-    def __init__(self, app: Any, *, options: dict[str, object], clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        options: dict[str, object],
+        clock: Callable[[], float] | None = None,
+        schemas: SchemaRegistry | None = None,
+    ) -> None:
         self.app = app
         self.key = f"{app.main or 'app'}:{len(_runtimes)}"
         self._options = options
         self._clock = clock
+        self._registry = schemas
         # By queue; those that a consumer subscribes to are few.
         self._names: dict[str, tuple[str | None, ...]] = {}
         self._policies: dict[str, Policy] = {}
         self._trusts: dict[str, Trust] = {}
+        #: By task that is accepted unsigned: how its arguments are read, or why they cannot be.
+        self.signatures: dict[str, Arguments | Misconfigured] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -157,6 +172,14 @@ class Runtime:
         )
 
     @cached_property
+    def schemas(self) -> Schemas:
+        """Schema versions of the app's tasks."""
+        settings = self.settings
+        store = settings.open_schema_usage()
+        meter = None if store is None else SchemaMeter(store, clock=self._clock or time.time)
+        return Schemas(self.app, self._registry, settings.schema_versions, meter)
+
+    @cached_property
     def gateway(self) -> Gateway:
         """The gateway under the app's own policy."""
         settings = self.settings
@@ -170,6 +193,7 @@ class Runtime:
             compression=settings.compression,
             compression_min_bytes=settings.compression_min_bytes,
             meter=self.meter,
+            schemas=self._registry,
             **options,
         )
 
@@ -216,13 +240,17 @@ class Runtime:
         """Make everything a worker needs, so that what is wrong is said at start-up.
 
         Raises:
-            Misconfigured: A setting, key or policy entry cannot be used.
+            Misconfigured: A setting, key, policy entry or the signature of a task cannot be used.
         """
+        from celery_plugin import data_only  # which knows what a request is, and so this module
+
         plugin_settings.check_app(self.app)
         # As Celery does when it imports the app itself: the user's modules stand in the current folder.
         with cwd_in_path():
             self.settings.resolve()
         _ = self.keyring, self.gateway, self.audit, self.quarantine, self.claims
+        self.schemas.check()
+        data_only.prepare(self)
 
     @property
     def is_eager(self) -> bool:
@@ -234,6 +262,10 @@ class Runtime:
         # An eager app's arguments come this way, signatures among them.
         return self.gateway.seal(wishes.plain_signatures(value), format=self.settings.format, purpose="data")
 
+    def seal_message(self, args: object, kwargs: object) -> bytes:
+        """Seal the one message that an eager task is called with."""
+        return self.gateway.seal(messages.only_message(args, kwargs, []), format=messages.FORMAT, purpose="data")
+
     def open_value(self, data: bytes, purpose: str) -> object:
         """Open one value for ``purpose``; for the kombu serializer."""
         return self.gateway.open(data, purpose=purpose)
@@ -242,9 +274,10 @@ class Runtime:
 def _finish(**_: Any) -> None:
     """A process of a pool ends without what a process does at its end, and its last counts are written here."""
     for runtime in _runtimes.values():
-        meter = vars(runtime).get("meter")
-        if meter is not None:
-            meter.finish()
+        meter, schemas = vars(runtime).get("meter"), vars(runtime).get("schemas")
+        for one in (meter, None if schemas is None else schemas.meter):
+            if one is not None:
+                one.finish()
 
 
 worker_process_shutdown.connect(_finish)

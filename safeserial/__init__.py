@@ -6,6 +6,7 @@ explained, audited and kept. This module holds the public names, nothing else.
 
 from safeserial.envelope import Key, Keyring
 from safeserial.errors import Misconfigured, Reason, Refused, SafeSerialError
+from safeserial.formats.fingerprint import fingerprint
 from safeserial.gateway import Gateway, safe_dumps, safe_loads
 from safeserial.limits import Limits
 from safeserial.minipickle import BUILD
@@ -23,6 +24,7 @@ __all__ = [
     "Refused",
     "SafeSerialError",
     "__version__",
+    "fingerprint",
     "safe_dumps",
     "safe_loads",
 ]

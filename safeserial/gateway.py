@@ -9,6 +9,7 @@ Opening goes through these steps, cheap first, and no later one runs before an e
     expand        decompression, capped at the length that was signed                (safeserial.formats.compression)
     judge         the one format that was signed, under policy and limits            (Codec.judge)
     build         only what was judged, only from objects the policy resolved        (Codec.build)
+    upcast        plain data of an older schema version, by the user's own functions (safeserial.schema)
 
 :meth:`Gateway.admit` ends after *expand*, :meth:`Gateway.judge` and :meth:`Gateway.build` are apart, so that a worker's
 parent process can judge what only its child builds. Every method is total: it returns, or raises
@@ -23,7 +24,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
@@ -34,22 +35,34 @@ from safeserial.formats import codec, load
 from safeserial.formats.compression import decompress, require_library, shrink
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.formats.sniff import recognised, sniff
 from safeserial.limits import Limits
 from safeserial.policy import Policy
+from safeserial.schema import SchemaRegistry, default_registry
+from safeserial.schema.chain import is_call
+from safeserial.schema.usage import NEVER_MS
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from safeserial.audit import Sink
     from safeserial.audit.usage import KeyMeter
     from safeserial.envelope import Claims, Key, Keyring
     from safeserial.formats import Judged
+    from safeserial.schema import Chain, SchemaCounter
 
 __all__ = ["Admitted", "Gateway", "Inspection", "safe_dumps", "safe_loads"]
 
+T = TypeVar("T")
 SKEW_MS = 60_000
-_FORMAT_NUMBERS = {"json": Format.JSON, "msgpack": Format.MSGPACK, "pickle": Format.PICKLE}
+_FORMAT_NUMBERS = {
+    "json": Format.JSON,
+    "msgpack": Format.MSGPACK,
+    "pickle": Format.PICKLE,
+    "protobuf": Format.PROTOBUF,
+}
 _FORMAT_NAMES = {number: name for name, number in _FORMAT_NUMBERS.items()}
 _COMPRESSIONS = {"none": Compression.NONE, "zlib": Compression.ZLIB, "zstd": Compression.ZSTD}
 
@@ -70,7 +83,7 @@ class Admitted:
 
     @property
     def format(self) -> str:
-        """Name of the body's format: ``"json"``, ``"msgpack"`` or ``"pickle"``."""
+        """Name of the body's format: ``"json"``, ``"msgpack"``, ``"pickle"`` or ``"protobuf"``."""
         return format_name(self.claims)
 
     def __repr__(self) -> str:
@@ -119,6 +132,9 @@ class Gateway:
         compression_min_bytes: Bodies smaller than this are not compressed, nor those that it would not make smaller.
         skew_seconds: How far the sender's clock may be ahead.
         meter: Counts the use of keys.
+        schemas: The versions of what is sealed and opened, by message type; those declared with
+            :func:`safeserial.schema.schema` if not given.
+        schema_meter: Counts the use of versions.
 
     A gateway may be shared by threads and across ``fork``; nothing of it changes but the keys.
     """
@@ -137,6 +153,8 @@ class Gateway:
         compression_min_bytes: int = 1024,
         skew_seconds: float = SKEW_MS / 1000,
         meter: KeyMeter | None = None,
+        schemas: SchemaRegistry | None = None,
+        schema_meter: SchemaCounter | None = None,
     ) -> None:
         if compression not in _COMPRESSIONS:
             raise Misconfigured(f"must be one of {', '.join(_COMPRESSIONS)}", key="compression")
@@ -155,6 +173,8 @@ class Gateway:
         self._compression_min_bytes = compression_min_bytes
         self._skew_ms = round(skew_seconds * 1000)
         self._meter = meter
+        self.schemas = default_registry if schemas is None else schemas
+        self._schema_meter = schema_meter
 
     @property
     def keyring(self) -> Keyring:
@@ -172,7 +192,7 @@ class Gateway:
     def at(self, now_ms: int) -> Gateway:
         """The same gateway with a clock that stands still there, and that counts nothing: to judge what was kept."""
         other = copy.copy(self)
-        vars(other).update(_clock=lambda: (now_ms + 0.5) / 1000, _meter=None)
+        vars(other).update(_clock=lambda: (now_ms + 0.5) / 1000, _meter=None, _schema_meter=None)
         return other
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -185,18 +205,19 @@ class Gateway:
         purpose: str = "data",
         type: str = "",
         expires_in: float | None = 3600,
-        schema_version: int = 0,
+        schema_version: int | None = None,
         subject: str | None = None,
     ) -> bytes:
         """Encode one object and seal it.
 
         Args:
-            obj: What to send.
-            format: ``"json"``, ``"msgpack"`` or ``"pickle"``.
+            obj: What to send; for protobuf, one message.
+            format: ``"json"``, ``"msgpack"``, ``"pickle"`` or ``"protobuf"``.
             purpose: What the message is for; the reader must expect the same. It also selects the derived key.
             type: Message type, for example a task name; the key must be granted it.
             expires_in: Lifetime in seconds; ``None`` never expires, which the key must allow.
-            schema_version: Version of the payload's schema, 0 for none.
+            schema_version: Version of the payload's schema, 0 for none; the one that is declared for ``type`` if not
+                given.
             subject: Id that the message is about, for example a task id.
 
         Returns:
@@ -205,6 +226,9 @@ class Gateway:
         Raises:
             Refused: ``obj`` could not be given back as it is (``not-representable``), or no key may seal this.
         """
+        if schema_version is None:
+            declared = self.schemas.find(type) if SchemaRegistry.revision else None
+            schema_version = 0 if declared is None else declared.version
         body = codec(format).dumps(obj, self.policy)
         return self.seal_body(
             body,
@@ -241,7 +265,7 @@ class Gateway:
             purpose: See :meth:`seal`.
             type: See :meth:`seal`.
             expires_in: See :meth:`seal`.
-            schema_version: See :meth:`seal`.
+            schema_version: Version of the payload's schema, 0 for none.
             subject: See :meth:`seal`.
             queue: Queue it is sent to.
             bound_headers: Digest of the transport's headers, from :func:`safeserial.envelope.bound_digest`.
@@ -287,6 +311,8 @@ class Gateway:
         blob = envelope.seal(packed, claims, key, context=self.context)
         if self._meter is not None:
             self._meter.note("seal", key.kid, now, _good_until(claims, now))
+        if schema_version and self._schema_meter is not None:
+            self._schema_meter.note("seal", type, schema_version, claims.expires_at_ms or NEVER_MS)
         return blob
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -426,24 +452,37 @@ class Gateway:
         _require_format(format, self.policy)
         return load(format, data, self.policy, self.policy.limits)
 
-    def open(self, blob: bytes, *, purpose: str = "data") -> object:
+    @overload
+    def open(self, blob: bytes, *, purpose: str = "data", into: None = None) -> object: ...
+    @overload
+    def open(self, blob: bytes, *, purpose: str = "data", into: builtins.type[T]) -> T: ...
+    def open(self, blob: bytes, *, purpose: str = "data", into: Any = None) -> object:
         """Open one envelope into an object.
 
         Args:
             blob: The envelope.
             purpose: What the reader expects.
+            into: Where the sender writes plain data, the type that it is read as; see :func:`safe_loads`.
 
         Returns:
             The object.
 
         Raises:
-            Refused: Whatever is wrong with the bytes; one audit event has been emitted.
+            Refused: Whatever is wrong with the bytes; one audit event has been emitted. ``SCHEMA_NEWER`` alone is worth
+                another try: by a process that knows the version.
         """
         started = time.perf_counter_ns()
         sender: list[tuple[Claims, Key]] = []
         try:
             admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
-            return self.load(admitted.body, admitted.format, key=admitted.key)
+            claims = admitted.claims
+            # Before anything is decoded: a newer version may hold what this process does not even list.
+            chain = self._chain(claims) if claims.schema_version > 1 or SchemaRegistry.revision else None
+            begin = 0 if chain is None else chain.begin(claims.schema_version)
+            value = self.load(admitted.body, admitted.format, key=admitted.key)
+            if chain is not None and begin:
+                value = self._upcast(chain, begin, value, claims)
+            return _as_type(value, into, admitted.format, self.policy.limits)
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise
@@ -456,6 +495,21 @@ class Gateway:
             self._tell(ours, blob, sender, started)
             raise ours from error
 
+    def _chain(self, claims: Claims) -> Chain:
+        return self.schemas.chain(claims.type)
+
+    def _upcast(self, chain: Chain, begin: int, value: object, claims: Claims) -> object:
+        meter, declared = self._schema_meter, self.schemas.find(claims.type)
+        if meter is not None:
+            meter.note("open", chain.name, claims.schema_version, claims.expires_at_ms or NEVER_MS)
+        if declared is None or declared.kind == "value":
+            return chain.value(begin, value, meter)
+        # What a function is called with, where no framework passes it: a pair.
+        if not isinstance(value, (list, tuple)) or len(value) != 2 or not is_call(*value):
+            raise Malformed(Reason.SCHEMA_MISMATCH, None, f"{safe_repr(chain.name)} is a call: not [args, kwargs]")
+        args, kwargs = chain.call(begin, list(value[0]), dict(value[1]), meter)
+        return [args, kwargs] if isinstance(value, list) else (args, kwargs)
+
     def inspect(self, blob: bytes, *, purpose: str = "data") -> Inspection:
         """Say what :meth:`open` would do with an envelope, without building anything and without an audit event."""
         sender: list[tuple[Claims, Key]] = []
@@ -463,6 +517,9 @@ class Gateway:
         refusal: Refused | None = None
         try:
             admitted = self.admit(blob, purpose=purpose, on_authenticated=lambda c, k: sender.append((c, k)))
+            claims = admitted.claims
+            if claims.schema_version > 1 or SchemaRegistry.revision:
+                self._chain(claims).begin(claims.schema_version)
             names = self.judge(admitted.body, admitted.format, key=admitted.key).names
         except Refused as error:
             refusal = error
@@ -584,6 +641,7 @@ def safe_dumps(
     return gateway.seal(obj, format=format, purpose=purpose, expires_in=expires_in)
 
 
+@overload
 def safe_loads(
     data: bytes,
     *,
@@ -594,6 +652,32 @@ def safe_loads(
     buffers: Sequence[bytes] | None = None,
     context: bytes = b"",
     audit: Sink | None = None,
+    into: None = None,
+) -> object: ...
+@overload
+def safe_loads(
+    data: bytes,
+    *,
+    keyring: Keyring | None = None,
+    policy: Policy | None = None,
+    format: str | None = None,
+    purpose: str = "data",
+    buffers: Sequence[bytes] | None = None,
+    context: bytes = b"",
+    audit: Sink | None = None,
+    into: builtins.type[T],
+) -> T: ...
+def safe_loads(
+    data: bytes,
+    *,
+    keyring: Keyring | None = None,
+    policy: Policy | None = None,
+    format: str | None = None,
+    purpose: str = "data",
+    buffers: Sequence[bytes] | None = None,
+    context: bytes = b"",
+    audit: Sink | None = None,
+    into: Any = None,
 ) -> object:
     """Open whatever came in, without ever letting the bytes decide how much to trust them.
 
@@ -601,6 +685,11 @@ def safe_loads(
     the ceilings of :meth:`safeserial.limits.Limits.untrusted`. Unsealed pickle is refused, unless ``policy`` says
     ``unsafe_accept_unsigned_pickle`` *and* the caller says ``format="pickle"``; even then MiniPickle judges it first,
     and the use is audited.
+
+    With ``into``, plain data is read as a type of yours, strictly and by its annotations, whoever sent it: no text
+    becomes a number, no key may be missing or unknown, dates and decimals are text in one spelling (docs/untrusted.md
+    has the table). Nothing in the bytes chooses the type. Constructors and validators of the type run, with values that
+    a stranger chose among those that fit. It needs msgspec or pydantic.
 
     Args:
         data: The bytes.
@@ -612,13 +701,19 @@ def safe_loads(
         buffers: Out-of-band buffers of an unsealed protocol 5 pickle.
         context: The gateway's implicit context.
         audit: Where a refusal is told; the logger ``safeserial.audit`` by default.
+        into: What to read plain data as: a class, or anything else that an annotation may say.
 
     Raises:
-        Refused: The bytes were turned away; one audit event has been emitted.
-        Misconfigured: The bytes are sealed and no keyring was given.
+        Refused: The bytes were turned away; one audit event has been emitted. ``SCHEMA_MISMATCH`` names the place that
+            does not fit ``into``, and never the value.
+        Misconfigured: The bytes are sealed and no keyring was given; or ``into`` does not say what plain data looks
+            like.
 
     >>> safe_loads(b'{"a": [1, 2.5, null]}')
     {'a': [1, 2.5, None]}
+    >>> from decimal import Decimal
+    >>> safe_loads(b'{"total": "19.90"}', into=dict[str, Decimal])
+    {'total': Decimal('19.90')}
     """
     rules = Policy() if policy is None else policy
     sink: Sink = LoggingSink() if audit is None else audit
@@ -626,12 +721,12 @@ def safe_loads(
     if envelope.is_sealed(raw):
         if keyring is None:
             raise Misconfigured("sealed bytes need a keyring: pass keyring=Keyring.load(...)", key="keyring")
-        return Gateway(keyring=keyring, policy=rules, context=context, audit=sink).open(raw, purpose=purpose)
+        return Gateway(keyring=keyring, policy=rules, context=context, audit=sink).open(raw, purpose=purpose, into=into)
     started = time.perf_counter_ns()
     refusal: Refused
     try:
         # What was looked at is what is read: bytes that change in between cannot pass for sealed ones or others.
-        return _open_unsealed(raw or _as_bytes(data), rules, format, buffers, sink)
+        return _open_unsealed(raw or _as_bytes(data), rules, format, buffers, sink, into=into)
     except Refused as error:
         refusal = error
     except Misconfigured:
@@ -652,17 +747,43 @@ def safe_loads(
     raise refusal
 
 
+def _as_type(value: object, into: Any, format: str, limits: Limits) -> object:
+    """What was opened, read as the caller's type if there is one."""
+    if into is None:
+        return value
+    from safeserial.schema.arguments import convert  # most callers never need it
+
+    wire = "msgpack" if format == "msgpack" else "json"
+    made: object = convert(value, into, wire=wire, max_instances=limits.max_instances)
+    return made
+
+
 def _open_unsealed(
-    data: bytes, policy: Policy, format: str | None, buffers: Sequence[bytes] | None, sink: Sink
+    data: bytes, policy: Policy, format: str | None, buffers: Sequence[bytes] | None, sink: Sink, *, into: Any
 ) -> object:
-    untrusted = Limits.untrusted()
     if format is None:
         format = sniff(data)
         if format == "pickle":
             # The bytes look like pickle; only the caller's own word may choose that lane.
             raise Forbidden(Reason.UNSIGNED_PICKLE)
+        if format is None:
+            raise Malformed(Reason.UNRECOGNIZED_FORMAT)
     if format == "pickle":
-        return _open_unsigned_pickle(data, policy, buffers, sink)
+        return _as_type(_open_unsigned_pickle(data, policy, buffers, sink), into, format, policy.limits)
+    try:
+        value = _read_data(data, format)
+    except Refused as refusal:
+        # Whatever the strict readers take is what it is; only what they turned away may be something else.
+        better = recognised(data, refusal)
+        if better is None:
+            raise
+        raise better from refusal
+    return _as_type(value, into, format, Limits.untrusted())
+
+
+def _read_data(data: bytes, format: str) -> object:
+    """Read plain data that nobody signed."""
+    untrusted = Limits.untrusted()
     if len(data) > untrusted.max_bytes:
         raise Malformed(
             Reason.TOO_LARGE, None, f"{len(data)} bytes, the limit for unsigned data is {untrusted.max_bytes}"
@@ -694,19 +815,3 @@ def _open_unsigned_pickle(data: bytes, policy: Policy, buffers: Sequence[bytes] 
         )
     )
     return value
-
-
-_JSON_START = frozenset(b'{["-0123456789tfn \t\r\n')
-
-
-def sniff(data: bytes) -> str | None:
-    """Tell unsealed formats apart by the first bytes; never to decide trust, only which strict reader refuses best.
-
-    A pickle of protocol 2 and later starts with ``80 02`` ... ``80 05`` and ends in ``.``; as msgpack ``80`` is an
-    empty map, after which nothing may follow. Older protocols have no magic: they are named by the caller.
-    """
-    if len(data) > 2 and data[0] == 0x80 and data[1] <= 5 and data[-1:] == b".":
-        return "pickle"
-    if data[:1] and data[0] in _JSON_START:
-        return "json" if data[0] not in b"0123456789-" or len(data) == 1 or data[1] < 0x80 else "msgpack"
-    return "msgpack" if data else None

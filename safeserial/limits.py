@@ -36,7 +36,7 @@ class Limits:
         max_weight: Values a pickle would have if nothing in it were shared.
         max_key_depth: Nesting inside one dict key or set member.
         max_hash_cost: Values visited by hashing and comparing all keys together.
-        max_instances: Instances a pickle may create.
+        max_instances: Instances a pickle may create, and objects that unsigned data read by annotations may have.
         max_calls: Functions and classes a pickle may call.
     """
 
@@ -77,6 +77,9 @@ class Limits:
             max_string_bytes=256 * KIB,
             max_int_bits=64,
             allow_nan=False,
+            # Five for each value: itself, its key, and what remembers and batches them.
+            max_opcodes=100_000,
+            max_instances=5_000,
         )
 
 

@@ -68,7 +68,12 @@ def stale_extension() -> str:
 
     It matters on the pure build, too: some tests compare the two.
     """
-    return stale("minipickle", "machine") or stale("formats", "plain")
+    return (
+        stale("minipickle", "machine")
+        or stale("formats", "plain")
+        or stale("formats", "protobuf_scan")
+        or stale("formats", "counts")
+    )
 
 
 def stale(package: str, module: str) -> str:

@@ -233,8 +233,8 @@ _ROWS: tuple[Rule, ...] = (
          "Something replaced the app's control layer after install(): commands are sent without a seal.",
          "call celery_plugin.install(app) after app.control_cls is set"),
     Rule("DR210", _E, "A task cannot be sent with its serializer",
-         "A sealed body is JSON, msgpack or pickle, and of a format that the settings accept. Others are refused, at "
-         "the first call or in the worker.",
+         "A sealed body is JSON, msgpack, pickle or one Protocol Buffers message, and of a format that the settings "
+         "accept. Others are refused, at the first call or in the worker.",
          'serializer="json"'),
     Rule("DR211", _E, "An annotation gives a task a serializer that cannot be used",
          "As DR210, but set by task_annotations, which override what the task says.",
@@ -264,6 +264,9 @@ _ROWS: tuple[Rule, ...] = (
     Rule("DR219", _E, "A task module cannot be imported",
          "Workers do not start, and its tasks were not looked at.",
          "mend the module, at the place that is named"),
+    Rule("DR220", _E, "A task that is accepted unsigned cannot be read by its annotations",
+         "Workers do not start: what a stranger may pass is what the annotations say, and these do not say it.",
+         "annotate every parameter: def task(order: Order, note: str = \"\")"),
     # DR3: what waits on the broker; only with --broker.
     Rule("DR301", _E, "The broker cannot be reached",
          "What waits on the app's queues was not looked at, and workers here would not connect either.",

@@ -30,7 +30,7 @@ from safeserial.envelope import Claims, parse_prefix, split_sections
 from safeserial.errors import Forbidden, Reason, Refused
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
-from safeserial.gateway import sniff
+from safeserial.formats.sniff import foreign, recognised, sniff
 from safeserial.limits import Limits
 from safeserial.minipickle import verify
 from safeserial.minipickle.concrete import loads
@@ -178,10 +178,19 @@ def _admit(data: bytes, ground: Ground, purpose: str, report: Report) -> tuple[G
 def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -> None:
     report.format = sniff(data) if format is None else format
     limits = Limits.untrusted()
-    if report.format == "json":
-        load_untrusted_json(data, limits)
-    elif report.format == "msgpack":
-        load_untrusted_msgpack(data, limits)
+    if report.format in ("json", "msgpack"):
+        read = load_untrusted_json if report.format == "json" else load_untrusted_msgpack
+        try:
+            read(data, limits)
+        except Refused as refusal:
+            better = recognised(data, refusal)
+            if better is None:
+                raise
+            if better.reason is Reason.UNSIGNED_PICKLE:
+                return _unsealed(data, ground, "pickle", report)
+            found = foreign(data)
+            report.format = found.name if found else report.format
+            raise better from refusal
     elif report.format == "pickle":
         try:
             verdict = verify(data, allow=ground.policy.table, limits=ground.policy.limits)
@@ -194,6 +203,7 @@ def _unsealed(data: bytes, ground: Ground, format: str | None, report: Report) -
             raise report.body_refusal
     else:
         raise Forbidden(Reason.UNRECOGNIZED_FORMAT)
+    return None
 
 
 def _add_values(body: bytes, ground: Ground, report: Report) -> None:
@@ -206,6 +216,8 @@ def _add_values(body: bytes, ground: Ground, report: Report) -> None:
             report.values = show_value(load_untrusted_json(body, limits))
         elif report.format == "msgpack":
             report.values = show_value(load_untrusted_msgpack(body, limits))
+        elif report.format == "protobuf":
+            report.notes.append("no values: of a message they are its class's to say, and none is used here")
     except Refused as refusal:
         report.notes.append(f"no values: they are shown of plain data only ({_cause(refusal)})")
 

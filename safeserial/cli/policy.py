@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from safeserial.allow import Right
 from safeserial.cli.options import project_folder
 from safeserial.cli.output import SafeGroup, as_json, dim, good, json_option, strong, table, warn
 from safeserial.config import Settings
+
+if TYPE_CHECKING:
+    from safeserial.policy import Policy
 
 __all__ = ["policy"]
 
@@ -31,6 +36,11 @@ def policy() -> None:
 
 def _rights(rights: int) -> list[str]:
     return [word for right, word in _WORDS if rights & right]
+
+
+def _messages(found: Policy) -> dict[str, str]:
+    """Full names of messages, and their classes."""
+    return {name: f"{cls.__module__}:{cls.__qualname__}" for name, cls in sorted(found.messages.items())}
 
 
 @policy.command("check")
@@ -66,6 +76,8 @@ def check(
                 "presets": list(found.presets),
                 "formats": sorted(found.formats),
                 "unsafe_accept_unsigned_pickle": found.unsafe_accept_unsigned_pickle,
+                "protobuf": _messages(found),
+                "protobuf_unknown_fields": found.protobuf_unknown_fields,
                 "names": {name: _rights(row.rights) for name, row in own.items()},
                 "warnings": [{"name": w.name, "code": w.code, "message": w.message} for w in warnings],
             }
@@ -76,6 +88,9 @@ def check(
         if found.presets:
             click.echo(f"presets: {', '.join(found.presets)} ({len(from_presets)} names; --all lists them)")
         table([(name, dim(", ".join(_rights(row.rights)))) for name, row in own.items()], "  ")
+        if found.messages:
+            click.echo(f"messages (unknown fields: {found.protobuf_unknown_fields}):")
+            table([(name, dim(cls)) for name, cls in _messages(found).items()], "  ")
         if found.unsafe_accept_unsigned_pickle:
             click.echo(warn("unsafe_accept_unsigned_pickle is on: pickles that nobody signed are judged and loaded"))
         for finding in warnings:

@@ -20,6 +20,7 @@ from safeserial.cli.keys import keys
 from safeserial.cli.output import Failure, SafeGroup
 from safeserial.cli.policy import policy
 from safeserial.cli.quarantine import quarantine
+from safeserial.cli.schema import schema
 from safeserial.cli.version import version_line
 from safeserial.cli.why import why
 
@@ -98,5 +99,5 @@ def safeserial() -> None:
     """  # noqa: D301 - click wants the character, not its spelling
 
 
-for _command in (config, disasm, doctor, explain, inspect, keys, policy, quarantine, why):
+for _command in (config, disasm, doctor, explain, inspect, keys, policy, quarantine, schema, why):
     safeserial.add_command(_command)

@@ -20,6 +20,8 @@ from safeserial.errors import Misconfigured
 from safeserial.limits import Limits
 from safeserial.policy.files import parse_bytes_size
 from safeserial.policy.grammar import shown
+from safeserial.policy.model import UNKNOWN_FIELDS
+from safeserial.schema import MAX_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,7 @@ __all__ = [
     "Spec",
     "from_environment",
     "read_name",
+    "read_schema_version",
     "read_texts",
 ]
 
@@ -154,6 +157,21 @@ def _usage(value: object) -> object:
     return value
 
 
+def _schema_usage(value: object) -> object:
+    """As for the use of keys, but that one machine's file is all there is."""
+    text = type(value) is str and (value == "none" or (value.startswith("sqlite:") and len(value) > len("sqlite:")))
+    if not text and not callable(getattr(value, "schema_uses", None)):
+        raise Misconfigured('must be "sqlite:PATH" or "none"')
+    return value
+
+
+def read_schema_version(value: object) -> int:
+    """Read the version that this program sends a task in."""
+    if type(value) is not int or not 1 <= value <= MAX_VERSION:
+        raise Misconfigured(f"must be a whole number from 1 to {MAX_VERSION}")
+    return value
+
+
 def _audit(value: object) -> tuple[object, ...]:
     items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not items:
@@ -181,8 +199,11 @@ SPECS: dict[str, Spec] = {
     "keyring_check_seconds": Spec(_positive, "int", 5),
     "presets": Spec(read_texts, "texts", ()),
     "allow": Spec(read_texts, "texts", ()),
-    "formats": Spec(read_texts, "texts", ("json", "msgpack", "pickle")),
+    "formats": Spec(read_texts, "texts", ("json", "msgpack", "pickle", "protobuf")),
     "unsafe_accept_unsigned_pickle": Spec(_flag, "bool", False),
+    "protobuf": Spec(read_texts, "texts", ()),
+    "protobuf_unknown_fields": Spec(_choice(*UNKNOWN_FIELDS), "text", "refuse"),
+    # Not protobuf: results, and the arguments of Celery's own tasks, are no messages.
     "format": Spec(_choice("json", "msgpack", "pickle"), "text", "json"),
     "default_trust": Spec(_default_trust, "text", "sealed"),
     "quarantine": Spec(_store("put"), "text", "sqlite:.safeserial/quarantine.db"),
@@ -190,6 +211,7 @@ SPECS: dict[str, Spec] = {
     "quarantine_max_bytes": Spec(parse_bytes_size, "size", 256 << 20),
     "claims": Spec(_store("claim"), "text", "sqlite:.safeserial/claims.db"),
     "key_usage": Spec(_usage, "text", "none"),
+    "schema_usage": Spec(_schema_usage, "text", "none"),
     "audit": Spec(_audit, "texts", ("logging",)),
     "context": Spec(_text, "text", ""),
     "audience": Spec(read_name, "text", None),
@@ -199,7 +221,9 @@ SPECS: dict[str, Spec] = {
     "compression": Spec(_choice("none", "zlib", "zstd"), "text", "none"),
     "compression_min_bytes": Spec(parse_bytes_size, "size", 1024),
 }
-POLICY_KEYS = ("presets", "allow", "formats", "unsafe_accept_unsigned_pickle")
+POLICY_KEYS = (
+    "presets", "allow", "formats", "unsafe_accept_unsigned_pickle", "protobuf", "protobuf_unknown_fields",
+)  # fmt: skip
 QUEUE_SPECS: dict[str, Spec] = {
     "trust": Spec(_choice("sealed", "sealed+legacy", "data-only"), "text", "sealed"),
     "until": Spec(_until, "text", None),
@@ -207,6 +231,7 @@ QUEUE_SPECS: dict[str, Spec] = {
     "tasks": Spec(_task_names, "texts", frozenset()),
     "allow": Spec(read_texts, "texts", ()),
     "presets": Spec(read_texts, "texts", ()),
+    "protobuf": Spec(read_texts, "texts", ()),
 }
 
 

@@ -19,7 +19,7 @@ __all__ = ["add_environment", "add_mapping"]
 
 #: The keyring of an app that says no other: one key in this variable, older ones in the one with ``_FALLBACKS``.
 DEFAULT_KEY = "SAFESERIAL_KEY"
-_KEYS = (*SPECS, "limits", "queues", "queue_aliases")
+_KEYS = (*SPECS, "limits", "queues", "queue_aliases", "schema_versions")
 
 
 def add_mapping(leaves: Leaves, mapping: object, layer: Leaf) -> None:
@@ -41,8 +41,8 @@ def add_mapping(leaves: Leaves, mapping: object, layer: Leaf) -> None:
             _add_table(leaves, {name: getattr(value, name) for name in LIMITS}, ("limits",), layer, LIMITS)
         elif key == "limits":
             _add_table(leaves, value, ("limits",), layer, LIMITS)
-        elif key == "queue_aliases":
-            _add_table(leaves, value, ("queue_aliases",), layer, None)
+        elif key in ("queue_aliases", "schema_versions"):
+            _add_table(leaves, value, (str(key),), layer, None)
         elif key == "queues":
             _add_queues(leaves, value, layer)
         elif key in SPECS:

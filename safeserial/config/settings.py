@@ -37,6 +37,7 @@ from safeserial.config.keys import (
     REDIS_QUARANTINE_MAX_BYTES,
     SPECS,
     read_name,
+    read_schema_version,
     read_texts,
 )
 from safeserial.config.layers import add_environment, add_mapping
@@ -48,6 +49,8 @@ from safeserial.limits import Limits
 from safeserial.policy import Policy
 from safeserial.policy.files import key_text, limits_from_mapping, load_section
 from safeserial.policy.grammar import shown
+from safeserial.schema import SchemaUses, SchemaUsesUnavailable
+from safeserial.schema_store import SQLiteSchemaUses
 from safeserial.text import safe_repr
 
 __all__ = ["QueueSettings", "Settings", "Trust"]
@@ -68,6 +71,7 @@ class QueueSettings:
         tasks: Tasks that opted in to unsigned data.
         allow: What this queue's messages may build beyond the rest.
         presets: Presets likewise.
+        protobuf: Messages likewise.
     """
 
     name: str
@@ -77,6 +81,7 @@ class QueueSettings:
     tasks: frozenset[str] = frozenset()
     allow: tuple[str, ...] = ()
     presets: tuple[str, ...] = ()
+    protobuf: tuple[str, ...] = ()
 
     def accepts_legacy(self, task: str, now_ms: int) -> bool:
         """Whether an unsigned message of ``task`` is accepted at this time."""
@@ -107,6 +112,8 @@ class Settings:
         allow: Exact names that may be built.
         formats: Formats accepted inside an envelope.
         unsafe_accept_unsigned_pickle: See the Policy.
+        protobuf: See the Policy.
+        protobuf_unknown_fields: See the Policy.
         format: Format in which tasks are sealed.
         limits: Ceilings for sealed messages.
         queues: Sections of queues, by name.
@@ -118,6 +125,8 @@ class Settings:
         quarantine_max_bytes: The same in bytes.
         claims: As ``quarantine``.
         key_usage: ``"sqlite:/absolute/path"``, a ``redis://`` URL, ``"none"``, or a store: where use is counted.
+        schema_usage: ``"sqlite:/absolute/path"``, ``"none"``, or a store: where the use of schema versions is counted.
+        schema_versions: Versions in which this program sends tasks that it knows by name only.
         audit: ``"logging"``, ``"jsonl:/absolute/path"`` and sinks.
         context: Implicit context that both sides must share, such as the environment's name.
         audience: Which application this is, or ``None``.
@@ -136,6 +145,8 @@ class Settings:
     allow: tuple[str, ...]
     formats: tuple[str, ...]
     unsafe_accept_unsigned_pickle: bool
+    protobuf: tuple[str, ...]
+    protobuf_unknown_fields: str
     format: str
     limits: Limits
     queues: Mapping[str, QueueSettings]
@@ -146,6 +157,8 @@ class Settings:
     quarantine_max_bytes: int
     claims: str | ClaimStore = field(repr=False)
     key_usage: str | UsageStore = field(repr=False)
+    schema_usage: str | SchemaUses = field(repr=False)
+    schema_versions: Mapping[str, int]
     audit: tuple[str | Sink, ...]
     context: str
     audience: str | None
@@ -218,7 +231,7 @@ class Settings:
         """
         # First by itself each list, which is the one place that an error can be about.
         for path, leaf in self._leaves.items():
-            if path[-1] in ("allow", "presets") and (len(path) == 1 or path[0] == "queues"):
+            if path[-1] in ("allow", "presets", "protobuf") and (len(path) == 1 or path[0] == "queues"):
                 with leaf.blamed():
                     Policy(**{str(path[-1]): read_texts(leaf.value)}).resolve()  # type: ignore[arg-type]
         self.policy.resolve()
@@ -330,6 +343,24 @@ class Settings:
             raise self._wrong("key_usage", str(error)) from error
         return store
 
+    def open_schema_usage(self) -> SchemaUses | None:
+        """Where the use of schema versions is counted, as :meth:`open_usage`.
+
+        Raises:
+            Misconfigured: It cannot be used.
+        """
+        if not isinstance(self.schema_usage, str):
+            return self.schema_usage
+        if self.schema_usage == "none":
+            return None
+        store = SQLiteSchemaUses(self.schema_usage[len("sqlite:") :])
+        try:
+            store.check()
+        except SchemaUsesUnavailable as error:
+            store.close()
+            raise self._wrong("schema_usage", str(error)) from error
+        return store
+
     def open_sinks(self) -> Tee:
         """All audit sinks as one.
 
@@ -371,6 +402,7 @@ class Settings:
         paths += [("limits", name) for name in LIMITS]
         paths += [("queues", name, key) for name in sorted(self.queues) for key in QUEUE_SPECS]
         paths += [("queue_aliases", name) for name in sorted(self.queue_aliases)]
+        paths += [("schema_versions", name) for name in sorted(self.schema_versions)]
         return {key_text(path): path for path in paths}
 
 
@@ -424,9 +456,9 @@ def _build(leaves: Leaves) -> Settings:
     if values["format"] not in values["formats"]:
         leaf = leaves.get(("format",)) or leaves[("formats",)]
         raise leaf.wrong(f'format = "{values["format"]}" is not one of formats = [{", ".join(values["formats"])}]')
-    for key, prefix in (("quarantine", "sqlite:"), ("claims", "sqlite:"), ("key_usage", "sqlite:")):
+    for key in ("quarantine", "claims", "key_usage", "schema_usage"):
         if isinstance(values[key], str):
-            values[key] = _place(values[key], prefix, _folder(leaves, key))
+            values[key] = _place(values[key], "sqlite:", _folder(leaves, key))
     if ("quarantine_max_bytes",) not in leaves and is_redis_url(str(values["quarantine"])):
         values["quarantine_max_bytes"] = REDIS_QUARANTINE_MAX_BYTES
     folder = _folder(leaves, "audit")
@@ -435,15 +467,16 @@ def _build(leaves: Leaves) -> Settings:
     )
     policy = Policy(limits=limits, **{key: values[key] for key in POLICY_KEYS})
     policies = {
-        name: policy.extended(allow=section.allow, presets=section.presets)
+        name: policy.extended(allow=section.allow, presets=section.presets, protobuf=section.protobuf)
         for name, section in queues.items()
-        if section.allow or section.presets
+        if section.allow or section.presets or section.protobuf
     }
     settings = Settings(
         **values,
         limits=limits,
         queues=queues,
         queue_aliases=aliases,
+        schema_versions=_read_schema_versions(leaves),
         origins={},
         policy=policy,
         _policies=policies,
@@ -466,7 +499,7 @@ def _check_policy_lists(leaves: Leaves) -> None:
     for path, leaf in leaves.items():
         if path[-1] in (*POLICY_KEYS,) and (len(path) == 1 or (path[0] == "queues" and len(path) == 3)):
             with leaf.blamed():
-                value = leaf.value if path[-1] == "unsafe_accept_unsigned_pickle" else read_texts(leaf.value)
+                value = leaf.value if SPECS[str(path[-1])].text != "texts" else read_texts(leaf.value)
                 Policy(**{str(path[-1]): value})  # type: ignore[arg-type]
 
 
@@ -509,6 +542,15 @@ def _check_queue(name: str, values: Mapping[str, Any], leaves: Leaves) -> None:
     for key, owner in _BELONGS.items():
         if key in values and trust != owner:
             raise leaves[("queues", name, key)].wrong(f'means something only with trust = "{owner}"')
+
+
+def _read_schema_versions(leaves: Leaves) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for path, leaf in leaves.items():
+        if path[0] == "schema_versions":
+            with leaf.blamed():
+                found[str(path[1])] = read_schema_version(leaf.value)
+    return found
 
 
 def _read_aliases(leaves: Leaves, queues: Mapping[str, QueueSettings]) -> dict[str, str]:

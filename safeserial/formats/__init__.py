@@ -1,6 +1,7 @@
 """Formats: how a value becomes bytes and comes back, under a policy. Each codec is imported when it is first asked for.
 
-Lazy, because a worker that speaks one format should not load the libraries of the others.
+Lazy, because a worker that speaks one format should not load the libraries of the others. How a class of a user's own
+is written in JSON and msgpack is for :func:`handler_for` to say.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from safeserial.errors import Forbidden, Reason
 from safeserial.formats.base import Codec, Judged
+from safeserial.formats.custom import TypeHandler, handler_for, load_entry_points, register_handler
+from safeserial.policy.model import prepare_with
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from safeserial.limits import Limits
     from safeserial.policy import Policy
 
-__all__ = ["Codec", "Judged", "codec", "codec_names", "load"]
+__all__ = ["Codec", "Judged", "TypeHandler", "codec", "codec_names", "handler_for", "load", "register_handler"]
+
+prepare_with(load_entry_points)
 
 
 def _json() -> Codec:
@@ -38,8 +43,19 @@ def _pickle() -> Codec:
     return PickleCodec()
 
 
+def _protobuf() -> Codec:
+    from safeserial.formats.protobuf import ProtobufCodec
+
+    return ProtobufCodec()
+
+
 # A closed table: a format's name comes from a message, and must never reach an import by name.
-_MAKERS: dict[str, Callable[[], Codec]] = {"json": _json, "msgpack": _msgpack, "pickle": _pickle}
+_MAKERS: dict[str, Callable[[], Codec]] = {
+    "json": _json,
+    "msgpack": _msgpack,
+    "pickle": _pickle,
+    "protobuf": _protobuf,
+}
 _made: dict[str, Codec] = {}
 
 
@@ -52,7 +68,7 @@ def codec(name: str) -> Codec:
     """The codec of one format.
 
     Args:
-        name: ``"json"``, ``"msgpack"`` or ``"pickle"``.
+        name: ``"json"``, ``"msgpack"``, ``"pickle"`` or ``"protobuf"``.
 
     Returns:
         The codec; always the same object, which keeps no state between calls.

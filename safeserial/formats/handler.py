@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safeserial.errors import Malformed, Reason, Refused
+from safeserial.limits import charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from safeserial.policy import Policy
 
 __all__ = [
+    "CUSTOM_CODE",
     "MAX_COLLISIONS",
     "Context",
     "Handler",
@@ -35,6 +37,9 @@ __all__ = [
 # Hashes of int, tuple, Decimal, complex and frozenset are not salted, so a sender can choose keys that all collide and
 # make one dict quadratic. Honest keys do not share a hash 64 times (powers of two do so 67 times only from 2**4000 on).
 MAX_COLLISIONS = 64
+
+#: The one extension code of all handlers that users register; the tag's text stands beside the payload.
+CUSTOM_CODE = 127
 
 
 class Wire(Protocol):
@@ -62,6 +67,10 @@ class Wire(Protocol):
         """Make a tagged value: ``(pair, node)``, where ``pair[1]`` is the payload inside ``node``."""
         ...
 
+    def nodes(self, handler: Handler) -> int:
+        """How many values a tag of this handler adds, its payload among them."""
+        ...
+
     def split(self, node: object) -> tuple[Handler, list[Any]] | None:
         """Take a tagged value apart into handler and pair, or ``None`` for plain data. Raises for a bad tag."""
         ...
@@ -84,12 +93,23 @@ class Context:
         limits: Ceilings.
         wire: The format.
         names: Listed names met so far, in the order of the walk.
+        weight: What the message costs beyond its bytes, so far.
     """
 
     policy: Policy
     limits: Limits
     wire: Wire
     names: list[str] = field(default_factory=list)
+    weight: int = 0
+
+    def spend(self, cost: int) -> None:
+        """Count what one value costs beyond its bytes, in pickle's unit.
+
+        Raises:
+            Malformed: ``TOO_HEAVY``: all of them together cost more than the limit.
+        """
+        self.weight += cost
+        charge(Reason.TOO_HEAVY, self.weight, self.limits.max_weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +117,16 @@ class Handler:
     """One row of the registry.
 
     Attributes:
-        tag: Name on the wire in JSON. API: never renamed or reused.
-        code: The same in msgpack, an extension code from 0 to 127.
-        cls: The exact type it writes, or ``None`` where the policy decides (Enum, dataclass, exception).
+        tag: Name on the wire in JSON. API: never renamed or reused. Only those of users have a dot.
+        code: The same in msgpack, an extension code from 0 to 126; :data:`CUSTOM_CODE` for those of users.
+        cls: The exact type it writes, or ``None`` where the policy decides (Enum, dataclass, exception ...).
         encode: Value to payload.
         check: Looks at a raw payload before anything is built; raises ``Refused``.
         decode: Payload, its nested tags already undone, to value.
         hashable: Whether the value may be a dict key or set member (a tuple may still hold a list).
         listed: Whether it runs an object of the policy, whose failure is not the sender's spelling mistake.
+        max_bytes: Ceiling of the payload on the wire, text and bytes in bytes and one for each value besides;
+            ``None`` where the message's own limits are enough.
     """
 
     tag: str
@@ -115,6 +137,7 @@ class Handler:
     decode: Callable[[Any, Context], object]
     hashable: bool = True
     listed: bool = False
+    max_bytes: int | None = None
 
 
 def bad(tag: str, problem: str = "not the shape of its type") -> Malformed:

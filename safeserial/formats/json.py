@@ -8,7 +8,6 @@ as null without a word. Everything else is tagged; ``typed`` documents how.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +18,7 @@ from safeserial.formats.base import Judged
 from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.json_scan import check_strings, parse
 from safeserial.formats.plain import RESERVED
-from safeserial.formats.typed import BY_TAG, build_tags, find_tags, is_plain, judge_tags, lower
+from safeserial.formats.typed import BY_TAG, build_tags, find_custom, find_tags, is_plain, judge_tags, lower
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
@@ -73,16 +72,16 @@ class _JsonWire:
         pair = [handler.tag, payload]
         return pair, {RESERVED: pair}
 
+    def nodes(self, _: Handler) -> int:
+        return 3
+
     def split(self, node: object) -> tuple[Handler, list[Any]] | None:
         if type(node) is not dict or RESERVED not in node:
             return None
         pair = node[RESERVED]
         if len(node) != 1 or type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str:
             raise Malformed(Reason.BAD_TAGGED_VALUE, None, "the reserved key has something else than a tag and a value")
-        handler = BY_TAG.get(pair[0])
-        if handler is None:
-            raise Malformed(Reason.UNKNOWN_TAG)
-        return handler, pair
+        return BY_TAG.get(pair[0]) or find_custom(pair[0]), pair
 
     def blob(self, data: bytes) -> object:
         return b64encode(data).decode("ascii")
@@ -112,9 +111,10 @@ class JsonCodec:
         data: bytes | None = None
         try:
             if _scan(value, limits):
-                # Left to orjson: a large int, a lone surrogate and a key that is no str. All of them have tags.
-                with suppress(TypeError):
+                try:
                     data = orjson.dumps(value, option=_OPTIONS)
+                except TypeError:
+                    data = None  # left to orjson: a large int, a lone surrogate, a key that is no str; all have tags
             if data is None:
                 data = orjson.dumps(lower(value, _WIRE, policy), option=_OPTIONS)
         except RuntimeError:

@@ -12,13 +12,18 @@ without nested repetition on the skeleton alone.
 from __future__ import annotations
 
 import re
-from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import Limits, charge
+
+if TYPE_CHECKING:
+    from safeserial.formats import counts
+else:
+    counts = build.engine("safeserial.formats", "counts")
 
 __all__ = ["MAX_READ_DEPTH", "check_strings", "parse"]
 
@@ -27,14 +32,15 @@ MAX_READ_DEPTH = 1000
 
 # Deeper, orjson does not write.
 _PROVEN_DEPTH = 254
+# For each item that it writes, orjson reserves up to 256 bytes.
+_MAX_WRITTEN = 50_000
 _BRACKETS = b"[]{}"
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in _BRACKETS)
-_STEP = [1 if code in b"[{" else -1 for code in range(256)]
-# Only such numbers can be out of range: an exponent, or as many digits as 2**63 has. The others need no look.
-_SUSPECT = re.compile(rb"[0-9.]{19}|[0-9.][eE]")
-_NUMBER = re.compile(rb"-?[0-9][0-9.eE+-]*")
+# An integer beyond 64 bits has as many digits as 2**63, so only numbers as long as that need a look. Each match is one
+# whole number. What overflows a double needs none: orjson refuses it.
+_LONG = re.compile(rb"[0-9.eE+-]{19,}")
 _INTEGER = re.compile(rb"-?[0-9]+")
-_MAX_INTEGER_CHARS = 20
+_EVERY_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]+(?![0-9.eE])")
 # The longest decimal fraction that names one double exactly has 1077 significant characters; nobody writes more.
 _MAX_NUMBER_CHARS = 1100
 
@@ -71,7 +77,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
         if skeleton is None:
             _skeleton(data, limits)  # too deep for orjson is too deep by a limit, not bad JSON
         raise _explain(data, error) from None
-    if limits.max_int_bits >= 64:
+    if limits.max_int_bits >= 64 and (skeleton is None or skeleton.count(b",") <= _MAX_WRITTEN):
         try:
             if orjson.dumps(value) == data:
                 return value
@@ -80,7 +86,8 @@ def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
     if skeleton is None:
         skeleton = _skeleton(data, limits)
     _check_numbers(skeleton, limits)
-    if skeleton.count(b":") != _entries(value):
+    keys = skeleton.count(b":")
+    if keys and keys != counts.entries(value):
         raise Malformed(Reason.DUPLICATE_KEY)
     return value
 
@@ -102,41 +109,24 @@ def _skeleton(data: bytes, limits: Limits) -> bytes:
     charge(Reason.STRING_TOO_LONG, max(map(len, pieces[1::2]), default=0), limits.max_string_bytes)
     skeleton = b'"'.join(pieces[::2])
     brackets = skeleton.translate(None, _NOT_BRACKETS)
-    depth = max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
-    charge(Reason.TOO_DEEP, depth, min(limits.max_depth, MAX_READ_DEPTH))
+    charge(Reason.TOO_DEEP, counts.depth(brackets), min(limits.max_depth, MAX_READ_DEPTH))
     nodes = 1 + skeleton.count(b",") + brackets.count(b"[") + brackets.count(b"{")
     charge(Reason.TOO_MANY_NODES, nodes, limits.max_nodes)
     return skeleton
 
 
 def _check_numbers(skeleton: bytes, limits: Limits) -> None:
-    if limits.max_int_bits >= 64 and _SUSPECT.search(skeleton) is None:
-        return
-    for match in _NUMBER.finditer(skeleton):
-        text = match.group()
-        if _INTEGER.fullmatch(text) is None:
-            if len(text) > _MAX_NUMBER_CHARS or abs(float(text)) == float("inf"):
-                raise Malformed(Reason.NUMBER_OUT_OF_RANGE)
-        elif len(text) > _MAX_INTEGER_CHARS or not -(1 << 63) <= int(text) < 1 << 64:
-            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, None, "an integer of more than 64 bits")
-        else:
-            charge(Reason.NUMBER_OUT_OF_RANGE, int(text).bit_length(), limits.max_int_bits)
-
-
-def _entries(value: Any) -> int:
-    """How many keys all the objects of a parsed tree have together."""
-    total = 0
-    level: list[Any] = [value]
-    while level:
-        following: list[Any] = []
-        for item in level:
-            if type(item) is dict:
-                total += len(item)
-                following += item.values()
-            elif type(item) is list:
-                following += item
-        level = following
-    return total
+    """Refuse what orjson read as another number than was sent: integers beyond 64 bits, as floats."""
+    long = _LONG.findall(skeleton)
+    # Counted before they are converted, which is quadratic.
+    if long and max(map(len, long)) > _MAX_NUMBER_CHARS:
+        raise Malformed(Reason.NUMBER_OUT_OF_RANGE)
+    integers = [int(text) for text in long if _INTEGER.fullmatch(text)]
+    if integers and not -(1 << 63) <= min(integers) <= max(integers) < 1 << 64:
+        raise Malformed(Reason.NUMBER_OUT_OF_RANGE, None, "an integer of more than 64 bits")
+    if limits.max_int_bits < 64:
+        bits = max(map(int.bit_length, map(int, _EVERY_INTEGER.findall(skeleton))), default=0)
+        charge(Reason.NUMBER_OUT_OF_RANGE, bits, limits.max_int_bits)
 
 
 def _explain(data: bytes, error: orjson.JSONDecodeError) -> Malformed:

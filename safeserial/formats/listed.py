@@ -1,63 +1,36 @@
-"""Types that a policy must list: Enum members, dataclasses, exceptions, and the factory inside a defaultdict.
+"""Types that a policy must list, and what is known about how to make them: Enum members, exceptions, patterns.
 
-The name on the wire is looked up in the policy's table of objects and nowhere else, and only a class of the kind that
-the tag says is used. Rebuilding goes through the class's own constructor, so that its checks run; a value that the
-constructor would not give back is refused when it is written.
+And the factory inside a defaultdict. Rebuilding goes through the class's own constructor, so that its checks run; a
+value that the constructor would not give back is refused when it is written.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import re
 from collections import defaultdict
 from enum import Enum, Flag
-from types import FunctionType, MemberDescriptorType
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from safeserial.allow import Right
-from safeserial.errors import Forbidden, Malformed, Reason
-from safeserial.formats.handler import Context, Handler, bad, refuse_value, type_label
+from safeserial.allow import Arg, Kind, Right, Signature
+from safeserial.errors import Forbidden, Reason
+from safeserial.formats.alike import alike
+from safeserial.formats.handler import Context, Handler, bad, refuse_value
+from safeserial.formats.names import class_to_read, name_to_write
 from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
-from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LISTED", "handler_for"]
+__all__ = ["HEAP_TYPE", "KINDS", "LISTED", "two"]
 
-# What makes the object is called: a row that grants neither only lets pickle refer to the name.
-_MAKES = Right.CALL | Right.NEW
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: written in Python (or as a heap type), with no hidden C layout of our kind
-
-
-def _name_to_write(value: object, cls: Any, ctx: Context, right: int) -> str:
-    """The listed name of ``cls``, or a refusal that names the line which would list it."""
-    name = ctx.policy.name_of(cls)
-    if name is None:
-        raise refuse_value(value, f'add "{type_label(cls)}" to allow')
-    if not ctx.policy.table[name].rights & right:
-        raise refuse_value(value, f"the policy lists {name}, but not for this use")
-    return name
+#: Py_TPFLAGS_HEAPTYPE: written in Python (or as a heap type), with no hidden C layout of our kind.
+HEAP_TYPE = 1 << 9
 
 
-def _class_to_read(name: object, ctx: Context, tag: str, kind: Callable[[Any], bool], right: int) -> Any:
-    """The object a payload names, if the policy lists it for this use and it is what the tag says."""
-    if type(name) is not str:
-        raise bad(tag)
-    row = ctx.policy.table.get(name)
-    if row is None or name not in ctx.policy.objects:
-        raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f'add "{safe_repr(name)}" to allow')
-    cls = ctx.policy.objects[name]
-    if not row.rights & right or not kind(cls):
-        raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f"{safe_repr(name)} is listed, but not for use as {tag}")
-    if row.signatures and tag in _CALLED:
-        # Argument patterns speak about pickle's arguments; ignoring them here would widen the entry.
-        raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f"{safe_repr(name)} has argument patterns: pickle only")
-    ctx.names.append(name)
-    return cls
-
-
-def _two(payload: Any, tag: str) -> list[Any]:
+def two(payload: Any, tag: str) -> list[Any]:
+    """A payload that is a list of two."""
     if type(payload) is not list or len(payload) != 2:
         raise bad(tag)
     return payload
@@ -72,7 +45,7 @@ def _is_enum(cls: Any) -> bool:
 
 def _encode_enum(value: Enum, ctx: Context) -> list[object]:
     cls = type(value)
-    name = _name_to_write(value, cls, ctx, _MAKES)
+    name = name_to_write(value, cls, ctx, called=False)
     # Straight from the instance: ``name`` and ``value`` may be members or properties of the user's own.
     label = value.__dict__.get("_name_")
     if type(label) is str and cls.__members__.get(label) is value:
@@ -84,8 +57,8 @@ def _encode_enum(value: Enum, ctx: Context) -> list[object]:
 
 
 def _check_enum(payload: Any, ctx: Context) -> None:
-    name, member = _two(payload, "enum")
-    cls = _class_to_read(name, ctx, "enum", _is_enum, _MAKES)
+    name, member = two(payload, "enum")
+    cls = class_to_read(name, ctx, "enum", _is_enum, called=False)
     if type(member) is str:
         if member not in cls.__members__:
             raise bad("enum", "no member of this name")
@@ -102,89 +75,20 @@ def _decode_enum(payload: Any, ctx: Context) -> object:
     return value
 
 
-# -- dataclass --------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Plan:
-    """How one dataclass is written: fields in order, those the constructor takes, and whether to try it first."""
-
-    fields: frozenset[str]
-    init: tuple[str, ...]
-    trial: bool
-    problem: str = ""
-
-
-_plans: WeakKeyDictionary[type, _Plan] = WeakKeyDictionary()
-
-
-def _is_dataclass(cls: Any) -> bool:
-    return isinstance(cls, type) and dataclasses.is_dataclass(cls) and not issubclass(cls, (Enum, BaseException))
-
-
-def _plan(cls: Any) -> _Plan:
-    plan = _plans.get(cls)
-    if plan is None:
-        every = dataclasses.fields(cls)
-        names = frozenset(f.name for f in every)
-        problem = ""
-        if any(base is not object and not base.__flags__ & _HEAP_TYPE for base in cls.__mro__):
-            problem = "a dataclass that is also a built-in type cannot be given back"
-        elif "__dataclass_fields__" not in cls.__dict__:
-            problem = "a subclass of a dataclass that is no dataclass itself cannot be given back"
-        elif any(
-            type(member) is MemberDescriptorType and label not in names
-            for base in cls.__mro__
-            for label, member in vars(base).items()
-        ):
-            problem = "has slots that are no fields"
-        # The generated __init__ stores what it is given; one that someone wrote may not.
-        generated = type(cls.__init__) is FunctionType and cls.__dataclass_params__.init and "__init__" in vars(cls)
-        plan = _plans[cls] = _Plan(
-            names,
-            tuple(f.name for f in every if f.init),
-            not generated or hasattr(cls, "__post_init__") or not all(f.init for f in every),
-            problem,
-        )
-    return plan
-
-
-def _same(left: object, right: object) -> bool:
-    return left is right or (type(left) is type(right) and bool(left == right))
-
-
-def _encode_dataclass(value: Any, ctx: Context) -> list[object]:
-    cls = type(value)
-    name = _name_to_write(value, cls, ctx, _MAKES)
-    plan = _plan(cls)
-    if plan.problem:
-        raise refuse_value(value, plan.problem)
-    if not plan.fields.issuperset(getattr(value, "__dict__", ())):
-        raise refuse_value(value, "has attributes that are no fields")
-    state = {label: getattr(value, label) for label in plan.init}
-    if plan.trial:
-        made = cls(**state)
-        if type(made) is not cls or not all(_same(getattr(made, f), getattr(value, f)) for f in plan.fields):
-            raise refuse_value(value, "its constructor makes another value of its fields")
-    return [name, state]
-
-
-def _check_dataclass(payload: Any, ctx: Context) -> None:
-    name, state = _two(payload, "dataclass")
-    cls = _class_to_read(name, ctx, "dataclass", _is_dataclass, _MAKES)
-    if type(state) is not dict or ctx.wire.split(state) is not None:
-        raise bad("dataclass")
-    # A missing field may have a default (an older sender); a surplus one would be lost.
-    if not state.keys() <= set(_plan(cls).init):
-        raise bad("dataclass", "a field that the class does not take")
-
-
-def _decode_dataclass(payload: Any, ctx: Context) -> object:
-    cls: Any = ctx.policy.objects[payload[0]]
-    return cls(**payload[1])
-
-
 # -- exceptions -------------------------------------------------------------------------------------------------
+
+# What honest exceptions have beside the arguments they were made with, and a constructor does not always take: C
+# members that only tracebacks read, any of which may be missing on some Pythons, and what add_note() makes.
+_MEMBERS = ("name", "name_from", "path")
+_NOTES = "__notes__"
+_C_DESCRIPTORS = (GetSetDescriptorType, MemberDescriptorType)
+# Where it was raised and about which object is no part of it: no format carries frames, and pickle drops these too.
+_NOT_KEPT = frozenset(
+    {
+        "args", "obj", "__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "__weakref__",
+    }
+)  # fmt: skip
+_UNSET = object()
 
 
 def _is_exception(cls: Any) -> bool:
@@ -196,38 +100,102 @@ def _exception_args(value: Exception) -> tuple[Any, ...]:
     """What the constructor must be given, from the C implementation that pickle uses too, or a refusal."""
     cls = type(value)
     written = next((base for base in cls.__mro__ if "__reduce__" in vars(base)), BaseException)
-    if written.__flags__ & _HEAP_TYPE:
+    if written.__flags__ & HEAP_TYPE:
         return value.args  # an own __reduce__ is not run; the trial below decides
     reduce: Any = written.__reduce__
     args: tuple[Any, ...] = reduce(value)[1]
     return args
 
 
+_found: WeakKeyDictionary[type, dict[str, Any]] = WeakKeyDictionary()
+
+
+def _members(cls: type) -> dict[str, Any]:
+    """The C members and slots of a class, by name: nothing of a user's is run when they are read or written."""
+    members = _found.get(cls)
+    if members is None:
+        members = _found[cls] = {
+            label: member
+            for base in reversed(cls.__mro__)
+            for label, member in vars(base).items()
+            if isinstance(member, _C_DESCRIPTORS) and label not in _NOT_KEPT
+        }
+    return members
+
+
+def _read(member: Any, value: object) -> object:
+    try:
+        return member.__get__(value)
+    except AttributeError:
+        return _UNSET  # an OSError has characters_written only where it was set
+
+
+def _exception_state(value: Exception, made: Exception) -> dict[str, Any]:
+    """What must be set on ``made`` after it was made, or a refusal."""
+    state: dict[str, Any] = {}
+    for label, member in _members(type(value)).items():
+        content = _read(member, value)
+        if alike(content, _read(member, made)):
+            continue
+        if label not in _MEMBERS or not (content is None or type(content) is str):
+            raise refuse_value(value, "has attributes that its constructor does not set")
+        state[label] = content
+    attributes, again = dict(vars(value)), dict(vars(made))
+    if not attributes and not again:
+        return state
+    notes = attributes.pop(_NOTES, None)
+    if notes is not None and not alike(notes, again.pop(_NOTES, None)):
+        if type(notes) is not list or not all(type(note) is str for note in notes):
+            raise refuse_value(value, "has notes that are no texts")
+        state[_NOTES] = notes
+    if attributes.keys() != again.keys():
+        raise refuse_value(value, "its constructor does not give it back from its args")
+    if not alike(attributes, {label: again[label] for label in attributes}):
+        raise refuse_value(value, "has attributes that its constructor does not set")
+    return state
+
+
 def _encode_exception(value: Exception, ctx: Context) -> list[object]:
     cls = type(value)
-    name = _name_to_write(value, cls, ctx, _MAKES)
+    name = name_to_write(value, cls, ctx)
     args = _exception_args(value)
     made = cls(*args)
-    same = type(made) is cls and len(made.args) == len(value.args) and all(map(_same, made.args, value.args))
-    if not same or vars(made).keys() != vars(value).keys():
+    if type(made) is not cls or not alike(made.args, value.args):
         raise refuse_value(value, "its constructor does not give it back from its args")
-    if not all(_same(content, vars(value)[label]) for label, content in vars(made).items()):
-        raise refuse_value(value, "has attributes that its constructor does not set")
-    return [name, list(args)]
+    state = _exception_state(value, made)
+    return [name, list(args), state] if state else [name, list(args)]
 
 
 def _check_exception(payload: Any, ctx: Context) -> None:
-    name, args = _two(payload, "exception")
-    _class_to_read(name, ctx, "exception", _is_exception, _MAKES)
-    if type(args) is not list:
+    if type(payload) is not list or len(payload) not in (2, 3):
         raise bad("exception")
+    cls = class_to_read(payload[0], ctx, "exception", _is_exception)
+    if type(payload[1]) is not list:
+        raise bad("exception")
+    if len(payload) == 3:
+        state = payload[2]
+        if type(state) is not dict or ctx.wire.split(state) is not None:
+            raise bad("exception")
+        known = _members(cls).keys() & set(_MEMBERS)
+        if not state.keys() <= known | {_NOTES} or type(state.get(_NOTES, [])) is not list:
+            raise bad("exception", "an attribute that messages do not set")
 
 
 def _decode_exception(payload: Any, ctx: Context) -> object:
     cls: Any = ctx.policy.objects[payload[0]]
     value = cls(*payload[1])
+    # OSError(2, "...") is a FileNotFoundError, wherever such a number means that.
     if not isinstance(value, cls):
         raise bad("exception", "its constructor made something else")
+    for label, content in (payload[2] if len(payload) == 3 else {}).items():
+        if label == _NOTES:
+            if not all(type(note) is str for note in content):
+                raise bad("exception")
+            vars(value)[_NOTES] = content
+        elif content is None or type(content) is str:
+            _members(cls)[label].__set__(value, content)
+        else:
+            raise bad("exception")
     return value
 
 
@@ -245,9 +213,9 @@ def _encode_defaultdict(value: defaultdict[Any, Any], ctx: Context) -> list[obje
 
 
 def _check_defaultdict(payload: Any, ctx: Context) -> None:
-    name, pairs = _two(payload, "defaultdict")
+    name, pairs = two(payload, "defaultdict")
     if name is not None:
-        _class_to_read(name, ctx, "defaultdict", callable, Right.REFERENCE)
+        class_to_read(name, ctx, "defaultdict", callable, right=int(Right.REFERENCE), called=False)
     check_pairs(pairs, "defaultdict", ctx)
 
 
@@ -256,35 +224,83 @@ def _decode_defaultdict(payload: Any, ctx: Context) -> object:
     return decode_pairs(payload[1], "defaultdict", lambda pairs: defaultdict(factory, pairs))
 
 
+# -- regular expressions ----------------------------------------------------------------------------------------
+
+# One name for both formats: what pickles of a pattern call. A policy has it from the preset, or with the one pattern
+# that is meant.
+_COMPILE = "re:_compile"
+_HOW = 'add the preset "regex@1", or the one pattern that is meant: re:_compile("...", 32)'
+
+
+def _fits(arg: Arg, value: str | bytes | int) -> bool:
+    """Whether a value is what an argument pattern asks for, of those that can speak about text, bytes and ints."""
+    if arg.op == "const":
+        return type(value) is type(arg.value) and value == arg.value
+    if arg.op in ("data", "any"):
+        return True
+    if arg.op == "chars":
+        return type(value) is str and len(value) <= (arg.high or 0) and set(value) <= set(str(arg.value))
+    if arg.op != "kind":
+        return False
+    kind = {str: Kind.STR, bytes: Kind.BYTES, int: Kind.INT}[type(value)]
+    size = value if isinstance(value, int) else len(value.encode() if isinstance(value, str) else value)
+    within = (arg.low is None or arg.low <= size) and (arg.high is None or size <= arg.high)
+    return bool(arg.kinds & kind) and within
+
+
+def _pattern_is_granted(pattern: str | bytes, flags: int, ctx: Context) -> bool:
+    row = ctx.policy.table.get(_COMPILE)
+    if row is None or not row.rights & Right.CALL:
+        return False
+
+    def fits(one: Signature) -> bool:
+        return len(one.args) == 2 and all(map(_fits, one.args, (pattern, flags)))
+
+    if not any(map(fits, row.signatures)):
+        return False
+    ctx.spend(row.cost)
+    return True
+
+
+def _encode_pattern(value: re.Pattern[Any], ctx: Context) -> list[object]:
+    pattern = value.pattern
+    if type(pattern) not in (str, bytes) or not _pattern_is_granted(pattern, value.flags, ctx):
+        raise refuse_value(value, f"too long, with other flags, or not granted: {_HOW}")
+    return [pattern, value.flags]
+
+
+def _check_pattern(payload: Any, ctx: Context) -> None:
+    pattern, flags = two(payload, "pattern")
+    if type(flags) is not int:
+        raise bad("pattern")
+    # Bytes are tagged in JSON; no other tag has a text for its payload and a pattern for its value.
+    tagged = ctx.wire.split(pattern) if type(pattern) in (dict, list) else None
+    if tagged is not None and tagged[0].tag == "bytes":
+        pattern = ctx.wire.unblob(tagged[1][1])
+    if type(pattern) not in (str, bytes):
+        raise bad("pattern")
+    if not _pattern_is_granted(pattern, flags, ctx):
+        raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, f"a pattern that is too long, or not granted: {_HOW}")
+    ctx.names.append(_COMPILE)
+
+
+def _decode_pattern(payload: Any, ctx: Context) -> Any:
+    make: Any = ctx.policy.objects[_COMPILE]
+    value: Any = make(*payload)
+    if type(value) is not re.Pattern or value.flags != payload[1]:
+        # "(?i)a" has a flag of its own: the writer says the flags that the pattern has.
+        raise bad("pattern", "flags that it does not have")
+    return value
+
+
 _ENUM = Handler("enum", 34, None, _encode_enum, _check_enum, _decode_enum, listed=True)
-_DATACLASS = Handler("dataclass", 35, None, _encode_dataclass, _check_dataclass, _decode_dataclass, listed=True)
 _EXCEPTION = Handler("exception", 36, None, _encode_exception, _check_exception, _decode_exception, listed=True)
 _DEFAULTDICT = Handler(
     "defaultdict", 37, defaultdict, _encode_defaultdict, _check_defaultdict, _decode_defaultdict, hashable=False
 )
-_CALLED = frozenset({"dataclass", "exception"})
+_PATTERN = Handler("pattern", 42, re.Pattern, _encode_pattern, _check_pattern, _decode_pattern, listed=True)
 
-LISTED: tuple[Handler, ...] = (_ENUM, _DATACLASS, _EXCEPTION, _DEFAULTDICT)
+LISTED: tuple[Handler, ...] = (_ENUM, _EXCEPTION, _DEFAULTDICT, _PATTERN)
 
-
-def handler_for(cls: type) -> Handler | None:
-    """The handler of a type that has no row of its own, by its kind.
-
-    Returns:
-        The handler, or ``None`` for a type that cannot be written whatever the policy lists.
-    """
-    if _is_enum(cls):
-        return _ENUM
-    if _is_dataclass(cls):
-        return _DATACLASS
-    if _is_exception(cls):
-        return _EXCEPTION
-    return None
-
-
-def unreadable(error: Exception, handler: Handler) -> Malformed:
-    """The refusal for what left a handler's ``check`` or ``decode``. Its text stays out: it may quote the data."""
-    kind = type(error).__name__
-    if handler.listed:
-        return Malformed(Reason.BUILD_FAILED, None, f"{handler.tag}: {kind} while it was built")
-    return Malformed(Reason.BAD_TAGGED_VALUE, None, f"{handler.tag}: {kind}")
+#: Whether a type is of a kind that has no one class, and the handler of that kind.
+KINDS: tuple[tuple[Callable[[Any], bool], Handler], ...] = ((_is_enum, _ENUM), (_is_exception, _EXCEPTION))

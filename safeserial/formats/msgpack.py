@@ -6,7 +6,6 @@ msgpack says more than JSON by itself: bytes, NaN, infinities and integer keys n
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgpack import ExtType
@@ -14,9 +13,10 @@ from msgpack import ExtType
 from safeserial import build
 from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
-from safeserial.formats.handler import Context, Handler, bad, is_utf8, refuse_value
+from safeserial.formats.handler import CUSTOM_CODE, Context, Handler, bad, is_utf8, refuse_value
 from safeserial.formats.msgpack_scan import check, may_have_extensions, pack, parse
-from safeserial.formats.typed import BY_CODE, build_tags, find_tags, is_plain, judge_tags, lower
+from safeserial.formats.plain import PLAIN
+from safeserial.formats.typed import BY_CODE, build_tags, find_custom, find_tags, is_plain, judge_tags, lower
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _MAX_WRITE_DEPTH = 500
 _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _KEYS = frozenset({str, int})
 _MARKERS = {code: ExtType(code, b"") for code in BY_CODE}
+_CUSTOM_MARKER = ExtType(CUSTOM_CODE, b"")
 _UNTRUSTED = Limits.untrusted()
 survey = build.engine("safeserial.formats", "plain").survey
 
@@ -64,13 +65,21 @@ class _MsgpackWire:
         return all(type(key) in _KEYS and self.keeps(key) for key in value)
 
     def wrap(self, handler: Handler, payload: object) -> tuple[list[object], object]:
+        if handler.code == CUSTOM_CODE:
+            pair = [handler.tag, payload]
+            return pair, [_CUSTOM_MARKER, pair]
         pair = [_MARKERS[handler.code], payload]
         return pair, pair
+
+    def nodes(self, handler: Handler) -> int:
+        return 4 if handler.code == CUSTOM_CODE else 2
 
     def split(self, node: object) -> tuple[Handler, list[Any]] | None:
         if type(node) is list:
             if len(node) != 2 or type(node[0]) is not ExtType:
                 return None
+            if node[0] == _CUSTOM_MARKER:
+                return _split_custom(node[1])
             handler = BY_CODE.get(node[0].code)
             if handler is None or node[0].data:
                 raise Malformed(Reason.UNKNOWN_TAG)
@@ -88,6 +97,13 @@ class _MsgpackWire:
         return payload
 
 
+def _split_custom(pair: object) -> tuple[Handler, list[Any]]:
+    """What stands beside the marker of all tags that users registered: one of those tags, and its payload."""
+    if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str:
+        raise Malformed(Reason.BAD_TAGGED_VALUE, None, "the marker has something else than a tag and a value beside it")
+    return find_custom(pair[0]), pair
+
+
 _WIRES = {flag: _MsgpackWire(allow_nan=flag) for flag in (True, False)}
 
 
@@ -102,9 +118,10 @@ class MsgpackCodec:
         data: bytes | None = None
         try:
             if _scan(value, limits):
-                # Left to msgpack: a large int and a lone surrogate. Both have tags.
-                with suppress(OverflowError, UnicodeEncodeError):
+                try:
                     data = pack(value)
+                except (OverflowError, UnicodeEncodeError):
+                    data = None  # left to msgpack: a large int and a lone surrogate; both have tags
             if data is None:
                 data = pack(lower(value, _WIRES[limits.allow_nan], policy))
         except RuntimeError:
@@ -117,7 +134,7 @@ class MsgpackCodec:
     def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:
         """Decide about one body; see :meth:`safeserial.formats.base.Codec.judge`."""
         value = parse(data, limits, limits.max_raw_bytes, tags=True)
-        if not may_have_extensions(data):
+        if not _may_have_tags(data, value):
             return Judged(self.name, data)
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
@@ -146,13 +163,21 @@ class MsgpackCodec:
             Refused: As ``judge`` and ``build``.
         """
         value = parse(data, limits, limits.max_raw_bytes, tags=True)
-        if not may_have_extensions(data):
+        if not _may_have_tags(data, value):
             return value
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
         holder, found = find_tags(value, wire)
         judge_tags(found, ctx)
         return build_tags(holder, found, ctx)
+
+
+def _may_have_tags(data: bytes, value: object) -> bool:
+    """Whether a tag may be anywhere in a parsed value. Bytes of text and numbers look like extensions all the time."""
+    if not may_have_extensions(data):
+        return False
+    # It has no more levels and values than bytes, and empty containers count twice.
+    return bool(survey(value, True, True, len(data), 2 * len(data) + 1) != PLAIN)
 
 
 def load_untrusted_msgpack(data: bytes, limits: Limits = _UNTRUSTED) -> object:

@@ -1,24 +1,32 @@
 """Strict msgpack: the shape of the bytes, walked before anything is allocated for what they claim.
 
 Counts (`array 32` of four billion) come before their contents, so a parser that believes them pays for what was never
-sent. :func:`check` walks the bytes in one loop with a small stack and believes a count only as far as the bytes that
-are left. It is Python and costs a step per value; :func:`parse` therefore lets msgpack's own reader go first where
-cheap counts already prove that it cannot allocate more than in proportion to the input. If writing the parsed value
-again then gives the same bytes, nothing was lost on the way, and only types, depth and nodes are left to look at.
+sent. :func:`check` walks the bytes (``counts``) and believes a count only as far as the bytes that are left.
+
+Where no compiler was, a step of that walk costs more than a value costs msgpack's own reader; :func:`parse` then lets
+that one go first where cheap counts already prove that it cannot allocate more than in proportion to the input. If
+writing the parsed value again gives the same bytes, nothing was lost on the way, and only types, depth and nodes are
+left to look at.
 """
 
 from __future__ import annotations
 
-from struct import unpack_from
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import Limits, charge
 
+if TYPE_CHECKING:
+    from safeserial.formats import counts
+else:
+    counts = build.engine("safeserial.formats", "counts")
+
 __all__ = ["check", "pack", "parse"]
 
+_WALK_FIRST = counts.__name__.endswith("._counts_c")
 # msgpack writes 511 levels and reads 1024; what is read must be writable, for the check that writes it again.
 _MAX_READ_DEPTH = 500
 _COUNTED = b"\xdc\xdd\xde\xdf"
@@ -28,36 +36,6 @@ _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _TAGGED_LEAVES = _LEAVES | {msgpack.ExtType}
 # Each counted container may reserve eight bytes per byte of input before its first item is read.
 _MAX_UNCHECKED_COUNTS = 8
-
-# First byte to (kind, bytes of the length or of the value that follow it).
-_STR, _BIN, _ARRAY, _MAP, _EXT, _FIXED, _FLOAT = range(7)
-_ROWS: dict[int, tuple[int, int]] = {
-    0xC0: (_FIXED, 0),
-    0xC2: (_FIXED, 0),
-    0xC3: (_FIXED, 0),
-    0xC4: (_BIN, 1),
-    0xC5: (_BIN, 2),
-    0xC6: (_BIN, 4),
-    0xC7: (_EXT, 1),
-    0xCA: (_FLOAT, 4),
-    0xCB: (_FLOAT, 8),
-    0xCC: (_FIXED, 1),
-    0xCD: (_FIXED, 2),
-    0xCE: (_FIXED, 4),
-    0xCF: (_FIXED, 8),
-    0xD0: (_FIXED, 1),
-    0xD1: (_FIXED, 2),
-    0xD2: (_FIXED, 4),
-    0xD3: (_FIXED, 8),
-    0xD9: (_STR, 1),
-    0xDA: (_STR, 2),
-    0xDB: (_STR, 4),
-    0xDC: (_ARRAY, 2),
-    0xDD: (_ARRAY, 4),
-    0xDE: (_MAP, 2),
-    0xDF: (_MAP, 4),
-}
-_INT_KEYS = frozenset(range(0xCC, 0xD4))
 
 
 def pack(value: object) -> bytes:
@@ -99,7 +77,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
         raise Refused(Reason.NOT_BYTES)
     charge(Reason.TOO_LARGE, len(data), max_bytes)
     entries = None
-    if not _is_small(data, limits):
+    if _WALK_FIRST or not _is_small(data, limits):
         entries = check(data, limits, tags=tags)
     try:
         value = msgpack.unpackb(
@@ -122,7 +100,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
     # rest faster than the bytes do. Whatever is in doubt, the walk over the bytes decides.
     if entries is None and (again != data or not _is_plain(value, limits, tags=tags)):
         entries = check(data, limits, tags=tags)
-    if entries is not None and entries != _entries(value):
+    if entries and entries != counts.entries(value):
         raise Malformed(Reason.DUPLICATE_KEY)
     return value
 
@@ -183,113 +161,16 @@ def check(data: bytes, limits: Limits, *, tags: bool) -> int:
     Raises:
         Malformed: The first byte that breaks a rule is the offset.
     """
-    end = len(data)
-    max_depth = min(limits.max_depth, _MAX_READ_DEPTH)
-    max_nodes, max_string, allow_nan = limits.max_nodes, limits.max_string_bytes, limits.allow_nan
-    small_ints = limits.max_int_bits < 64
-    pos, nodes, entries = 0, 1, 0
-    # Values left in the container being read, whether it is a map, and those around it. In a map, keys and values
-    # are counted alike: a key stands where the number left is even.
-    left, is_map = 1, False
-    stack: list[tuple[int, bool]] = []
-    marker_allowed = False
-    while True:
-        if left == 0:
-            if not stack:
-                break
-            left, is_map = stack.pop()
-            continue
-        is_key = is_map and not left & 1
-        left -= 1
-        if pos >= end:
-            raise Malformed(Reason.TRUNCATED, pos)
-        at, code = pos, data[pos]
-        pos += 1
-        marker_here, marker_allowed = marker_allowed, False
-        if code < 0x80 or code >= 0xE0:
-            continue
-        if 0xA0 <= code < 0xC0:
-            pos += code & 31
-            if pos > end:
-                raise Malformed(Reason.TRUNCATED, at)
-            if code & 31 > max_string:
-                raise Malformed(Reason.STRING_TOO_LONG, at)
-            continue
-        if code < 0xA0:
-            kind, count = (_ARRAY if code >= 0x90 else _MAP), code & 15
-        else:
-            row = _ROWS.get(code)
-            if row is None:
-                if 0xC8 <= code <= 0xD8:
-                    raise Malformed(Reason.UNKNOWN_TAG, at, "an extension that is no tag")
-                raise Malformed(Reason.BAD_MSGPACK, at)
-            kind, width = row
-            if pos + width > end:
-                raise Malformed(Reason.TRUNCATED, at)
-            count = int.from_bytes(data[pos : pos + width], "big") if kind < _FIXED else 0
-            pos += width
-        if is_key and kind != _STR and code not in _INT_KEYS:
-            raise Malformed(Reason.BAD_MSGPACK, at, "a map key that is neither text nor an integer")
-        if kind <= _BIN:
-            charge(Reason.STRING_TOO_LONG, count, max_string, at)
-            pos += count
-            if pos > end:
-                raise Malformed(Reason.TRUNCATED, at)
-        elif kind <= _MAP:
-            nodes += count or 1
-            if nodes > max_nodes:
-                raise Malformed(Reason.TOO_MANY_NODES, at, f"more than the limit of {max_nodes}")
-            items = count
-            if kind == _MAP:
-                entries += count
-                items += count
-            # Every item takes a byte at least: a count is believed only as far as the bytes reach.
-            if items > end - pos:
-                raise Malformed(Reason.TRUNCATED, at)
-            stack.append((left, is_map))
-            if len(stack) > max_depth:
-                raise Malformed(Reason.TOO_DEEP, at, f"more than the limit of {max_depth}")
-            left, is_map = items, kind == _MAP
-            marker_allowed = tags and kind == _ARRAY and count == 2
-        elif kind == _EXT:
-            if not marker_here or count:
-                raise Malformed(Reason.UNKNOWN_TAG, at, "an extension that is no tag")
-            if pos >= end:
-                raise Malformed(Reason.TRUNCATED, at)
-            if data[pos] >= 0x80:
-                # Codes below zero are msgpack's own (-1 is a timestamp), and never tags.
-                raise Malformed(Reason.UNKNOWN_TAG, at, "an extension that is no tag")
-            pos += 1
-        elif kind == _FLOAT:
-            if not allow_nan and not _is_finite(data, at):
-                raise Malformed(Reason.NOT_FINITE, at)
-        elif small_ints and code >= 0xCC:
-            number = int.from_bytes(data[at + 1 : pos], "big", signed=code >= 0xD0)
-            charge(Reason.NUMBER_OUT_OF_RANGE, number.bit_length(), limits.max_int_bits, at)
-    if pos != end:
-        raise Malformed(Reason.TRAILING_BYTES, pos)
+    entries: int = counts.walk(
+        data,
+        min(limits.max_depth, _MAX_READ_DEPTH),
+        limits.max_nodes,
+        limits.max_string_bytes,
+        limits.max_int_bits,
+        limits.allow_nan,
+        tags,
+    )
     return entries
-
-
-def _is_finite(data: bytes, at: int) -> bool:
-    value: float = unpack_from(">f" if data[at] == 0xCA else ">d", data, at + 1)[0]
-    return value - value == 0.0
-
-
-def _entries(value: Any) -> int:
-    """How many keys all the dicts of a parsed tree have together."""
-    total = 0
-    level: list[Any] = [value]
-    while level:
-        following: list[Any] = []
-        for item in level:
-            if type(item) is dict:
-                total += len(item)
-                following += item.values()
-            elif type(item) is list:
-                following += item
-        level = following
-    return total
 
 
 def _explain(data: bytes, limits: Limits, tags: bool, fallback: Reason) -> Malformed:

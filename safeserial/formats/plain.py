@@ -55,7 +55,11 @@ def survey(value: object, binary: bool, any_float: bool, max_depth: int, max_nod
                 if nodes > max_nodes:
                     return MANY
                 if binary:
-                    if not _KEYS.issuperset(map(type, table)):
+                    if COMPILED:  # pragma: no cover - compiled build only
+                        for key in table:
+                            if type(key) is not str and type(key) is not int:
+                                return TAGGED
+                    elif not _KEYS.issuperset(map(type, table)):
                         return TAGGED
                 elif RESERVED in table:
                     return TAGGED

@@ -7,6 +7,8 @@
 * msgpack: ``[ext(code, b""), payload]``: an array of two whose first item is an empty extension of the tag's code.
   The payload stands beside the marker and not inside it, because nested packing would copy a value once per level.
   Extensions occur nowhere else, so nothing needs escaping.
+* A handler that a user registered has a dot in its tag, ``{"~": ["shop.money", [payload]]}``, and in msgpack one code
+  for all of them, with the tag beside the payload: ``[ext(127, b""), ["shop.money", [payload]]]``.
 
 Payloads are plain data which may hold further tagged values; no payload is itself one. Limits count what is on the
 wire: a tag costs levels. Identity is not kept: a value that occurs twice is written twice, and a value that contains
@@ -20,12 +22,15 @@ from __future__ import annotations
 from collections import deque
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from safeserial.errors import Malformed, Reason, Refused
-from safeserial.formats.handler import Context, Handler, Wire, bad, refuse_value
-from safeserial.formats.listed import LISTED, handler_for, unreadable
+from safeserial.formats import arrays, listed, models, pydantic
+from safeserial.formats.custom import by_class, by_tag
+from safeserial.formats.handler import CUSTOM_CODE, Context, Handler, Wire, bad, refuse_value
 from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
+from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,21 +43,68 @@ __all__ = [
     "BY_TAG",
     "build_tags",
     "excess",
+    "find_custom",
     "find_tags",
+    "is_built_in",
     "is_plain",
     "judge_tags",
     "lower",
     "measure",
+    "writer_of",
 ]
 
-HANDLERS: tuple[Handler, ...] = ZOO + LISTED
+HANDLERS: tuple[Handler, ...] = ZOO + listed.LISTED + models.MODELS + pydantic.PYDANTIC + arrays.ARRAYS
 BY_TAG: Mapping[str, Handler] = {handler.tag: handler for handler in HANDLERS}
 BY_CODE: Mapping[int, Handler] = {handler.code: handler for handler in HANDLERS}
 _WORD = 1 << 63
 _BY_TYPE: Mapping[type, Handler] = {handler.cls: handler for handler in HANDLERS if handler.cls is not None}
+_KINDS: tuple[tuple[Callable[[Any], bool], Handler], ...] = (
+    *listed.KINDS,
+    *models.KINDS,
+    *pydantic.KINDS,
+    *arrays.KINDS,
+)
+_WITH_FIELDS = frozenset({"dataclass", "attrs", "msgspec", "pydantic"})
+_by_kind: WeakKeyDictionary[type, Handler] = WeakKeyDictionary()
 
 # Where a tagged value hangs: (its parent, its index or key there, handler, its pair).
 Found = tuple[Any, Any, Handler, list[Any]]
+
+
+def is_built_in(cls: type) -> bool:
+    """Whether a class has a row of its own in this registry."""
+    return cls in _BY_TYPE
+
+
+def find_custom(tag: str) -> Handler:
+    """The handler that a user registered under a tag.
+
+    Raises:
+        Malformed: ``UNKNOWN_TAG``: there is none.
+    """
+    handler = by_tag(tag)
+    if handler is None:
+        raise Malformed(Reason.UNKNOWN_TAG, None, f"no handler is registered for {safe_repr(tag)}")
+    return handler
+
+
+def _handler_of(cls: type) -> Handler | None:
+    """The handler of a type that has no row of its own: a user's, or that of its kind.
+
+    Returns:
+        The handler, or ``None`` for a type that cannot be written whatever the policy lists.
+    """
+    handler = by_class(cls) or _by_kind.get(cls)
+    if handler is None:
+        handler = next((handler for is_one, handler in _KINDS if is_one(cls)), None)
+        if handler is not None:
+            _by_kind[cls] = handler
+    return handler
+
+
+def writer_of(cls: type) -> Handler | None:
+    """The handler that writes values of exactly this class, or ``None``; for what is no plain data by itself."""
+    return _BY_TYPE.get(cls) or _handler_of(cls)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------
@@ -68,6 +120,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
     ctx = Context(policy, limits, wire)
     holder = [value]
     level: list[tuple[Any, Any, Any]] = [(holder, 0, value)]
+    tagged: list[tuple[Handler, list[Any]]] = []
     depth, nodes = -1, 1
     ceiling = min(limits.max_depth, wire.max_write_depth)
     keeps, leaves = wire.keeps, wire.leaves
@@ -86,12 +139,14 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 fresh = item.copy()
                 children = fresh.items()
             else:
-                handler = _BY_TYPE.get(kind) or handler_for(kind)
+                handler = _BY_TYPE.get(kind) or _handler_of(kind)
                 if handler is None:
                     raise refuse_value(item, "no handler writes this type")
                 pair, node = wire.wrap(handler, _encode(handler, item, ctx))
                 parent[key] = node
-                nodes += 3
+                nodes += wire.nodes(handler)
+                if handler.max_bytes is not None:
+                    tagged.append((handler, pair))
                 following.append((pair, 1, pair[1]))
                 continue
             parent[key] = fresh
@@ -121,6 +176,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
             raise excess(value, Reason.TOO_DEEP, ceiling)
         if nodes > limits.max_nodes:
             raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    _charge_sizes(tagged)
     return tree
 
 
@@ -154,6 +210,49 @@ def measure(tree: object) -> tuple[int, int]:
             ]
         level = following
     return depth, nodes
+
+
+def _charge_sizes(tagged: list[tuple[Handler, list[Any]]]) -> None:
+    """Charge each payload that has a size limit of its own.
+
+    Args:
+        tagged: Handlers and pairs, parents before children. A child is weighed first and once, and counts in its
+            parent as one number: so nesting costs nothing.
+
+    Raises:
+        Malformed: ``TOO_LARGE``.
+    """
+    sizes: dict[int, int] = {}
+    for handler, pair in reversed(tagged):
+        assert handler.max_bytes is not None
+        sizes[id(pair)] = size = _weigh(pair[1], sizes)
+        if size > handler.max_bytes:
+            told = f"{handler.tag}: {size} is more than its limit of {handler.max_bytes} bytes"
+            raise Malformed(Reason.TOO_LARGE, None, told)
+
+
+def _weigh(payload: object, sizes: Mapping[int, int]) -> int:
+    """Bytes of text and byte strings in a payload, and one for each value and key besides."""
+    total = 0
+    todo: list[Any] = [payload]
+    while todo:
+        item = todo.pop()
+        total += 1
+        kind = type(item)
+        if kind is list:
+            known = sizes.get(id(item))
+            if known is None:
+                todo += item
+            else:
+                total += known
+        elif kind is dict:
+            todo += item
+            todo += item.values()
+        elif kind is str:
+            total += len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+        elif kind is bytes:
+            total += len(item)
+    return total
 
 
 def is_plain(
@@ -222,13 +321,15 @@ def _children(item: Any) -> list[Any]:
         return list(item)
     if isinstance(item, BaseException):
         return list(item.args)
+    handler = None if is_built_in(type(item)) else _handler_of(type(item))
+    if handler is None or not (handler.tag in _WITH_FIELDS or handler.code == CUSTOM_CODE):
+        return []  # an Enum's member leads to its class, and that to all members
     # Attributes and slots only: a property would run somebody's code, and store nothing.
-    slots = [label for label in getattr(type(item), "__dataclass_fields__", ()) if _is_slot(type(item), label)]
+    slots = [label for base in type(item).__mro__ for label, member in vars(base).items() if type(member) is _SLOT]
     return [*getattr(item, "__dict__", {}).values(), *(getattr(item, label, None) for label in slots)]
 
 
-def _is_slot(cls: type, label: str) -> bool:
-    return type(getattr(cls, label, None)) is MemberDescriptorType
+_SLOT = MemberDescriptorType
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -274,26 +375,34 @@ def find_tags(root: object, wire: Wire) -> tuple[list[object], list[Found]]:
 
 def judge_tags(found: list[Found], ctx: Context) -> None:
     """Check every tagged value against its handler and the policy. Fills ``ctx.names``."""
-    tag = ""
+    _charge_sizes([(handler, pair) for _, _, handler, pair in found if handler.max_bytes is not None])
+    handler = None
     try:
         for _, _, handler, pair in found:
-            tag = handler.tag
             handler.check(pair[1], ctx)
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - totality: whatever a constructor of the standard library raises
-        raise unreadable(error, BY_TAG[tag]) from None
+        raise _unreadable(error, handler) from None
 
 
 def build_tags(holder: list[object], found: list[Found], ctx: Context) -> object:
     """Undo the tags, children first, in place. The tree must have passed :func:`judge_tags`."""
-    tag = ""
+    handler = None
     try:
         for parent, key, handler, pair in reversed(found):
-            tag = handler.tag
             parent[key] = handler.decode(pair[1], ctx)
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - totality: an allowed constructor may raise anything at all
-        raise unreadable(error, BY_TAG[tag]) from None
+        raise _unreadable(error, handler) from None
     return holder[0]
+
+
+def _unreadable(error: Exception, handler: Handler | None) -> Malformed:
+    """The refusal for what left a handler's ``check`` or ``decode``. Its text stays out: it may quote the data."""
+    assert handler is not None
+    kind = type(error).__name__
+    if handler.listed:
+        return Malformed(Reason.BUILD_FAILED, None, f"{handler.tag}: {kind} while it was built")
+    return Malformed(Reason.BAD_TAGGED_VALUE, None, f"{handler.tag}: {kind}")

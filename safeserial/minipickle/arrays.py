@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safeserial.allow import Arg
     from safeserial.minipickle.match import View
 
-__all__ = ["MAX_DIMENSIONS", "MAX_EMPTY", "call_fits", "item_size", "state_fits"]
+__all__ = ["MAX_DIMENSIONS", "MAX_EMPTY", "area_of", "call_fits", "item_size", "state_fits"]
 
 #: numpy 1 has room for no more, and reads its own stack when a state has more.
 MAX_DIMENSIONS = 32
@@ -193,7 +193,7 @@ def _array_state_fits(view: View, state: int) -> bool:
             data >= 0
             and view.kind_of(data) == _LIST
             and not view.is_bare(data)
-            and _area(shape, 8) == 8 * view.count_of(data)
+            and area_of(shape, 8) == 8 * view.count_of(data)
         )
     # An item without a size would let no data at all be any number of items.
     return item_size(text) != 0 and _fills(view, parts[2], shape, parts[4])
@@ -231,7 +231,7 @@ def _shape(view: View, slot: int) -> tuple[int, ...] | None:
     return tuple(sizes)
 
 
-def _area(shape: tuple[int, ...], size: int) -> int:
+def area_of(shape: tuple[int, ...], size: int) -> int:
     """Bytes of all items; -1 where that is no number of bytes, or where an empty array is too wide."""
     area = size
     wide = 1
@@ -251,7 +251,7 @@ def _fills(view: View, dtype: int, shape: tuple[int, ...], data: int, *, buffer:
     size = item_size(text)
     if size is None:
         return False
-    area = _area(shape, size)
+    area = area_of(shape, size)
     if buffer and data < 0 and view.data[~data] == _BUFFER_CODE:
         return area >= 0
     codes = _RAW_CODES if buffer else _BYTES_CODES

@@ -17,6 +17,7 @@ from safeserial.allow import Arg, Right, Row, Signature
 from safeserial.errors import Misconfigured
 from safeserial.policy import lint
 from safeserial.policy.grammar import Entry, parse, shown
+from safeserial.policy.messages import by_full_name
 from safeserial.policy.model import Compiled, Finding
 from safeserial.policy.presets import PRESETS
 from safeserial.policy.shapes import Shape, class_row, exact_state
@@ -49,12 +50,13 @@ def known_presets() -> tuple[str, ...]:
     return tuple(sorted(PRESETS))
 
 
-def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...]) -> Compiled:
+def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...], messages: tuple[Entry, ...]) -> Compiled:
     """Look up every name and say what each may be used for.
 
     Args:
         entries: The operator's entries; linted.
         presets: Names of presets, which are not.
+        messages: Classes of Protocol Buffers messages.
 
     Raises:
         Misconfigured: A name does not exist, or is one that no policy should list.
@@ -96,7 +98,13 @@ def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...]) -> Comp
     for name, target in objects.items():
         if isinstance(target, type) and _is_better(name, names.get(id(target)), target, aliases):
             names[id(target)] = name
-    return Compiled(MappingProxyType(table), MappingProxyType(objects), MappingProxyType(names), tuple(findings))
+    return Compiled(
+        MappingProxyType(table),
+        MappingProxyType(objects),
+        MappingProxyType(names),
+        tuple(findings),
+        MappingProxyType(by_full_name(messages, _resolve)),
+    )
 
 
 def _merge(entries: tuple[Entry, ...]) -> dict[str, _Merged]:

@@ -43,7 +43,11 @@ KeyPath: TypeAlias = tuple["str | int", ...]
 Locate: TypeAlias = Callable[[KeyPath], "int | None"]
 
 #: What a policy reads; everything else in a settings file belongs to other parts.
-POLICY_KEYS = frozenset({"allow", "formats", "limits", "presets", "unsafe_accept_unsigned_pickle"})
+POLICY_KEYS = frozenset(
+    {
+        "allow", "formats", "limits", "presets", "protobuf", "protobuf_unknown_fields", "unsafe_accept_unsigned_pickle",
+    }
+)  # fmt: skip
 _OTHER_KEYS = frozenset({"keyring", "mode", "queues"})
 
 _BYTE_LIMITS = frozenset({"max_bytes", "max_raw_bytes", "max_string_bytes"})

@@ -21,10 +21,12 @@ from safeserial.policy.grammar import Entry, parse, shown
 if TYPE_CHECKING:
     from safeserial.allow import AllowTable
 
-__all__ = ["FORMATS", "Compiled", "Finding", "Policy", "register"]
+__all__ = ["FORMATS", "UNKNOWN_FIELDS", "Compiled", "Finding", "Policy", "prepare_with", "register"]
 
 #: Formats a policy may accept inside a verified envelope.
-FORMATS = frozenset({"json", "msgpack", "pickle"})
+FORMATS = frozenset({"json", "msgpack", "pickle", "protobuf"})
+#: What may become of fields that a Protocol Buffers message has and its type does not.
+UNKNOWN_FIELDS = ("refuse", "drop", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +53,20 @@ class Compiled:
         objects: The object behind each name of the table.
         names: ``id`` of each listed object to the name under which it is written.
         warnings: Findings, in the order of the entries.
+        messages: Full name of each listed Protocol Buffers message to its class.
     """
 
     table: AllowTable
     objects: Mapping[str, object]
     names: Mapping[int, str]
     warnings: tuple[Finding, ...]
+    messages: Mapping[str, type] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class _Compiler(Protocol):
-    def __call__(self, entries: tuple[Entry, ...], presets: tuple[str, ...]) -> Compiled: ...
+    def __call__(
+        self, entries: tuple[Entry, ...], presets: tuple[str, ...], messages: tuple[Entry, ...]
+    ) -> Compiled: ...
 
 
 class _Hooks:
@@ -68,12 +74,18 @@ class _Hooks:
 
     compile: _Compiler
     known_presets: Callable[[], tuple[str, ...]]
+    prepare: Callable[[], None] = staticmethod(lambda: None)
 
 
 def register(compiler: _Compiler, known_presets: Callable[[], tuple[str, ...]]) -> None:
     """Say how entries become objects. Called once, by the package itself."""
     _Hooks.compile = staticmethod(compiler)
     _Hooks.known_presets = staticmethod(known_presets)
+
+
+def prepare_with(load: Callable[[], None]) -> None:
+    """Say what has to be there before the first policy that lists classes is looked up: what others add for them."""
+    _Hooks.prepare = staticmethod(load)
 
 
 class _Cell:
@@ -105,6 +117,10 @@ class Policy:
         formats: Formats accepted inside a verified envelope.
         unsafe_accept_unsigned_pickle: Lets ``safe_loads(format="pickle")`` read a pickle that nobody signed,
             under this policy. Each use is audited.
+        protobuf: Exact names of generated message classes, for example ``"shop.v1_pb2:Charge"``. The full name of the
+            message is its descriptor's; other names that a body says are refused.
+        protobuf_unknown_fields: ``"refuse"``; ``"drop"`` reads what a newer sender added as if it were not there;
+            ``"keep"`` leaves it in the message, as bytes that nobody judged.
 
     Raises:
         Misconfigured: An entry, preset or format is not one. Whether names exist is known after :meth:`resolve`.
@@ -115,7 +131,10 @@ class Policy:
     limits: Limits
     formats: frozenset[str]
     unsafe_accept_unsigned_pickle: bool
+    protobuf: tuple[str, ...]
+    protobuf_unknown_fields: str
     _entries: tuple[Entry, ...] = field(init=False, repr=False, compare=False)
+    _messages: tuple[Entry, ...] = field(init=False, repr=False, compare=False)
     _cell: _Cell = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -126,6 +145,8 @@ class Policy:
         limits: Limits | None = None,
         formats: Iterable[str] = FORMATS,
         unsafe_accept_unsigned_pickle: bool = False,
+        protobuf: Iterable[str] = (),
+        protobuf_unknown_fields: str = "refuse",
     ) -> None:
         texts = _texts(allow, "allow", "allow = ['billing.models:Money']")
         names = _texts(presets, "presets", 'presets = ["stdlib@1"]')
@@ -140,13 +161,19 @@ class Policy:
             raise Misconfigured("must be a safeserial.Limits", key="limits")
         if type(unsafe_accept_unsigned_pickle) is not bool:
             raise Misconfigured("must be true or false", key="unsafe_accept_unsigned_pickle")
+        classes = _texts(protobuf, "protobuf", _PROTOBUF_EXAMPLE)
+        if type(protobuf_unknown_fields) is not str or protobuf_unknown_fields not in UNKNOWN_FIELDS:
+            raise Misconfigured(f"must be one of {', '.join(UNKNOWN_FIELDS)}", key="protobuf_unknown_fields")
         for name, value in (
             ("allow", texts),
             ("presets", tuple(dict.fromkeys(names))),
             ("limits", Limits() if limits is None else limits),
             ("formats", chosen),
             ("unsafe_accept_unsigned_pickle", unsafe_accept_unsigned_pickle),
+            ("protobuf", classes),
+            ("protobuf_unknown_fields", protobuf_unknown_fields),
             ("_entries", tuple(parse(text) for text in texts)),
+            ("_messages", tuple(_message_entry(text) for text in classes)),
             ("_cell", _Cell()),
         ):
             object.__setattr__(self, name, value)
@@ -167,7 +194,7 @@ class Policy:
         """Make a policy from a mapping with the keys of the file.
 
         Args:
-            mapping: The keys ``allow``, ``presets``, ``limits``, ``formats``, ``unsafe_accept_unsigned_pickle``.
+            mapping: See :data:`safeserial.policy.files.POLICY_KEYS`.
             origin: Where it comes from, for error messages.
         """
         from safeserial.policy.files import policy_from_mapping
@@ -185,6 +212,11 @@ class Policy:
         return self.compiled.objects
 
     @property
+    def messages(self) -> Mapping[str, type]:
+        """The class behind the full name of each listed Protocol Buffers message."""
+        return self.compiled.messages
+
+    @property
     def warnings(self) -> tuple[Finding, ...]:
         """What a review of this policy should look at."""
         return self.compiled.warnings
@@ -194,11 +226,14 @@ class Policy:
         """The policy with its names looked up; done at first use, once, whatever threads ask."""
         cell = self._cell
         if cell.compiled is None:
+            if self._entries:
+                # Before the lock: what it imports may look up policies of its own.
+                _Hooks.prepare()
             with cell.lock:
                 if cell.compiled is None:
                     # The empty policy needs no compiler, and must not depend on one.
-                    wanted = bool(self._entries or self.presets)
-                    cell.compiled = _Hooks.compile(self._entries, self.presets) if wanted else _NOTHING
+                    wanted = bool(self._entries or self.presets or self._messages)
+                    cell.compiled = _Hooks.compile(self._entries, self.presets, self._messages) if wanted else _NOTHING
         return cell.compiled
 
     def resolve(self) -> Policy:
@@ -219,7 +254,9 @@ class Policy:
         name = compiled.names.get(id(cls))
         return name if name is not None and compiled.objects[name] is cls else None
 
-    def extended(self, *, allow: Iterable[str] = (), presets: Iterable[str] = ()) -> Policy:
+    def extended(
+        self, *, allow: Iterable[str] = (), presets: Iterable[str] = (), protobuf: Iterable[str] = ()
+    ) -> Policy:
         """This policy with more granted, for example by one queue's section.
 
         Returns:
@@ -231,6 +268,8 @@ class Policy:
             limits=self.limits,
             formats=self.formats,
             unsafe_accept_unsigned_pickle=self.unsafe_accept_unsigned_pickle,
+            protobuf=(*self.protobuf, *_texts(protobuf, "protobuf", _PROTOBUF_EXAMPLE)),
+            protobuf_unknown_fields=self.protobuf_unknown_fields,
         )
 
     def narrowed(self, presets: frozenset[str] | None) -> Policy:
@@ -267,8 +306,26 @@ class Policy:
             "presets": sorted(self.presets),
             "unsafe_accept_unsigned_pickle": self.unsafe_accept_unsigned_pickle,
         }
+        if self._messages:
+            # Only then, so that the digests of all other policies stay what they were.
+            content["protobuf"] = sorted({entry.canonical for entry in self._messages})
+            content["protobuf_unknown_fields"] = self.protobuf_unknown_fields
         self._cell.digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
         return self._cell.digest
+
+
+_PROTOBUF_EXAMPLE = "protobuf = ['shop.v1_pb2:Charge']"
+
+
+def _message_entry(text: str) -> Entry:
+    """Read one entry of the list of messages: a class and nothing behind it."""
+    try:
+        entry = parse(text)
+    except Misconfigured as error:
+        raise Misconfigured(error.problem, key="protobuf") from None
+    if entry.signature is not None or entry.words:
+        raise Misconfigured(f"{shown(text)}: write the class alone, such as {_PROTOBUF_EXAMPLE}", key="protobuf")
+    return entry
 
 
 def _listed(words: Iterable[str]) -> str:

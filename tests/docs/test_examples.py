@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-ON_REDIS = {"celery_app.py"}
+ON_REDIS = {"celery_app.py", "django_cache.py"}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def run(name: str, cwd: Path, **more: str) -> str:
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ALONE, *ON_REDIS}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ALONE, *ON_REDIS, *ADAPTERS}
 
 
 ALONE = {
@@ -46,6 +46,27 @@ ALONE = {
     "audit_log.py": ["SS132 expired key: example-1", "SS110 unknown-key key: stranger", "authenticated: True"],
     "minipickle_tour.py": [">> ", "SS201 global-not-allowed", "names: collections:OrderedDict, decimal:Decimal"],
 }
+
+
+ADAPTERS = {
+    "rq_app.py": ["result: Money(amount=Decimal('119.0000')", "kept: SS401 unsigned-pickle", "failed jobs: ['hostile']"],
+    "dramatiq_app.py": ["result: Money(amount=Decimal('119.0000')", "kept: SS401 unsigned-pickle",
+                        "dead letters: [b'hostile']", "another one: Money(amount=Decimal('2')"],
+    "kombu_app.py": ["order: Money(amount=Decimal('19.90'), currency='EUR') {'tenant': 'a'}",
+                     "paid: Paid(order=7, total=Decimal('19.90')) - sealed: False",
+                     "kept: SS509 foreign-content-type", "kept: SS413 schema-mismatch"],
+}  # fmt: skip
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_example_of_an_adapter(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("services").url("redis")
+    output = run(name, tmp_path, REDIS_URL=url)
+    for words in ADAPTERS[name]:
+        assert words in output
+    assert "hijacked" not in output
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", sorted(ALONE))
@@ -96,3 +117,12 @@ def test_celery_app_sends_dataclasses_through_a_guarded_worker(tmp_path: Path, r
         assert done.returncode == 0, done.stdout + done.stderr + log
     assert "Money(amount=Decimal('119.0000'), currency='EUR')" in done.stdout
     assert "datetime.datetime(2027, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)" in done.stdout
+
+
+@pytest.mark.redis
+def test_django_cache_misses_what_somebody_else_wrote(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    output = run("django_cache.py", tmp_path, REDIS_URL=request.getfixturevalue("services").url("redis"))
+    assert "as it was set: {'name': 'Ada', 'admin': False, 'since': datetime.date(2026, 11, 1)}" in output
+    assert "another user's value in its place: a miss" in output
+    assert "a pickle in its place: a miss" in output
+    assert "report: 3" in output

@@ -97,7 +97,7 @@ def test_the_table_of_codes_is_the_registry() -> None:
 
 def test_every_setting_and_limit_is_documented() -> None:
     text = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    for name in (*SPECS, "limits", "queues", "queue_aliases"):
+    for name in (*SPECS, "limits", "queues", "queue_aliases", "schema_versions"):
         assert f"\n| `{name}` |" in text
     for name in QUEUE_SPECS:
         assert f"`{name}`" in text

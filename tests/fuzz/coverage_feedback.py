@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from safeserial.minipickle import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 __all__ = ["FILES", "Feedback", "report"]
 
@@ -26,7 +26,12 @@ FILES = tuple(
 _SAMPLE = "sample of arcs"
 
 
-def _tracer(data: dict[str, set[int]]) -> Any:
+def _module(file: str) -> str:
+    path = Path(file)
+    return f"safeserial.{path.parent.name}.{path.stem}"
+
+
+def _tracer(data: dict[str, set[int]], files: Collection[str]) -> Any:
     try:
         from coverage.tracer import CFileDisposition, CTracer
     except ImportError:
@@ -35,7 +40,7 @@ def _tracer(data: dict[str, set[int]]) -> Any:
     cache: dict[str, Any] = {}
 
     def should_trace(filename: str, frame: object) -> Any:
-        mine = filename in FILES or filename == _SAMPLE
+        mine = filename in files or filename == _SAMPLE
         found = cache[filename] = CFileDisposition()
         found.original_filename = found.canonical_filename = filename
         found.source_filename = filename if mine else None
@@ -57,20 +62,23 @@ def _tracer(data: dict[str, set[int]]) -> Any:
 class Feedback:
     """Tells what is new.
 
+    Args:
+        files: What is measured.
+
     Attributes:
         name: What measures: ``"coverage.py's C tracer"`` or ``"none"``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: Collection[str] = FILES) -> None:
         self.data: dict[str, set[int]] = {}
-        self._tracer = _tracer(self.data)
+        self._tracer = _tracer(self.data, files)
         self.name = "none" if self._tracer is None else "coverage.py's C tracer"
         self._seen: set[object] = set()
         self._bits = self._calibrate() if self._tracer is not None else 0
         # The bodies of the modules ran when they were imported; run them once more, into scratch namespaces.
-        for name in FILES:
+        for name in files:
             code = compile(Path(name).read_text(), name, "exec")
-            scratch = {"__name__": f"safeserial.minipickle.{Path(name).stem}", "__file__": name}
+            scratch = {"__name__": _module(name), "__file__": name}
             self.run(lambda code=code, scratch=scratch: exec(code, scratch))
 
     def _calibrate(self) -> int:
@@ -118,19 +126,19 @@ class Feedback:
         return found
 
 
-def report(arcs: dict[str, set[tuple[int, int]]], folder: Path) -> dict[str, Any]:
+def report(arcs: dict[str, set[tuple[int, int]]], folder: Path, files: Collection[str] = FILES) -> dict[str, Any]:
     """Lines and branches of each file of the judge: how many, and which were not reached."""
     import coverage
 
     data_file = folder / "campaign.coverage"
     data_file.unlink(missing_ok=True)
     data = coverage.CoverageData(basename=str(data_file))
-    data.add_arcs({name: found for name, found in arcs.items() if name in FILES})
+    data.add_arcs({name: found for name, found in arcs.items() if name in files})
     data.write()
     measured = coverage.Coverage(data_file=str(data_file), branch=True, config_file=False)
     measured.load()
     result = {}
-    for name in FILES:
+    for name in files:
         if name not in arcs:
             continue
         # The report of coverage.py is the one public way to its count of branches.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TASKS = int(os.environ.get("SAFESERIAL_CHAOS_TASKS", "600"))
 LONG = TASKS >= 2_000
-#: Names in ``celery_plugin.guard``. A dead worker's lease, above all, stands for a minute.
+#: Names in ``celery_plugin.guard`` and ``leases``. A dead worker's lease, above all, stands for a minute.
 HURRY = {"LEASE_SECONDS": 6.0, "_COPY_SECONDS": 1.0, "_MAX_PUT_BACK_SECONDS": 4.0}
 #: When Redis gives what a dead worker held to another one; longer than any honest message is held here.
 VISIBILITY_SECONDS = 90 if LONG else 5

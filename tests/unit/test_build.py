@@ -32,7 +32,12 @@ ROOT = Path(__file__).parents[2]
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 EXTENSION = f"_machine_c{SUFFIX}"
 COMPILED = "safeserial.minipickle._machine_c"
-EXTENSIONS = {f"safeserial/minipickle/{EXTENSION}", f"safeserial/formats/_plain_c{SUFFIX}"}
+EXTENSIONS = {
+    f"safeserial/minipickle/{EXTENSION}",
+    f"safeserial/formats/_plain_c{SUFFIX}",
+    f"safeserial/formats/_protobuf_scan_c{SUFFIX}",
+    f"safeserial/formats/_counts_c{SUFFIX}",
+}
 INSTALLED = importlib.util.find_spec(COMPILED) is not None
 COMPILER = shutil.which(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0])
 
@@ -103,6 +108,31 @@ def test_the_compiled_survey_is_compiled_and_the_one_that_codecs_use() -> None:
         code = f"import safeserial.formats.{name} as codec; print(codec.survey.__module__)"
         assert python("-c", code, SAFESERIAL_PURE="0").stdout == "safeserial.formats._plain_c\n"
         assert python("-c", code, SAFESERIAL_PURE="1").stdout == "safeserial.formats.plain\n"
+
+
+@compiled_only
+def test_the_compiled_scan_is_compiled_and_typed_and_the_one_that_the_codec_uses() -> None:
+    module: Any = importlib.import_module("safeserial.formats._protobuf_scan_c")
+    assert Path(module.__file__).name == f"_protobuf_scan_c{SUFFIX}"
+    assert not hasattr(module, "_number") and not hasattr(module, "KEY")
+    code = "import safeserial.formats.protobuf as codec; print(codec.scan.__module__)"
+    assert python("-c", code, SAFESERIAL_PURE="0").stdout == "safeserial.formats._protobuf_scan_c\n"
+    assert python("-c", code, SAFESERIAL_PURE="1").stdout == "safeserial.formats.protobuf_scan\n"
+    with pytest.raises(TypeError):
+        module.scan(bytearray(b"x"), None, Limits(), "refuse")
+
+
+@compiled_only
+def test_the_compiled_counts_are_compiled_and_typed_and_the_ones_that_the_readers_use() -> None:
+    module: Any = importlib.import_module("safeserial.formats._counts_c")
+    assert Path(module.__file__).name == f"_counts_c{SUFFIX}"
+    assert not hasattr(module, "KINDS") and not hasattr(module, "COMPILED")
+    code = "from safeserial.formats import json_scan, msgpack_scan as m; print(m.counts.__name__, json_scan.counts is m.counts)"
+    assert python("-c", code, SAFESERIAL_PURE="0").stdout == "safeserial.formats._counts_c True\n"
+    assert python("-c", code, SAFESERIAL_PURE="1").stdout == "safeserial.formats.counts True\n"
+    for call in (lambda: module.walk(bytearray(b"x"), 1, 1, 1, 64, True, True), lambda: module.depth("[]")):
+        with pytest.raises(TypeError):
+            call()
 
 
 @compiled_only
@@ -209,7 +239,10 @@ def generated(names: list[str]) -> list[str]:
 @pytest.mark.slow
 def test_the_source_distribution_has_what_is_compiled_and_nothing_that_was(checkout: Path) -> None:
     _, names = made(checkout, "sdist")
-    for package, module in (("safeserial/minipickle", "machine"), ("safeserial/formats", "plain")):
+    for package, module in (
+        ("safeserial/minipickle", "machine"), ("safeserial/formats", "plain"), ("safeserial/formats", "protobuf_scan"),
+        ("safeserial/formats", "counts"),
+    ):  # fmt: skip
         assert {f"{package}/{module}.py", f"{package}/{module}.pxd", f"{package}/_{module}_c.pxd"} <= set(names)
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "safeserial/py.typed"} <= set(names)
     assert generated(names) == []

@@ -294,6 +294,12 @@ MISTAKES = [
     ('[queue_aliases]\na = "b"\nb = "c"', "queue_aliases.a", 2, "alias itself"),
     ('[queue_aliases]\na = "b"\n[queues.a]', "queue_aliases.a", 2, "section of its own"),
     ('[queue_aliases]\na = ""', "queue_aliases.a", 2, "at least one"),
+    ('schema_usage = "versions.db"', "schema_usage", 1, "sqlite:PATH"),
+    ('schema_usage = "redis://h/0"', "schema_usage", 1, "sqlite:PATH"),
+    ("schema_usage = 3", "schema_usage", 1, "sqlite:PATH"),
+    ("schema_versions = 3", "schema_versions", 1, "table"),
+    ('[schema_versions]\n"shop.charge" = 0', "schema_versions.shop.charge", 2, "from 1 to 65535"),
+    ('[schema_versions]\n"shop.charge" = "3"', "schema_versions.shop.charge", 2, "from 1 to 65535"),
     ("mode = ", "", 1, "TOML"),
 ]
 
@@ -568,3 +574,21 @@ def test_rows_show_every_key_with_its_origin_and_no_secret(write: Callable[..., 
     assert rows["queue_aliases.billing.dead"][0] == "billing"
     assert rows["result_ttl_seconds"] == ("86400", "default")
     assert "keyring=" not in repr(settings)
+
+
+def test_schema_versions_and_where_they_are_counted(write: Callable[..., Path], tmp_path: Path) -> None:
+    write('schema_usage = "sqlite:versions.db"\n[schema_versions]\n"shop.charge" = 3\n')
+    settings = load()
+    assert settings.schema_versions == {"shop.charge": 3}
+    assert {key: value for key, value, _ in settings.rows()}["schema_versions.shop.charge"] == "3"
+    store = settings.open_schema_usage()
+    assert store is not None
+    assert store.schema_uses() == []
+    store.close()
+    assert (tmp_path / "versions.db").stat().st_mode & 0o777 == 0o600
+    assert load(arguments={"schema_usage": "none"}).open_schema_usage() is None
+    assert load(arguments={"schema_usage": store}).open_schema_usage() is store
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Misconfigured) as caught:
+        load(arguments={"schema_usage": "sqlite:folder"}).open_schema_usage()
+    assert caught.value.key == "schema_usage"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from celery_plugin.guard import Guard
+from celery_plugin.guard import GuardStep
 from celery_plugin.runtime import Runtime
 from safeserial import Gateway, Key, Keyring
 from safeserial.audit import MemorySink, SQLiteUsage
@@ -118,7 +118,7 @@ def test_the_plugin_counts_what_its_keys_do(tmp_path: Path, monkeypatch: pytest.
     assert runtime.meter is not None
 
     runtime.gateway.open(runtime.gateway.seal([1]))
-    Guard.beat(SimpleNamespace(runtime=runtime, renew=lambda: None))  # type: ignore[arg-type]
+    GuardStep._beat(SimpleNamespace(runtime=runtime))  # type: ignore[arg-type]
     store = settings.open_usage()
     assert store is not None
     assert [use[:3] for use in store.uses()] == [("one", "open", 1), ("one", "seal", 1)]
@@ -132,7 +132,7 @@ def test_where_nobody_counts_nothing_is_written(tmp_path: Path) -> None:
     vars(runtime)["settings"] = settings
 
     assert runtime.meter is None
-    Guard.beat(SimpleNamespace(runtime=runtime, renew=lambda: None))  # type: ignore[arg-type]
+    GuardStep._beat(SimpleNamespace(runtime=runtime))  # type: ignore[arg-type]
     store = SQLiteUsage(tmp_path / "x.db")
     assert Settings.load(search=False, environ={}, arguments={"key_usage": store}).open_usage() is store
     for wrong in ("sqlite:", "redis:", 5):

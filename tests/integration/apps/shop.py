@@ -15,7 +15,7 @@ import os
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address
@@ -51,6 +51,19 @@ class Shape:
     name: str
     color: Color
     corners: list[Point] = field(default_factory=list)
+
+
+@dataclass
+class Ticket:
+    """What a stranger may say of a ticket; making one may fail."""
+
+    seats: int
+    price: Decimal
+    day: date | None = None
+
+    def __post_init__(self) -> None:
+        if self.seats > 8:
+            raise ValueError(f"{self.seats} seats are too many: CANARY-IN-AN-EXCEPTION")
 
 
 class Case(NamedTuple):
@@ -134,6 +147,7 @@ class Setup:
         keyring_file: A keyring file instead, which is followed.
         more_keys: Further keys: ``kid``, ``material`` in hex, and ``grants`` as keyword arguments of ``Grants``.
         options: Further keyword arguments of ``install`` as plain data, for example ``queues``.
+        protobuf: Messages that the policy lists; tasks that take one are there then.
         conf: Further Celery settings.
     """
 
@@ -151,6 +165,7 @@ class Setup:
     claims: str = ""
     audit: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    protobuf: list[str] = field(default_factory=list)
     conf: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -236,7 +251,7 @@ def install_plugin(app: Celery, setup: Setup, *, worker: bool) -> None:
     install(
         app,
         keyring=setup.keyring_file or make_keyring(setup),
-        policy=Policy(allow=list(ALLOW), presets=["stdlib@1"]),
+        policy=Policy(allow=list(ALLOW), presets=["stdlib@1"], protobuf=setup.protobuf),
         **stores,
         **setup.options,
     )
@@ -333,12 +348,36 @@ def define_tasks(app: Celery, setup: Setup, *, worker: bool) -> None:
         time.sleep(seconds)
         return seconds
 
+    if setup.protobuf:
+        define_message_tasks(task, ran)
+
+    @task("book")
+    def book(self: Any, ticket: Ticket, note: str = "") -> str:
+        ran(self, f"{note}: {ticket!r}")
+        return note
+
     if worker:
 
         @app.task(name=UNREGISTERED, bind=True, shared=False)
         def hidden(self: Any, value: Any, serial: Any = None) -> Any:
             ran(self, serial)
             return value
+
+
+def define_message_tasks(task: Callable[..., Any], ran: Callable[..., None]) -> None:
+    """Tasks that take one Protocol Buffers message."""
+
+    @task("charge", serializer="protobuf")
+    def charge(self: Any, message: Any) -> list[str]:
+        ran(self, message.id)
+        return [f"{type(message).__module__}:{type(message).__qualname__}", message.SerializeToString().hex()]
+
+    @task("charge_again", serializer="protobuf", max_retries=3)
+    def charge_again(self: Any, message: Any) -> str:
+        ran(self, message.id)
+        if self.request.retries == 0:
+            raise self.retry(countdown=0)
+        return str(message.id)
 
 
 # Where the types of CASES live; ``builtins`` is left out, because Celery itself passes exceptions through a pickle.

@@ -90,7 +90,7 @@ def _open_quarantine(place: str) -> Any:
 
 
 def _worker_app() -> Any:
-    from celery_plugin import guard, runtime
+    from celery_plugin import guard, leases, runtime
 
     app = shop.app
     runtime.of_app(app).quarantine = _open_quarantine(shop.Setup.load(os.environ[shop.SETTINGS]).quarantine)
@@ -104,9 +104,11 @@ def _worker_app() -> Any:
         shop.append(journal, what="end", **about)
 
     for name, value in app.conf.get("chaos_guard", {}).items():
-        if not hasattr(guard, name):
-            raise AttributeError(f"celery_plugin.guard has no {name}: what is it called now?")
-        setattr(guard, name, value)
+        where = [module for module in (guard, leases) if hasattr(module, name)]
+        if not where:
+            raise AttributeError(f"neither celery_plugin.guard nor leases has {name}: what is it called now?")
+        for module in where:
+            setattr(module, name, value)
     return app
 
 

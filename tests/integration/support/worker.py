@@ -74,7 +74,7 @@ class Worker:
         setup: What the worker's app is made of.
         directory: Where its settings and log go.
         app: A producer of the same namespace, for the ping and the probe tasks.
-        pool: ``prefork``, ``threads``, ``solo`` or ``gevent``.
+        pool: ``prefork``, ``threads``, ``solo``, ``gevent`` or ``eventlet``.
         concurrency: Pool size.
         options: Further command line arguments.
         probe_queues: Queues that must answer a probe task; all of the setup's unless said otherwise.

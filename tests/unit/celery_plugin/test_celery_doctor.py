@@ -190,6 +190,7 @@ CASES: dict[str, Callable[[], doctor.CelerySnapshot]] = {
     "DR217": _task(compression="zlib", suite="a256gcm"),
     "DR218": lambda: Bench(queues={"q": {"trust": "sealed+legacy", "until": "2999-01-01", "legacy_tasks": ["shop.ad"]}}).snapshot(),
     "DR219": _conf(imports=["no_such_module_here"]),
+    "DR220": _with(unreadable=(("web", "task shop.add: the parameter order has no annotation"),)),
     "DR301": _with(broker=BrokerLook("redis://127.0.0.1:1//", error="ConnectionError")),
     "DR302": _with(broker=BrokerLook("redis://127.0.0.1//", queues=(UNSEALED, QueueLook("b", 4, {}, ())))),
     "DR303": lambda: Bench().snapshot(broker=True),

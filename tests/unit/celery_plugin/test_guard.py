@@ -350,7 +350,7 @@ def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monke
     for raw in (begun, waiting):
         bench.receive(raw)
         deliveries.append(bench.forwarded[-1].delivery)
-        assert bench.guard._claim(deliveries[-1]) is Outcome.CLAIMED
+        assert bench.guard.leases.take(deliveries[-1]) is Outcome.CLAIMED
     running = SimpleNamespace(_message=SimpleNamespace(delivery=deliveries[0]))
     monkeypatch.setattr(guard, "active_requests", [running])
     job = SimpleNamespace(_accepted=False)
@@ -364,7 +364,7 @@ def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monke
 
     assert closed == ["closed"] and job._accepted
     assert [one.claimed for one in deliveries] == [True, False]
-    assert bench.guard._claim(deliveries[1]) is Outcome.CLAIMED
+    assert bench.guard.leases.take(deliveries[1]) is Outcome.CLAIMED
 
     # A pool that keeps what it was given, as threads do: only what waited for its ETA is forgotten.
     bench.consumer.pool = BasePool(app=bench.app)
@@ -451,7 +451,7 @@ def test_check_replay_a_message_runs_once(bench: Any, monkeypatch: pytest.Monkey
     raw = honest(bench)
     granted, delivery = claim(bench, raw, monkeypatch)
     assert granted
-    bench.guard.finish(delivery)
+    bench.guard.leases.finish(delivery)
     again, copy = claim(bench, raw, monkeypatch)
     assert not again
     assert copy.message._state == "REJECTED"
@@ -473,14 +473,14 @@ def test_a_copy_under_a_live_lease_goes_back_and_is_not_acknowledged(
 def test_a_requeued_message_may_run_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = honest(bench)
     _, delivery = claim(bench, raw, monkeypatch)
-    bench.guard.release(delivery)
+    bench.guard.leases.release(delivery)
     assert claim(bench, raw, monkeypatch)[0]
 
 
 def test_the_lease_of_a_dead_worker_is_taken_over(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = honest(bench)
     assert claim(bench, raw, monkeypatch)[0]
-    bench.guard.owner = "another worker"
+    bench.guard.leases.claims.owner = "another worker"
     bench.clock.now += 61
     assert claim(bench, raw, monkeypatch)[0]
 
@@ -490,8 +490,8 @@ def test_a_renewed_lease_stands(bench: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert claim(bench, raw, monkeypatch)[0]
     for _ in range(4):
         bench.clock.now += 20
-        bench.guard.renew()
-    bench.guard.owner = "another worker"
+        bench.guard.leases.claims.renew()
+    bench.guard.leases.claims.owner = "another worker"
     assert not claim(bench, raw, monkeypatch)[0]
 
 
@@ -583,7 +583,7 @@ def test_check_again_at_execution_a_key_that_may_still_send_this(
     bench.runtime.gateway.keyring = Keyring([OTHER, kept])
     bench.clock.now += 3 * 86_400
     assert bench.guard.claim(_Request(), delivery)
-    bench.guard.finish(delivery)
+    bench.guard.leases.finish(delivery)
     # What has run is not judged again.
     bench.runtime.gateway.keyring = Keyring([OTHER])
     assert bench.guard.claim(_Request(), delivery)
@@ -640,7 +640,7 @@ def test_a_lease_that_could_not_be_given_back_does_not_hold_its_message_for_ever
     assert not claim(bench, raw, monkeypatch)[0]
     with monkeypatch.context() as patch:
         patch.setattr(bench.claims, "release", down)
-        bench.guard.release(delivery)
+        bench.guard.leases.release(delivery)
     assert claim(bench, raw, monkeypatch)[0]
 
 
@@ -654,14 +654,14 @@ def test_what_ran_while_the_store_was_down_does_not_run_again(bench: Any, monkey
         assert granted
         with monkeypatch.context() as patch:
             patch.setattr(bench.claims, "finish", down)
-            bench.guard.finish(delivery)
-            bench.guard.beat()
+            bench.guard.leases.finish(delivery)
+            bench.guard.leases.claims.renew()
         if mended_by == "the timer":
-            bench.guard.beat()
-            assert bench.guard._owed == {}
+            bench.guard.leases.claims.renew()
+            assert bench.guard.leases.claims.owed == {}
         assert not claim(bench, raw, monkeypatch)[0]
         assert bench.sink.events[-1].reason is Reason.REPLAYED
-        assert bench.guard._owed == {}
+        assert bench.guard.leases.claims.owed == {}
 
 
 # -- opening, where the task runs ------------------------------------------------------------------------------------------

@@ -238,7 +238,7 @@ def test_a_flood_of_refusals_stays_within_the_quota(make_bench: Any) -> None:
         handle(bench, bench.message({**raw, "body": body}))
     totals = store.count()
     assert totals <= 50
-    assert len(bench.guard._leased) == 0
+    assert len(bench.guard.leases.held) == 0
     assert len(bench.claims) == 0, "what was never authenticated takes no room in the claim store"
 
 
@@ -268,18 +268,18 @@ def test_a_claim_store_that_fails_later_is_told_and_stops_nothing(
 
     handle(bench, bench.message(honest(bench)))
     delivery = bench.forwarded[-1].delivery
-    assert bench.guard._claim(delivery) is Outcome.CLAIMED
-    assert bench.guard._claim(delivery) is Outcome.CLAIMED, "asked twice, it is still ours"
+    assert bench.guard.leases.take(delivery) is Outcome.CLAIMED
+    assert bench.guard.leases.take(delivery) is Outcome.CLAIMED, "asked twice, it is still ours"
     monkeypatch.setattr(bench.claims, method, down)
-    bench.guard.renew()
+    bench.guard.leases.claims.renew()
     if method == "release":
-        bench.guard.release(delivery)
-        bench.guard.release(delivery)
+        bench.guard.leases.release(delivery)
+        bench.guard.leases.release(delivery)
     else:
-        bench.guard.bury(delivery)
-        bench.guard.bury(delivery)
+        bench.guard.leases.bury(delivery)
+        bench.guard.leases.bury(delivery)
     assert caplog.text.count("no store") == 1
-    assert bench.guard._leased == {}
+    assert bench.guard.leases.held == {}
 
 
 def test_a_late_refusal_that_cannot_be_kept_is_told(

@@ -93,8 +93,8 @@ def test_an_unsigned_copy_has_an_id_of_its_own_and_leaves_no_tombstone_behind(op
     for _ in range(3):
         open_bench.receive(plain([[], {}, None]), "open")
         delivery = open_bench.forwarded[-1].delivery
-        open_bench.guard._claim(delivery)
-        open_bench.guard.finish(delivery)
+        open_bench.guard.leases.take(delivery)
+        open_bench.guard.leases.finish(delivery)
     assert len(open_bench.claims) == 3
     open_bench.clock.now += 3600
     open_bench.claims.sweep()
@@ -292,7 +292,7 @@ def test_a_copy_of_a_stock_message_runs_once(legacy: Any, monkeypatch: pytest.Mo
         delivery = legacy.forwarded[-1].delivery
         outcomes.append(legacy.guard.claim(Asks(), delivery))
         if outcomes[-1]:
-            legacy.guard.finish(delivery)
+            legacy.guard.leases.finish(delivery)
     assert outcomes == [True, False]
     assert legacy.sink.events[-1].reason is Reason.REPLAYED
 

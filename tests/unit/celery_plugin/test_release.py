@@ -66,9 +66,9 @@ def runs(worker: Any, raw: dict[str, Any]) -> bool:
     if len(worker.forwarded) == before:
         return False
     delivery = worker.forwarded[-1].delivery
-    if worker.guard._claim(delivery) is not Outcome.CLAIMED:
+    if worker.guard.leases.take(delivery) is not Outcome.CLAIMED:
         return False
-    worker.guard.finish(delivery)
+    worker.guard.leases.finish(delivery)
     return True
 
 
@@ -238,7 +238,7 @@ def test_what_a_worker_holds_right_now_stays(sender: Any, worker: Any) -> None:
     record = kept(worker, raw, Reason.TYPE_NOT_GRANTED)
     worker.runtime.gateway.keyring = ring(WIDE)
     worker.receive(raw)
-    assert worker.guard._claim(worker.forwarded[-1].delivery) is Outcome.CLAIMED
+    assert worker.guard.leases.take(worker.forwarded[-1].delivery) is Outcome.CLAIMED
     with pytest.raises(NotReleased, match="right now"):
         release(worker.runtime, record, by="ann")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import pickle
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -208,3 +209,49 @@ def test_disasm_opens_a_seal_first(cli: Callable[..., Result], ring: Keyring, he
 @pytest.mark.parametrize("data", [b"", b"\xff\xff", b"not a pickle at all", b"\x80\x04" + b"(" * 100])
 def test_disasm_shows_anything(cli: Callable[..., Result], data: bytes) -> None:
     assert cli("disasm", "-", input=data).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "format", "words"),
+    [
+        (marshal.dumps({"a": [1, 2]}), "marshal", "send JSON or msgpack"),
+        (b"\xac\xed\x00\x05sr", "Java serialization", "seal them"),
+        (b"\x1f\x8b\x08\x00", "gzip", "leave compressing to the envelope"),
+        (b"a: !!python/object/apply:os.getcwd []", "YAML with tags", "send their fields"),
+    ],
+    ids=range(4),
+)
+def test_a_foreign_format_is_named_with_what_to_send_instead(
+    cli: Callable[..., Result], here: Path, data: bytes, format: str, words: str
+) -> None:
+    (here / "m").write_bytes(data)
+    result = cli("inspect", "m")
+    assert result.exit_code == 1
+    assert "SS405 foreign-format" in result.output and format in result.output and words in result.output
+    shown = json.loads(cli("inspect", "m", "--json").output)
+    assert (shown["format"], shown["refusal"]["code"]) == (format, "SS405")
+
+
+def test_a_pickle_of_an_old_protocol_is_judged_as_one(cli: Callable[..., Result], here: Path) -> None:
+    (here / "m").write_bytes(pickle.dumps(Trap(), 0))
+    result = cli("inspect", "m", "--json")
+    shown = json.loads(result.output)
+    assert (shown["format"], shown["refusal"]["code"], shown["body_refusal"]["code"]) == ("pickle", "SS401", "SS201")
+
+
+def test_a_sealed_message_of_protocol_buffers_is_judged_by_its_name(
+    cli: Callable[..., Result], ring: Keyring, here: Path
+) -> None:
+    import shop_pb2
+
+    policy = Policy(protobuf=["shop_pb2:Charge"])
+    (here / "m").write_bytes(Gateway(keyring=ring, policy=policy).seal(shop_pb2.Charge(id="secret"), format="protobuf"))
+    refused = json.loads(cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--json").output)
+    assert (refused["format"], refused["refusal"]["code"]) == ("protobuf", "SS310")
+    (here / "safeserial.toml").write_text('protobuf = ["shop_pb2:Charge"]\n', "utf-8")
+    result = cli("inspect", "m", "--keyring", "env:SAFESERIAL_KEYS", "--values")
+    assert result.exit_code == 0
+    assert "shop.v1.Charge" in result.output and "secret" not in result.output
+    checked = json.loads(cli("policy", "check", "--json").output)
+    assert checked["protobuf"] == {"shop.v1.Charge": "shop_pb2:Charge"}
+    assert "shop.v1.Charge" in cli("policy", "check").output

@@ -15,7 +15,7 @@ from safeserial.policy import Policy
 from safeserial.policy.model import FORMATS
 
 
-@pytest.mark.parametrize("name", ["", "JSON", "yaml", "os", "protobuf", None, 5, b"json"])
+@pytest.mark.parametrize("name", ["", "JSON", "yaml", "os", "raw", None, 5, b"json"])
 def test_an_unknown_format_is_refused(name: Any) -> None:
     with pytest.raises(Forbidden) as caught:
         formats.codec(name)
@@ -23,7 +23,7 @@ def test_an_unknown_format_is_refused(name: Any) -> None:
 
 
 def test_a_codec_is_one_object_and_says_its_name() -> None:
-    for name in ("json", "msgpack"):
+    for name in ("json", "msgpack", "pickle", "protobuf"):
         assert formats.codec(name) is formats.codec(name)
         assert formats.codec(name).name == name
 

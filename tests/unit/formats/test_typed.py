@@ -19,10 +19,11 @@ from zoneinfo import ZoneInfo
 
 import msgpack
 import pytest
+import type_zoo as zoo
 
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.formats import codec
-from safeserial.formats.typed import BY_CODE, BY_TAG, HANDLERS
+from safeserial.formats.typed import BY_CODE, BY_TAG, HANDLERS, measure
 from safeserial.limits import Limits
 from safeserial.policy import Policy
 
@@ -763,3 +764,29 @@ def test_a_wide_typed_value_ends_at_the_node_limit(form: str) -> None:
         with pytest.raises(Malformed) as caught:
             codec(form).dumps(value, policy)
         assert caught.value.reason is Reason.TOO_MANY_NODES
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("label", "value"), zoo.SAMPLES, ids=[label for label, _ in zoo.SAMPLES])
+def test_a_writer_counts_values_and_levels_as_readers_do(label: str, value: Any, form: str) -> None:
+    value = [value, (value,), {"k": [value]}]
+    data = codec(form).dumps(value, zoo.POLICY)
+    tree = json.loads(data) if form == "json" else msgpack.unpackb(data, strict_map_key=False)
+    depth, nodes = measure(tree)
+    for limits, reason in (
+        (Limits(max_nodes=nodes), None),
+        (Limits(max_depth=depth), None),
+        (Limits(max_nodes=nodes - 1), Reason.TOO_MANY_NODES),
+        (Limits(max_depth=depth - 1), Reason.TOO_DEEP),
+    ):
+        policy = Policy(allow=zoo.ALLOW, presets=zoo.PRESETS, limits=limits)
+        if reason is None:
+            assert codec(form).dumps(value, policy) == data
+            assert codec(form).judge(data, policy, limits)
+            continue
+        with pytest.raises(Malformed) as caught:
+            codec(form).dumps(value, policy)
+        assert caught.value.reason is reason
+        with pytest.raises(Malformed) as caught:
+            codec(form).judge(data, policy, limits)
+        assert caught.value.reason is reason

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,8 @@ def test_the_empty_policy_is_plain_data_only() -> None:
         (),
     )
     assert policy.unsafe_accept_unsigned_pickle is False
-    assert policy.formats == {"json", "msgpack", "pickle"}
+    assert policy.formats == {"json", "msgpack", "pickle", "protobuf"}
+    assert (policy.protobuf, policy.protobuf_unknown_fields, dict(policy.messages)) == ((), "refuse", {})
     assert policy.name_of(int) is None
 
 
@@ -81,10 +83,10 @@ def test_resolving_happens_once_whatever_threads_ask(monkeypatch: pytest.MonkeyP
     calls = []
     compile_ = model._Hooks.compile
 
-    def slow(entries: tuple[object, ...], presets: tuple[str, ...]) -> model.Compiled:
+    def slow(entries: Any, presets: Any, messages: Any) -> model.Compiled:
         calls.append(1)
         event.wait(0.05)
-        return compile_(entries, presets)  # type: ignore[arg-type]
+        return compile_(entries, presets, messages)
 
     event = threading.Event()
     monkeypatch.setattr(model._Hooks, "compile", staticmethod(slow))

@@ -1,0 +1,136 @@
+"""What arrives below kombu: items of a virtual transport that are not even messages.
+
+On Redis, a queue is a list that anybody with access can push anything to. kombu parses each item in the event loop of
+its consumer, where an exception ends it. Here such an item becomes a message that nobody could mistake for another, so
+that it is refused and kept like any other. AMQP brokers hand over typed frames and need none of this.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["UNREADABLE", "of_a_handler", "protect", "unreadable"]
+
+logger = logging.getLogger("safeserial")
+
+UNREADABLE = "application/vnd.safeserial.unreadable"
+_MARK = "safeserial_protected"
+_OF_A_HANDLER = "safeserial_of_a_handler"
+# What kombu raises for items of another shape. Errors of the connection are none of these.
+_SHAPE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def protect(connection: Any) -> None:
+    """Put the shields into one broker connection's transport; again after every reconnect.
+
+    Args:
+        connection: The consumer's :class:`kombu.Connection`.
+    """
+    transport = connection.transport
+    deliver = getattr(transport, "_deliver", None)
+    if deliver is None:
+        return
+    module = sys.modules[type(transport).__module__]
+    loads = getattr(module, "loads", None)
+    if loads is not None and not hasattr(loads, _MARK):
+        module.loads = _total_loads(loads)  # type: ignore[attr-defined]
+    if not hasattr(deliver, _MARK):
+        transport._deliver = _total_deliver(deliver)  # noqa: SLF001 - the only place that all deliveries pass
+
+
+def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
+    def total(item: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return loads(item, *args, **kwargs)
+        except _SHAPE_ERRORS:
+            return unreadable(item)
+
+    setattr(total, _MARK, True)
+    return total
+
+
+def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    def total(message: Any, queue: str) -> None:
+        if type(message) is _Unreadable:
+            # Where it goes if it has to be put back.
+            message["properties"]["delivery_info"]["routing_key"] = queue
+        if _has_an_address(message):
+            try:
+                deliver(message, queue)
+            except _SHAPE_ERRORS as error:
+                if getattr(error, _OF_A_HANDLER, False):
+                    raise
+                logger.warning("safeserial: an unreadable item on a queue (%s)", type(error).__name__)
+            else:
+                return
+        else:
+            logger.warning("safeserial: an unreadable item on a queue")
+        try:
+            deliver(unreadable(_as_json(message), queue), queue)
+        except _SHAPE_ERRORS as error:
+            # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
+            logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
+
+    setattr(total, _MARK, True)
+    return total
+
+
+def of_a_handler(error: BaseException) -> None:
+    """Mark what a handler raised in the midst of a delivery: it says nothing about the item, so the caller gets it."""
+    with suppress(AttributeError, TypeError):  # an exception with slots, or with an idea of its own
+        setattr(error, _OF_A_HANDLER, True)
+
+
+def _has_an_address(message: Any) -> bool:
+    """Whether a message has what the transport needs to hold it, and to put it back on the queue it came from.
+
+    Asked first, because a client library has errors of its own for a tag that it cannot send.
+    """
+    if not isinstance(message, dict):
+        return True  # not parsed from JSON: other virtual transports make their messages themselves
+    properties = message.get("properties")
+    info = properties.get("delivery_info") if isinstance(properties, dict) else None
+    tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+    return (
+        isinstance(tag, (str, int))
+        and not isinstance(tag, bool)
+        and isinstance(info, dict)
+        and all(name in info and isinstance(info[name], (str, type(None))) for name in ("exchange", "routing_key"))
+    )
+
+
+class _Unreadable(dict):  # type: ignore[type-arg]
+    """Made by :func:`unreadable`, so that the queue, known later, can be put in."""
+
+
+def unreadable(item: str | bytes, queue: str = "") -> dict[str, Any]:
+    """A well-formed transport message around an item that was none; its body is the item as it came."""
+    body = item.encode("utf-8", "surrogatepass") if isinstance(item, str) else bytes(item)
+    message = {
+        "body": base64.b64encode(body).decode("ascii"),
+        "content-type": UNREADABLE,
+        "content-encoding": "binary",
+        "headers": {},
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": queue},
+        },
+    }
+    return _Unreadable(message)
+
+
+def _as_json(item: Any) -> bytes:
+    try:
+        return json.dumps(item, default=lambda other: type(other).__name__).encode()
+    except _SHAPE_ERRORS:
+        return type(item).__name__.encode("ascii", "backslashreplace")

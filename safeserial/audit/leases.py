@@ -1,0 +1,194 @@
+"""The claims that one process holds: taken right before execution, renewed while it lasts, finished when it is over.
+
+A thread of its own renews them, because whoever took them may stand still: in the user's code, or in waiting for a
+broker that is away. It starts with the first claim and ends when there is nothing left to renew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from safeserial.audit.claims import ClaimsUnavailable, Outcome
+from safeserial.audit.process import ForkSafe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from safeserial.audit.claims import ClaimStore
+
+__all__ = ["LEASE_SECONDS", "Leases"]
+
+logger = logging.getLogger("safeserial")
+
+LEASE_SECONDS = 60.0
+
+# Held while claims are renewed, so that no process is forked off in the middle of it: a lock of SQLite's that was held
+# then would be held in the child for ever, and the child's work may use SQLite too.
+_renewing = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_renewing.acquire, after_in_parent=_renewing.release, after_in_child=_renewing.release)
+
+
+class Leases(ForkSafe):
+    """Claims in the name of this process.
+
+    A process that was forked holds nothing: what its parent claimed, its parent renews, and either of the two may say
+    that it is done.
+
+    Args:
+        store: Gives the claim store; asked anew each time.
+        lease_seconds: Gives how long a claim stands if this process dies.
+
+    Attributes:
+        owner: The word that the store knows this process by.
+        held: What is claimed now.
+        owed: What ran and has no tombstone yet, because the store was down: its owner, and until when it stands.
+    """
+
+    def __init__(
+        self, store: Callable[[], ClaimStore], lease_seconds: Callable[[], float] = lambda: LEASE_SECONDS
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._lease_seconds = lease_seconds
+        self._begin()
+
+    def _begin(self) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self.held: set[str] = set()
+        self.owed: dict[str, tuple[str, int]] = {}
+        self._stopped: threading.Event | None = None
+
+    def forked(self) -> None:
+        """A child claims in a name of its own, and leaves its parent's claims to its parent."""
+        super().forked()
+        self._begin()
+
+    def claim(self, claim_id: str, expires_at_ms: int) -> Outcome:
+        """Try to become the one who executes a message.
+
+        Args:
+            claim_id: What is to be executed.
+            expires_at_ms: Until when a copy of it could come, 0 for ever.
+
+        Returns:
+            ``CLAIMED``; ``DONE``; ``LEASED_BY_OTHER`` also where this process runs another copy of it.
+
+        Raises:
+            ClaimsUnavailable: The store does not work.
+        """
+        self._own_process()
+        outcome = self._store().claim(
+            claim_id, self.owner, expires_at_ms=expires_at_ms, lease_seconds=self._lease_seconds()
+        )
+        if outcome is Outcome.ALREADY_YOURS:
+            outcome = self._again(claim_id)
+        if outcome is Outcome.CLAIMED:
+            with self._lock:
+                self.held.add(claim_id)
+                starts = self._stopped is None
+                if starts:
+                    self._stopped = threading.Event()
+            if starts:
+                threading.Thread(
+                    target=self._keep, args=(self._stopped,), name="safeserial-leases", daemon=True
+                ).start()
+        return outcome
+
+    def _again(self, claim_id: str) -> Outcome:
+        """What a lease of this very process means for one more copy of its message."""
+        with self._lock:
+            if claim_id in self.held:
+                return Outcome.LEASED_BY_OTHER
+            owed = claim_id in self.owed
+        if owed:
+            # It ran, and the store was down when that was to be written.
+            self._pay(claim_id)
+            return Outcome.DONE
+        # One that could not be given back: asking for it has renewed it, and putting the copy back for ever would be
+        # the end of the message.
+        return Outcome.CLAIMED
+
+    def finish(self, claim_id: str, owner: str, keep_until_ms: int) -> None:
+        """Turn a claim into a tombstone: from here on, a copy is a replay.
+
+        Args:
+            claim_id: What was executed.
+            owner: Who claimed it: this process, or the one that it was forked from.
+            keep_until_ms: Until when a copy could be played again, 0 for ever.
+        """
+        self._own_process()
+        with self._lock:
+            self.held.discard(claim_id)
+        try:
+            self._store().finish(claim_id, owner, keep_until_ms)
+        except ClaimsUnavailable as error:
+            # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
+            with self._lock:
+                self.owed[claim_id] = owner, keep_until_ms
+            logger.critical("safeserial: could not finish a claim: %s", error)
+
+    def release(self, claim_id: str, owner: str) -> None:
+        """Give a claim back, because what it is for was not executed and may be."""
+        self._own_process()
+        with self._lock:
+            self.held.discard(claim_id)
+        try:
+            self._store().release(claim_id, owner)
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
+
+    def renew(self) -> None:
+        """Write what is owed, and extend every claim that is held."""
+        with self._lock:
+            owed, held = list(self.owed), list(self.held)
+        for claim_id in owed:
+            if not self._pay(claim_id):
+                break
+        if not held:
+            return
+        try:
+            self._store().renew_many(held, self.owner, lease_seconds=self._lease_seconds())
+        except ClaimsUnavailable as error:
+            logger.critical("safeserial: could not renew %d claims: %s", len(held), error)
+
+    def _pay(self, claim_id: str) -> bool:
+        """Write a tombstone that is owed; ``False`` where the store does not work yet."""
+        with self._lock:
+            about = self.owed.get(claim_id)
+        if about is None:
+            return True  # another thread was here meanwhile; writing it twice would have done no harm either
+        try:
+            self._store().finish(claim_id, *about)
+        except ClaimsUnavailable:
+            return False
+        with self._lock:
+            self.owed.pop(claim_id, None)
+        return True
+
+    def _keep(self, stopped: threading.Event) -> None:
+        pid = os.getpid()
+        while not stopped.wait(self._lease_seconds() / 3):
+            if os.getpid() != pid:
+                return  # a greenlet goes along where a process is forked, as no thread does
+            try:
+                with _renewing:
+                    self.renew()
+            except Exception as error:  # noqa: BLE001 - a store of the user's; without this thread every lease runs out
+                logger.critical("safeserial: could not renew claims: %s", type(error).__name__)
+            with self._lock:
+                if not self.held and not self.owed:
+                    self._stopped = None
+                    return
+
+    def stop(self) -> None:
+        """Renew no more; what is held runs out, unless more is claimed."""
+        with self._lock:
+            stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.set()

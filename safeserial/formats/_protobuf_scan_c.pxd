@@ -1,0 +1,1 @@
+include "protobuf_scan.pxd"

@@ -1,0 +1,175 @@
+"""Leases are renewed by a thread of their own: also while whoever took them stands still."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from safeserial.audit import ClaimsUnavailable, MemoryClaims, Outcome
+from safeserial.audit import leases as module
+from safeserial.audit.leases import Leases
+
+SOON = 10.0
+LATER_MS = int(time.time() * 1000) + 10**8
+
+
+def make(store: Any, seconds: float = 0.3) -> Leases:
+    return Leases(lambda: store, lambda: seconds)
+
+
+def until(holds: Any) -> None:
+    deadline = time.monotonic() + SOON
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def down(*_: object, **__: object) -> Any:
+    raise ClaimsUnavailable("no store")
+
+
+def test_a_lease_outlives_its_time_while_nothing_else_of_its_owner_moves() -> None:
+    store = MemoryClaims()
+    mine, other = make(store), make(store)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    asked = time.monotonic()
+    while time.monotonic() < asked + 1.0:  # three times as long as a lease stands
+        assert other.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+        time.sleep(0.05)
+    mine.stop()
+    mine.stop()
+    # The other way round: without the thread it runs out.
+    until(lambda: other.claim("m", LATER_MS) is Outcome.CLAIMED)
+    other.stop()
+
+
+def test_what_is_owed_is_written_without_anybody_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryClaims()
+    mine = make(store)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", down)
+        mine.finish("m", mine.owner, LATER_MS)
+        assert mine.owed
+    until(lambda: not mine.owed)
+    assert make(store).claim("m", LATER_MS) is Outcome.DONE
+    # And then there is nothing to do, so nobody does it.
+    until(lambda: mine._stopped is None)
+
+
+def test_what_ran_and_is_owed_is_no_copys_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryClaims()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", down)
+        mine.finish("m", mine.owner, LATER_MS)
+        assert mine.claim("m", LATER_MS) is Outcome.DONE
+        mine.renew()
+        assert mine.owed
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    assert not mine.owed
+    mine.stop()
+
+
+def test_one_copy_runs_while_another_of_the_same_process_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryClaims()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    assert mine.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "release", down)
+        mine.release("m", mine.owner)
+    # It could not be given back, and is ours: putting its copies back for ever would be the end of the message.
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    mine.release("m", mine.owner)
+    assert make(store, 60).claim("m", LATER_MS) is Outcome.CLAIMED
+    mine.stop()
+
+
+def test_a_store_that_fails_in_its_own_way_does_not_end_the_renewing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryClaims()
+    mine = make(store)
+    asked: list[int] = []
+
+    def renew_many(*_: object, **__: object) -> frozenset[str]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise ValueError("secret")
+        return frozenset()
+
+    monkeypatch.setattr(store, "renew_many", renew_many)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    until(lambda: len(asked) > 1)
+    mine.stop()
+    assert "could not renew claims: ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_store_that_is_down_is_told_once_for_all(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    store = MemoryClaims()
+    mine = make(store, 60)
+    for name in ("a", "b"):
+        assert mine.claim(name, LATER_MS) is Outcome.CLAIMED
+    monkeypatch.setattr(store, "renew_many", down)
+    mine.renew()
+    mine.stop()
+    assert caplog.text.count("could not renew 2 claims: no store") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_holds_nothing_and_may_say_that_what_its_parent_claimed_is_done() -> None:
+    class Shared(MemoryClaims):
+        def forked(self) -> None:
+            return
+
+    store = Shared()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    owner = mine.owner
+    pid = os.fork()
+    if pid == 0:
+        mine.finish("m", owner, LATER_MS)
+        alone = not mine.held and mine.owner != owner and mine.claim("m", LATER_MS) is Outcome.DONE
+        os._exit(0 if alone else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    mine.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_no_process_is_forked_off_while_claims_are_renewed() -> None:
+    """What the renewing thread holds at that moment would be held in the child for ever."""
+    entered, leave, forked = threading.Event(), threading.Event(), threading.Event()
+    outcomes: list[int] = []
+
+    class Slow(MemoryClaims):
+        def renew_many(self, *_: object, **__: object) -> frozenset[str]:
+            entered.set()
+            leave.wait(SOON)
+            assert not forked.is_set()
+            return frozenset()
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if module._renewing.acquire(timeout=1) else 1)
+        forked.set()
+        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    mine = make(Slow(), 0.1)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    assert entered.wait(SOON)
+    forking = threading.Thread(target=fork)
+    forking.start()
+    forking.join(0.2)
+    assert forking.is_alive()
+    mine.stop()
+    leave.set()
+    forking.join(SOON)
+    assert outcomes == [0]
