@@ -284,7 +284,7 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.UNRECOGNIZED_FORMAT, 402, 20, _W, "The bytes are no envelope, JSON or msgpack."),
     (Reason.FORMAT_NOT_ALLOWED, 403, 863, _W, "The policy does not accept this body format."),
     (Reason.NOT_BYTES, 404, 20, _W, "The input is not bytes."),
-    (Reason.FOREIGN_FORMAT, 405, 502, _A, "The bytes are marshal or another format that runs code or types when read."),
+    (Reason.FOREIGN_FORMAT, 405, 502, _A, "The bytes are marshal, gzip or another format that is not read here."),
     (Reason.SCHEMA_NEWER, 410, 0, _N, "Sealed under a newer schema version than this process knows: deploy it first."),
     (Reason.SCHEMA_UNKNOWN, 411, 20, _W, "The message names a schema version that this process cannot read."),
     (Reason.UPCAST_FAILED, 412, 0, _W, "An upcaster could not bring the message to the present schema version."),

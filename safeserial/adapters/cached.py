@@ -37,6 +37,8 @@ MISSING: Any = object()
 FOREVER_SECONDS = 30 * 86_400
 # Redis counts from when it got a value, a little later than that was sealed; it should be the one to end it.
 _SLACK_SECONDS = 5
+# Added to the life of what is cached for ever, so that whoever counts it up can tell: timeouts are whole seconds.
+_FOREVER_MS = 1
 _MAX_KEY_BYTES = 255
 _INTEGER = re.compile(rb"-?[0-9]{1,19}")
 _WORD = 1 << 63
@@ -90,8 +92,9 @@ class CachedValues:
         forever_seconds: int = FOREVER_SECONDS,
         unsafe_raw_integers: bool = False,
     ) -> None:
-        if type(namespace) is not str or not namespace or len(namespace.encode()) > _MAX_KEY_BYTES:
-            raise Misconfigured("must be a text of 1 to 255 bytes", key="namespace")
+        printable = type(namespace) is str and namespace != "" and namespace.isprintable()
+        if not printable or len(namespace.encode()) > _MAX_KEY_BYTES:
+            raise Misconfigured("must be a printable text of 1 to 255 bytes", key="namespace")
         if on_refused not in ("miss", "raise"):
             raise Misconfigured('must be "miss" or "raise"', key="on_refused")
         if type(forever_seconds) is not int or forever_seconds < 1:
@@ -125,7 +128,7 @@ class CachedValues:
             Refused: It could not be given back, or is larger than a reader would take. The text says what to list, or
                 which limit to raise.
         """
-        lives = self._forever_seconds if seconds is None else seconds
+        lives = self._forever_seconds + _FOREVER_MS / 1000 if seconds is None else seconds
         blob = self.gateway.seal(
             value,
             format=self._format,
@@ -198,8 +201,7 @@ class CachedValues:
         if subject is None and claims.subject is not None:
             raise Forbidden(Reason.SUBJECT_MISMATCH, None, "sealed for one key, and read where no key is shown")
         value = gateway.load(admitted.body, admitted.format, key=admitted.key)
-        lives_ms = claims.expires_at_ms - claims.issued_at_ms
-        if lives_ms >= (self._forever_seconds + _SLACK_SECONDS) * 1000:
+        if claims.expires_at_ms - claims.issued_at_ms == (self._forever_seconds + _SLACK_SECONDS) * 1000 + _FOREVER_MS:
             return Found(value, None)
         return Found(value, max(0.001, (claims.expires_at_ms - gateway.now_ms()) / 1000 - _SLACK_SECONDS))
 
@@ -248,6 +250,10 @@ def values_of(options: Mapping[str, Any]) -> CachedValues:
     Raises:
         Misconfigured: Something in it is wrong.
     """
+    if options.get("decode_responses") or options.get("CONNECTION_POOL_KWARGS", {}).get("decode_responses"):
+        raise Misconfigured(
+            "makes text of what Redis returns, and seals are bytes: leave it out", "OPTIONS", "decode_responses"
+        )
     said = tuple(options.get(name) for name in OPTIONS)
     with _making:
         known = _made.get((id(said[0]), id(said[1])))

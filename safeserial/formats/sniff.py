@@ -82,6 +82,9 @@ _PHP = Foreign("PHP serialization", _OBJECTS)
 _YAML = Foreign("YAML", _DATA)
 _YAML_TAGS = Foreign("YAML with tags", _OBJECTS)
 
+_BERKELEY_DB = Foreign("Berkeley DB (shelve)", _STORE)
+_BERKELEY = frozenset({b"\x61\x15\x06\x00", b"\x62\x31\x05\x00", b"\x00\x06\x15\x61", b"\x00\x05\x31\x62"})
+
 _XML_START = re.compile(rb"\s*<[?!A-Za-z]")
 _PHP_START = re.compile(rb'(?:a:\d{1,9}:\{|[OC]:\+?\d{1,9}:"|s:\d{1,9}:")')
 _YAML_START = re.compile(rb"%YAML |---[ \r\n]")
@@ -143,12 +146,14 @@ def foreign(data: bytes, *, by_magic_alone: bool = False) -> Foreign | None:
             return found
     if data.startswith(_ZIP):
         return _zip(data)
-    if data[2:4] == b"\r\n" and any(data[at : at + 1] in (b"\xe3", b"\x63") for at in (8, 12, 16)):
-        return _PYC
     if len(data) > 2 and data[0] == 0x80 and 2 <= data[1] <= 5 and data[2] in BY_CODE:
         return _PICKLE
     if by_magic_alone:
         return None
+    if data[2:4] == b"\r\n" and any(_is_code(data, at) for at in (8, 12, 16)):
+        return _PYC
+    if data[12:16] in _BERKELEY:
+        return _BERKELEY_DB
     if _is_old_pickle(data):
         return _PICKLE
     if _is_marshal(data):
@@ -209,8 +214,7 @@ def _is_marshal(data: bytes) -> bool:
     if len(data) < 5 or (data[0] & 0x7F not in _HOLDS and not data[0] & _FLAG):
         return False
     if data[0] & 0x7F == _CODE:
-        # The layout of code differs from one Python to the next; it starts with a small number of arguments.
-        return data[2:5] == b"\0\0\0" and len(data) > 40
+        return _is_code(data, 0)
     at, end = 0, len(data)
     left = [1]  # values that are still to come, from the outside in; -1 in a dict, which says itself where it ends
     for _ in range(_STEPS):
@@ -249,6 +253,11 @@ def _is_marshal(data: bytes) -> bool:
         if at > end:
             return False
     return True
+
+
+def _is_code(data: bytes, at: int) -> bool:
+    """Whether code of some Python may begin here: the layout differs, but a small number of arguments comes first."""
+    return data[at : at + 1] in (b"\xe3", b"\x63") and data[at + 2 : at + 5] == b"\0\0\0" and len(data) > at + 40
 
 
 def _read(data: bytes, at: int, width: int) -> tuple[int, int]:

@@ -53,6 +53,10 @@ _OTHER_KEYS = frozenset({"keyring", "mode", "queues"})
 _BYTE_LIMITS = frozenset({"max_bytes", "max_raw_bytes", "max_string_bytes"})
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,18})[ \t]*([A-Za-z]*)")
+# What tomllib does for one key is cubic in its parts: 10 KiB of them take seconds. A part is a word or a string.
+_MAX_KEY_PARTS = 32
+_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_ENDLESS_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}){{{_MAX_KEY_PARTS}}}")
 _ERROR_LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
 
 
@@ -226,9 +230,13 @@ def load_toml(path: str) -> tuple[Mapping[str, object], Locate]:
     except UnicodeDecodeError as error:
         raise Misconfigured("is not UTF-8 text", str(path)) from error
     text = text.replace("\r\n", "\n")
+    endless = _ENDLESS_KEY.search(text)
+    if endless:
+        line = text.count("\n", 0, endless.start()) + 1
+        raise Misconfigured(f"a key has more than {_MAX_KEY_PARTS} parts", str(path), line=line)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: int() refuses more than 4300 digits
         message = str(error)
         found = _ERROR_LINE.search(message)
         problem = f"is not TOML: {_ERROR_LINE.sub('', message).strip()}"

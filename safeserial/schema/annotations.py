@@ -19,7 +19,7 @@ from uuid import UUID
 
 from safeserial.errors import Misconfigured
 from safeserial.schema import libraries
-from safeserial.schema.classes import Member, filled, is_typed_dict, shape_of, shown
+from safeserial.schema.classes import Member, filled, is_typed_dict, is_validated, shape_of, shown
 from safeserial.schema.readers import (
     PLAIN,
     How,
@@ -189,8 +189,7 @@ class Compiler:
             if not {one for one, _ in values} <= _LISTED:
                 raise self._wrong(f"{kind.__qualname__} has members whose values are no text or whole number")
             reader = choice(values, f"a value of {kind.__qualname__}")
-            # Its members may have a hash of the user's making.
-            reader.pure = all(one.__module__ in _PYTHONS or "__hash__" not in vars(one) for one in kind.__mro__)
+            reader.pure = _has_pythons_hash(kind)
             return reader
         return None
 
@@ -200,8 +199,12 @@ class Compiler:
             value = one.value if isinstance(one, Enum) else one
             if type(value) not in _LISTED:
                 raise self._wrong(f"a Literal of {type(value).__name__} cannot be read from plain data")
+            if type(values.get((type(value), value), one)) is not type(one):
+                raise self._wrong("two values of a Literal look the same in plain data")
             values[type(value), value] = one
-        return choice(values, "one of the listed values")
+        reader = choice(values, "one of the listed values")
+        reader.pure = all(_has_pythons_hash(type(one)) for one in args if isinstance(one, Enum))
+        return reader
 
     # -- containers
 
@@ -228,11 +231,12 @@ class Compiler:
         """Keys of mappings: text, whole numbers, and what is spelled as text."""
         if annotation is Any:
             return exact(str, "text") if self._wire == "json" else anything()
-        inner = annotation
+        inner, is_noted = annotation, False
         while get_origin(inner) is Annotated or hasattr(inner, "__supertype__"):
+            is_noted = is_noted or get_origin(inner) is Annotated
             inner = get_args(inner)[0] if get_origin(inner) is Annotated else inner.__supertype__
         if inner is int and self._wire == "json":
-            if get_origin(annotation) is Annotated:
+            if is_noted:
                 raise self._wrong("a key that is a whole number takes no constraint")
             return integer_text()
         reader = self._reader(annotation)
@@ -244,7 +248,7 @@ class Compiler:
     # -- classes
 
     def _class(self, annotation: Any, kind: Any, args: tuple[Any, ...], within: str) -> Reader | None:
-        known = self._known.get((annotation, within == _MODEL))
+        known = self._known.get((annotation, within))
         if known is not None:
             return known
         shape = shape_of(kind, args, self._names)
@@ -252,15 +256,15 @@ class Compiler:
             return libraries.opaque(kind) if not args and libraries.is_opaque(kind) else None
         # Known before its members are looked at, because they may be of the same class.
         reader = Reader(anything().read, f"an object ({kind.__qualname__})", frozenset({dict}))
-        self._known[annotation, within == _MODEL] = reader
+        self._known[annotation, within] = reader
         make, pure = shape.make, shape.pure
-        if shape.trusts and within == _MODEL:
+        if within == _MODEL and (shape.trusts or shape.is_remade):
             # Made together with the class that it stands in: its validators would see it twice.
             make, pure = _as_it_is, True
         if shape.is_root:
             self._root(reader, shape.members[0], make, pure=pure)
             return reader
-        inner = _MODEL if shape.trusts else ""
+        inner = _MODEL if shape.trusts else within if shape.is_remade else ""
         parts = [Part(one.keys, self._at(one.name, one.annotation, inner), one.required) for one in shape.members]
         if shape.tag is not None:
             tag, value = shape.tag
@@ -292,7 +296,10 @@ class Compiler:
         for library in ("msgspec", "pydantic"):
             own = [note for note, one in zip(notes, owners, strict=True) if one == library]
             if own and not (within and library == "pydantic"):
-                outer = libraries.constrained(reader, _weak(inner), own, library)
+                if library == "pydantic" and is_validated(inner) and "msgspec" not in owners:
+                    # Made by the check, or its validators would see it twice.
+                    reader = self._reader(inner, _MODEL)
+                outer = libraries.constrained(reader, _weak(inner), own, library, self._names)
                 outer.kinds, outer.listed = frozenset(), reader.listed
                 self._same_kinds.append((outer, reader))
                 self._all.append(outer)
@@ -367,6 +374,11 @@ class Compiler:
             if len(table) == sum(len(one.tags[key]) for one in objects):
                 return pick_object(key, table, words)
         raise self._wrong("no member with a Literal of its own tells the classes of this union apart", place)
+
+
+def _has_pythons_hash(kind: type[Enum]) -> bool:
+    """Whether members of an Enum can go into a set or mapping without code of the user's making."""
+    return all(one.__module__ in _PYTHONS or "__hash__" not in vars(one) for one in kind.__mro__)
 
 
 def _as_it_is(value: Any) -> Any:

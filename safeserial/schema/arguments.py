@@ -24,6 +24,7 @@ from safeserial.schema.readers import How, Mismatch, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from safeserial.schema.readers import Reader
 
@@ -162,6 +163,7 @@ class Arguments:
             raise Misconfigured("its signature cannot be read", key=place) from error
         hints = _annotations(function, parameters, place)
         self._wires = {wire: _Parameters(parameters, hints, wire, place) for wire in WIRES}
+        self._given = _given(function) - {one.name for one in parameters}
 
     def check(self, args: Sequence[object], kwargs: Mapping[str, object], *, wire: str = "json") -> None:
         """Judge the arguments of a call; no code of the user's runs.
@@ -198,7 +200,7 @@ class Arguments:
         self, args: Sequence[object], kwargs: Mapping[str, object], wire: str, how: How
     ) -> tuple[list[Any], dict[str, Any]]:
         known = self._wires[wire]
-        self._bind(known, args, kwargs)
+        self._bind(known, args, kwargs, self._given)
         made_args: list[Any] = []
         made_kwargs: dict[str, Any] = {}
         root = ""
@@ -220,7 +222,9 @@ class Arguments:
         return made_args, made_kwargs
 
     @staticmethod
-    def _bind(known: _Parameters, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    def _bind(
+        known: _Parameters, args: Sequence[object], kwargs: Mapping[str, object], given: AbstractSet[str]
+    ) -> None:
         """Compare number and names of the arguments with the signature, before any is looked at."""
         if len(args) > len(known.positional) and known.rest is None:
             raise _mismatch(f"args[{len(known.positional)}]: one more than the signature has")
@@ -229,7 +233,7 @@ class Arguments:
             if name in known.named:
                 if name in by_place:
                     raise _mismatch(f"{name}: given twice")
-            elif known.others is None:
+            elif known.others is None or name in given:
                 raise _mismatch(f"{_keyword(name, at, known)}: no such parameter")
         for name in known.required:
             if name not in by_place and not (name in known.named and name in kwargs):
@@ -245,15 +249,28 @@ def _keyword(name: object, at: int, known: _Parameters) -> str:
     return str(name) if name in known.named or shows(name) else f"kwargs[key {at}]"
 
 
-def _annotations(function: Any, parameters: Sequence[inspect.Parameter], place: str) -> dict[str, Any]:
-    owner = function
-    while isinstance(owner, functools.partial):
-        owner = owner.func
-    if not (inspect.isroutine(owner) or inspect.isclass(owner)):
-        owner = type(owner).__call__
+def _defined(function: Any) -> Any:
+    """The function that a call ends up in."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isclass(function):
+        return function.__init__
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _given(function: Any) -> set[str]:
+    """Parameters that have their value before the call, such as ``self``: a keyword of that name is no other one."""
+    inner = _defined(function)
     try:
-        # A class is called for its constructor.
-        hints = hints_of(owner.__init__ if inspect.isclass(owner) else owner)
+        parameters = inspect.signature(getattr(inner, "__func__", inner)).parameters.values()
+    except Exception:  # noqa: BLE001 - of something written in C, which does not tell
+        return set()
+    return {one.name for one in parameters if one.kind in _NAMED}
+
+
+def _annotations(function: Any, parameters: Sequence[inspect.Parameter], place: str) -> dict[str, Any]:
+    try:
+        hints = hints_of(_defined(function))
     except Misconfigured as error:
         raise Misconfigured(error.problem, key=place) from error
     for one in parameters:

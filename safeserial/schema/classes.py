@@ -7,10 +7,11 @@ and pydantic's. Each is made the way its own code makes it, by its constructor o
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import typing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from safeserial.errors import Misconfigured
 from safeserial.schema.libraries import guarded, noted
@@ -18,7 +19,7 @@ from safeserial.schema.libraries import guarded, noted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Member", "Shape", "filled", "hints_of", "is_typed_dict", "shape_of", "shown"]
+__all__ = ["Member", "Shape", "filled", "hints_of", "is_typed_dict", "is_validated", "shape_of", "shown"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Shape:
         tag: Key and value that only tell the class, and that no member has.
         pure: Whether making one runs no code but Python's.
         trusts: Whether it is pydantic's, which makes what is in it and checks the constraints that it knows.
+        is_remade: Whether pydantic, where it meets one, makes it anew of its members.
         is_root: Whether its one member stands for the whole, without a key.
     """
 
@@ -56,6 +58,7 @@ class Shape:
     tag: tuple[str, Any] | None = None
     pure: bool = False
     trusts: bool = False
+    is_remade: bool = False
     is_root: bool = False
 
 
@@ -76,7 +79,8 @@ def shape_of(cls: Any, args: tuple[Any, ...], names: set[str]) -> Shape | None:
     msgspec, pydantic = sys.modules.get("msgspec"), sys.modules.get("pydantic")  # without them nobody has their classes
     if pydantic is not None and issubclass(cls, pydantic.BaseModel):
         return _model(cls, names)
-    if pydantic is not None and pydantic.dataclasses.is_pydantic_dataclass(cls):
+    if pydantic is not None and is_validated(cls):
+        pydantic.dataclasses.rebuild_dataclass(cls, raise_errors=False)  # what was not there yet when it was written
         return _validated(cls, cls.__pydantic_fields__, guarded(_validator(cls), names), names)
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return _struct(cls, args)
@@ -87,13 +91,22 @@ def shape_of(cls: Any, args: tuple[Any, ...], names: set[str]) -> Shape | None:
     if is_typed_dict(cls):
         return _typed_dict(cls, args)
     if issubclass(cls, tuple) and hasattr(cls, "_field_defaults"):
-        return _constructed(cls, args, [(name, name, name not in cls._field_defaults) for name in cls._fields])
+        fields = [(name, name, name not in cls._field_defaults) for name in cls._fields]
+        return dataclasses.replace(_constructed(cls, args, fields), is_remade=True)
     return None
 
 
 def is_typed_dict(cls: object) -> bool:
     """Whether it is a ``TypedDict``, from whichever module."""
     return isinstance(cls, type) and dict in cls.__mro__ and hasattr(cls, "__required_keys__")
+
+
+def is_validated(cls: object) -> bool:
+    """Whether pydantic makes it, and runs validators that came with its class."""
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or get_origin(cls) is not None or not isinstance(cls, type):
+        return False
+    return issubclass(cls, pydantic.BaseModel) or bool(pydantic.dataclasses.is_pydantic_dataclass(cls))
 
 
 # -- made by their constructors
@@ -107,7 +120,19 @@ def _constructed(cls: Any, args: tuple[Any, ...], fields: list[tuple[str, str, b
         if attribute not in hints:
             raise Misconfigured(f"{cls.__qualname__}.{attribute} has no annotation")
         found.append(Member(attribute, (name,), hints[attribute], required))
+    if not all(_takes(cls, [name for _, name, required in fields if required or more]) for more in (False, True)):
+        raise Misconfigured(f"{cls.__qualname__} has a constructor of its own, which does not take its members by name")
     return Shape(tuple(found), lambda values: cls(**values))
+
+
+def _takes(cls: Any, names: list[str]) -> bool:
+    try:
+        inspect.signature(cls).bind(**dict.fromkeys(names))
+    except TypeError:
+        return False
+    except ValueError:  # of something written in C, which does not tell
+        return True
+    return True
 
 
 def _attrs_fields(cls: Any) -> list[tuple[str, str, bool]]:
@@ -132,10 +157,22 @@ def _typed_dict(cls: Any, args: tuple[Any, ...]) -> Shape:
     found = []
     for name, hint in _hints(cls, args).items():
         # Where annotations are text, Python has not seen these words when it noted what is required.
-        said = getattr(get_origin(hint), "_name", None)
+        said = _presence(hint)
         required = said == "Required" or (said != "NotRequired" and name in cls.__required_keys__)
         found.append(Member(name, (name,), hint, required))
-    return Shape(tuple(found), dict, pure=True)
+    return Shape(tuple(found), dict, pure=True, is_remade=True)
+
+
+def _presence(hint: Any) -> str | None:
+    """``Required`` or ``NotRequired``, wherever among the words around a type it stands."""
+    while (origin := get_origin(hint)) is not None:
+        name: str | None = getattr(origin, "_name", None)
+        if name in {"Required", "NotRequired"}:
+            return name
+        if origin is not Annotated and name != "ReadOnly":
+            return None
+        hint = get_args(hint)[0]
+    return None
 
 
 def _struct(cls: Any, args: tuple[Any, ...]) -> Shape:
@@ -219,8 +256,31 @@ def hints_of(owner: Any) -> dict[str, Any]:
 
 
 def _hints(cls: Any, args: tuple[Any, ...]) -> dict[str, Any]:
-    known = dict(zip(getattr(cls, "__parameters__", ()), args))  # noqa: B905 - without arguments, none is known
-    return {name: filled(hint, known) for name, hint in hints_of(cls).items()}
+    classes: dict[Any, dict[Any, Any]] = {}
+    _variables(cls, args, classes)
+    meant: dict[str, dict[Any, Any]] = {}
+    for one in reversed(classes if is_typed_dict(cls) else cls.__mro__):
+        for name in inspect.get_annotations(one):
+            # The annotations of a TypedDict have those of its bases among them.
+            if not (name in meant and is_typed_dict(one)):
+                meant[name] = classes.get(one, {})
+    return {name: filled(hint, meant.get(name, {})) for name, hint in hints_of(cls).items()}
+
+
+def _variables(cls: Any, args: tuple[Any, ...], found: dict[Any, dict[Any, Any]]) -> None:
+    """What type variables stand for, in a class and in each of its bases: the same variable may mean something else.
+
+    Raises:
+        Misconfigured: One of them does not stand for one type.
+    """
+    wanted = getattr(cls, "__parameters__", ())
+    if args and wanted and (len(args) != len(wanted) or not all(isinstance(one, TypeVar) for one in wanted)):
+        raise Misconfigured(f"{cls.__qualname__} has type variables that stand for more than one type")
+    known = found.setdefault(cls, dict(zip(wanted, args)))  # noqa: B905 - without arguments, none is known
+    for base in vars(cls).get("__orig_bases__", cls.__bases__):
+        origin = get_origin(base) or base
+        if isinstance(origin, type) and origin is not Generic:
+            _variables(origin, tuple(filled(arg, known) for arg in get_args(base)), found)
 
 
 def filled(annotation: Any, known: Mapping[Any, Any]) -> Any:
@@ -228,7 +288,8 @@ def filled(annotation: Any, known: Mapping[Any, Any]) -> Any:
     if isinstance(annotation, TypeVar):
         return known.get(annotation, annotation)
     wanted = getattr(annotation, "__parameters__", ())
-    if not known or not wanted or isinstance(annotation, type):
+    # In Python 3.10, list[T] passes for a type.
+    if not known or not wanted or (get_origin(annotation) is None and isinstance(annotation, type)):
         return annotation
     return annotation[tuple(known.get(one, one) for one in wanted)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from safeserial.errors import Misconfigured
-from safeserial.schema.nodes import body, canonical, each_value, expanded, is_kin, keys, named, shown
+from safeserial.schema.nodes import body, canonical, each_value, expanded, is_kin, keys, named, referred, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,15 +28,19 @@ _KEYWORDS = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
     "array": frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "x-fields"}),
     "object": frozenset(
-        {"properties", "required", "additionalProperties", "propertyNames", "x-keys", "x-parameters", "x-args"}
-    ),
+        {
+            "properties", "required", "additionalProperties", "propertyNames", "x-keys", "x-parameters", "x-args",
+            "minProperties", "maxProperties",
+        }
+    ),  # fmt: skip
     "boolean": frozenset[str](),
     "null": frozenset[str](),
 }
-_KNOWN = frozenset({"type", "enum", "x-python", "x-members"}).union(*_KEYWORDS.values())
+_KNOWN = frozenset({"type", "enum", "x-python", "x-members", "x-values", "x-abstract", "x-annotations"}).union(*_KEYWORDS.values())
 _EXACT = ("pattern", "format", "contentEncoding")
 _MAX_STEPS = 200_000
 _MAX_FOUND = 500
+_UNKNOWN = "this is not understood here, so it counts as one that old messages may not survive"
 _ENTANGLED = "these schemas are too entangled to be compared"
 
 
@@ -129,7 +133,8 @@ class Comparison:
             outer, self._assumed = self._assumed, False
             self._open.add(key)
             try:
-                found = self._alternatives(old, new)[:_MAX_FOUND]
+                # Those that break first: what is cut off must never be the one that counts.
+                found = sorted(self._alternatives(old, new), key=lambda one: not one.breaks)[:_MAX_FOUND]
             finally:
                 self._open.discard(key)
             if not self._assumed:
@@ -177,32 +182,52 @@ class Comparison:
                 _different("", old, new, f"old messages hold {mark or named(old)}, and {now or named(new)} is expected")
             ]
         if "enum" in old or "enum" in new:
-            return _compare_enums(old, new)
+            return [*_compare_enums(old, new), *self._constraints(old, new)]
         kind, kind_now = old.get("type"), new.get("type")
         if kind != kind_now and (kind, kind_now) != ("integer", "number"):
             return [_different("", old, new, f"old messages hold {named(old)}, and {named(new)} is expected")]
         found = [] if kind == kind_now else [_different("", old, new, "any number is accepted now", breaks=False)]
         found += _compare_members(old, new)
-        found += self._constraints(old, new, "number" if kind == "integer" else str(kind))
-        if kind == "array":
+        found += self._constraints(old, new)
+        # Where no type is said, a keyword holds for whatever it speaks of.
+        if kind in {"array", None}:
             found += self._arrays(old, new)
-        elif kind == "object":
+        if kind in {"object", None}:
             found += self._objects(old, new)
-        return found
+        return found + self._annotations(old, new, found)
 
-    def _constraints(self, old: Mapping[str, Any], new: Mapping[str, Any], kind: str) -> Iterator[Difference]:
+    def _annotations(
+        self, old: Mapping[str, Any], new: Mapping[str, Any], found: Iterable[Difference]
+    ) -> list[Difference]:
+        """Compare what a library's model is in Python, as far as its JSON has not told of the place already."""
+        before, after = old.get("x-annotations"), new.get("x-annotations")
+        if before is None or after is None:
+            return [] if before is after else [_different("(x-annotations)", before, after, _UNKNOWN)]
+        told = {one.path for one in found if one.breaks}
+        return [one for one in self.nodes(before, after) if one.breaks and one.path not in told]
+
+    def _is_equal(self, old: Node, new: Node) -> bool:
+        """Whether two pieces that are not understood are the same, with all that they refer to."""
+        if canonical(old) != canonical(new):
+            return False
+        return canonical(referred(old, self._old)) == canonical(referred(new, self._new))
+
+    def _constraints(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:
+        abstract, abstract_now = old.get("x-abstract"), new.get("x-abstract")
+        if abstract != abstract_now:
+            why = f"old messages may hold any {abstract}" if abstract else f"any {abstract_now} is accepted now"
+            yield _different("", abstract, abstract_now, why, breaks=bool(abstract))
         for key in sorted({*old, *new} - _KNOWN):
-            if old.get(key) != new.get(key):
-                why = "this is not understood here, so it counts as one that old messages may not survive"
-                yield Difference(f"({key})", shown(old.get(key)), shown(new.get(key)), why, breaks=True)
-        known = _KEYWORDS.get(kind, frozenset())
+            if not self._is_equal(old.get(key), new.get(key)):
+                yield Difference(f"({key})", shown(old.get(key)), shown(new.get(key)), _UNKNOWN, breaks=True)
+        # Of whatever type: a Decimal is written as a text, and has its least all the same.
         for key in _EXACT:
-            if key in known and old.get(key) != new.get(key):
+            if old.get(key) != new.get(key):
                 gone = key not in new
                 why = "old messages need not fit it" if not gone else "it is not asked for any more"
                 yield Difference(f"({key})", shown(old.get(key)), shown(new.get(key)), why, breaks=not gone)
         for key, tighter in _BOUNDS.items():
-            if key in known and old.get(key) != new.get(key):
+            if old.get(key) != new.get(key):
                 breaks = tighter(old, new, key)
                 why = "it is tighter: old messages may lie outside" if breaks else "it is looser"
                 yield Difference(f"({key})", shown(old.get(key)), shown(new.get(key)), why, breaks=breaks)
@@ -271,7 +296,8 @@ class Comparison:
                 found.append(_different(f".{name}", "", after[name], why))
             else:
                 found.append(_different(f".{name}", "", after[name], "it may be left out", breaks=False))
-            if others not in (True, {}, False):
+            # Who writes a TypedDict writes what it names; a mapping has any key, and this may be one of them.
+            if others is not False and ("additionalProperties" in old or "properties" not in old):
                 found += self.nodes(others, after[name], f".{name}")
         found += self.others(others, others_now)
         return found + self.nodes(keys(old), keys(new), "{key}")
@@ -312,7 +338,18 @@ def _compare_enums(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Diffe
 
 def _compare_members(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     lost = [name for name in old.get("x-members", ()) if name not in new.get("x-members", ())]
-    return [_different("", name, "", "old messages may hold this member, which is not there now") for name in lost]
+    found = [_different("", name, "", "old messages may hold this member, which is not there now") for name in lost]
+    before, after = _by_name(old), _by_name(new)
+    return found + [
+        _different(f".{name}", before[name], after[name], "this member has another value now")
+        for name in before
+        if name in after and canonical(before[name]) != canonical(after[name])
+    ]
+
+
+def _by_name(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of an Enum or a Flag with their values."""
+    return dict(zip(node.get("x-members", ()), node.get("x-values", node.get("enum", ())), strict=False))
 
 
 def _accepts(node: Mapping[str, Any], value: object) -> bool:
@@ -336,7 +373,7 @@ def _tighter_most(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> b
 
 
 def _tighter_step(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
-    return key in new and (key not in old or old[key] % new[key] != 0)
+    return key in new and (key not in old or not new[key] or old[key] % new[key] != 0)
 
 
 def _tighter_flag(old: Mapping[str, Any], new: Mapping[str, Any], key: str) -> bool:
@@ -352,6 +389,8 @@ _BOUNDS = {
     "maximum": _tighter_most,
     "exclusiveMaximum": _tighter_most,
     "maxItems": _tighter_most,
+    "minProperties": _tighter_least,
+    "maxProperties": _tighter_most,
     "multipleOf": _tighter_step,
     "uniqueItems": _tighter_flag,
 }

@@ -20,6 +20,7 @@ from enum import Enum, Flag
 from typing import TYPE_CHECKING, Any
 
 from safeserial.errors import Misconfigured
+from safeserial.schema.constraints import constrained
 from safeserial.schema.leaves import ARRAYS, LEAVES, MAPPINGS
 from safeserial.text import safe_repr
 
@@ -143,11 +144,11 @@ class _Deriver:
         if origin is None:
             return self._plain(hint, (), variables)
         if origin is typing.Annotated:
-            return _constrained(self.of(args[0], variables), hint.__metadata__)
+            return constrained(self.of(args[0], variables), hint.__metadata__)
         if origin is typing.Union or origin is getattr(types, "UnionType", None):
             return _any_of([self.of(arg, variables) for arg in args])
         if origin is typing.Literal:
-            return {"enum": [_literal(value) for value in args]}
+            return _literals(args)
         return self._plain(origin, tuple(_put_in(arg, variables) for arg in args), variables)
 
     def _variable(self, variable: Any, variables: _Variables) -> Json:
@@ -167,11 +168,10 @@ class _Deriver:
         mark = MAPPINGS.get(cls) if _hashable(cls) else None
         if mark is not None:
             return self._mapping(args, mark, variables)
-        if not isinstance(cls, type):
-            return {"x-python": safe_repr(str(cls), 200)}
-        maker = self._maker(cls)
+        maker = self._maker(cls) if isinstance(cls, type) else None
         if maker is None:
-            return {"x-python": _name(cls)}
+            made: Json = {"x-python": _name(cls) if isinstance(cls, type) else safe_repr(str(cls), 200)}
+            return {**made, "x-arguments": [self.of(arg, variables) for arg in args]} if args else made
         return self._reference(cls, args, maker)
 
     def _tuple(self, args: _Key, variables: _Variables) -> Json:
@@ -215,7 +215,7 @@ class _Deriver:
         key = (cls, *map(_identity, args))
         name = self._names.get(key)
         if name is None:
-            arguments = "".join(f"-{getattr(arg, '__name__', 'x')}" for arg in args)
+            arguments = "".join(f"-{_short(arg)}" for arg in args)
             name = self._names[key] = self._free_name(f"{cls.__name__}{arguments}", f"{_name(cls)}{arguments}")
             self.definitions[name] = {}  # taken, while it is being made: it may refer to itself
             parameters = getattr(cls, "__parameters__", ())
@@ -236,10 +236,11 @@ class _Deriver:
     ) -> Json:
         """An object; ``fields`` gives the attribute that is annotated, and whether it is required."""
         hints = self._hints(cls)
+        known = _variables_of(cls, variables)
         made: Json = {
             "type": "object",
             "properties": {
-                label: self.of(hints[attribute], variables) if attribute in hints else {}
+                label: self.of(hints[attribute], known.get(attribute, variables)) if attribute in hints else {}
                 for label, (attribute, _) in fields.items()
             },
             "required": [label for label, (_, required) in fields.items() if required],
@@ -284,26 +285,41 @@ class _Deriver:
         return self._object(cls, {name: (name, name in required) for name in self._hints(cls)}, variables, closed=False)
 
     def _named_tuple(self, cls: Any, variables: _Variables) -> Json:
-        hints = self._hints(cls)
-        items = [self.of(hints[name], variables) if name in hints else {} for name in cls._fields]
+        hints, known = self._hints(cls), _variables_of(cls, variables)
+        items = [self.of(hints[n], known.get(n, variables)) if n in hints else {} for n in cls._fields]
         made = {"type": "array", "x-fields": list(cls._fields), "x-python": _name(cls) if self._named else "tuple"}
         return {**made, **_exactly(items, len(items) - len(getattr(cls, "_field_defaults", {})))}
 
     def _enum(self, cls: Any, variables: _Variables) -> Json:  # noqa: ARG002 - one of several makers
-        made: Json = {"x-members": list(cls.__members__), "x-python": _name(cls)}
+        made: Json = {"x-python": _name(cls)}
         if issubclass(cls, Flag):
-            return {"type": "integer", **made}
+            values = [member.value for member in cls.__members__.values()]
+            return {"type": "integer", "x-members": list(cls.__members__), "x-values": values, **made}
+        # Those that have a value of their own first, so that each stands where its value does.
+        own = [member.name for member in cls]
+        made["x-members"] = [*own, *(name for name in cls.__members__ if name not in own)]
         return {"enum": [_literal(member.value, member.name) for member in cls], **made}
 
     # -- classes that describe themselves -----------------------------------------------------------------------
 
-    def _msgspec(self, cls: Any, variables: _Variables) -> Json:  # noqa: ARG002
+    def _msgspec(self, cls: Any, variables: _Variables) -> Json:
         import msgspec
 
-        return self._foreign(cls, msgspec.json.schema)
+        made = self._foreign(cls, msgspec.json.schema)
+        return self._with_annotations(made, cls, {f.name: f.type for f in msgspec.structs.fields(cls)}, variables)
 
-    def _pydantic(self, cls: Any, variables: _Variables) -> Json:  # noqa: ARG002
-        return self._foreign(cls, lambda model: model.model_json_schema())
+    def _pydantic(self, cls: Any, variables: _Variables) -> Json:
+        made = self._foreign(cls, lambda model: model.model_json_schema())
+        return self._with_annotations(made, cls, {name: f.annotation for name, f in cls.model_fields.items()}, variables)
+
+    def _with_annotations(self, made: Json, cls: Any, hints: Mapping[str, Any], variables: _Variables) -> Json:
+        """What a library says of its model, and beside it what JSON cannot tell: a tuple from a list, bytes from text."""
+        known = _variables_of(cls, variables)
+        properties = {name: self.of(hint, known.get(name, variables)) for name, hint in hints.items()}
+        made["x-annotations"] = {"type": "object", "properties": properties}
+        if self._named:
+            made["x-python"] = _name(cls)
+        return made
 
     def _foreign(self, cls: Any, describe: Callable[[Any], Json]) -> Json:
         try:
@@ -355,34 +371,21 @@ def _exactly(items: list[Json], least: int) -> Json:
     return {"prefixItems": items, "items": False, "minItems": least, "maxItems": len(items)}
 
 
-_CONSTRAINTS = {
-    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "multiple_of": "multipleOf",
-    "min_length": "minLength", "max_length": "maxLength", "pattern": "pattern",
-}  # fmt: skip
-
-
-def _constrained(found: Json, metadata: tuple[Any, ...]) -> Json:
-    """A schema with what stands beside it in ``Annotated``, by the names that msgspec and annotated-types agree on."""
-    kind = found.get("type")
-    for note in metadata:
-        nested = getattr(note, "metadata", None)
-        if isinstance(nested, (list, tuple)):
-            found = _constrained(found, tuple(nested))
-        for attribute, keyword in _CONSTRAINTS.items():
-            value = getattr(note, attribute, None)
-            if type(value) not in {int, float, str} or kind is None:
-                continue
-            if kind == "array":
-                keyword = keyword.replace("Length", "Items")  # noqa: PLW2901
-            found = {**found, keyword: value}
-    return found
-
-
 def _literal(value: Any, name: str = "") -> Any:
     """A value that JSON can say, or a name for it."""
     if isinstance(value, Enum):
         return value.name
     return value if type(value) in _SCALARS else name or safe_repr(value, 80)
+
+
+def _literals(values: tuple[Any, ...]) -> Json:
+    """What ``Literal`` lists. What is no JSON is written with its type: else a text of that spelling would be the same."""
+    found: dict[str, Json] = {}
+    for value in values:
+        mark = "" if type(value) in _SCALARS else "bytes" if type(value) is bytes else _name(type(value))
+        one = found.setdefault(mark, {"enum": [], **({"x-python": mark} if mark else {})})
+        one["enum"].append(_literal(value))
+    return _any_of(list(found.values()))
 
 
 def _hashable(hint: Any) -> bool:
@@ -399,6 +402,29 @@ def _identity(arg: Any) -> Any:
 
 def _name(cls: Any) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _short(arg: Any) -> str:
+    # Of special forms each Python says another name, and the file has to be the same.
+    return arg.__name__ if typing.get_origin(arg) is None and isinstance(arg, type) else "x"
+
+
+def _variables_of(cls: Any, variables: _Variables) -> dict[str, _Variables]:
+    """What type variables stand for in each annotation that a class has from its bases: ``class Prices(Page[int])``."""
+    found: dict[str, _Variables] = {}
+    stack: list[tuple[Any, _Variables]] = [(cls, variables)]
+    while stack:
+        one, known = stack.pop()
+        for name in getattr(one, "__annotations__", {}):
+            found.setdefault(name, known)
+        for base in vars(one).get("__orig_bases__", ()):
+            origin = typing.get_origin(base)
+            if origin is not None and origin is not typing.Generic and hasattr(origin, "__parameters__"):
+                given = [_put_in(arg, known) for arg in typing.get_args(base)]
+                stack.append((origin, dict(zip(origin.__parameters__, given, strict=False))))
+        plain = [base for base in getattr(one, "__bases__", ()) if base is not object]
+        stack += [(base, {}) for base in plain if base not in [origin for origin, _ in stack]]
+    return found
 
 
 def _unwrapped(hint: Any) -> Any:

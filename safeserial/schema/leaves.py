@@ -63,18 +63,26 @@ LEAVES: dict[Any, dict[str, Any]] = {
     },
 }
 
+def _any(cls: type) -> dict[str, Any]:
+    """Read as JSON's own, and whoever sent it may have passed another of the kind."""
+    return {"x-abstract": cls.__name__}
+
+
 _SET: dict[str, Any] = {"uniqueItems": True, "x-python": "set"}
 _abc = collections.abc
 
 ARRAYS: dict[Any, dict[str, Any]] = {
-    **{cls: {} for cls in (list, _abc.Sequence, _abc.MutableSequence, _abc.Iterable, _abc.Collection)},
-    **dict.fromkeys((set, _abc.Set, _abc.MutableSet), _SET),
+    list: {},
+    **{cls: _any(cls) for cls in (_abc.Sequence, _abc.MutableSequence, _abc.Iterable, _abc.Collection)},
+    set: _SET,
+    **{cls: {**_SET, **_any(cls)} for cls in (_abc.Set, _abc.MutableSet)},
     frozenset: {"uniqueItems": True, "x-python": "frozenset"},
     collections.deque: {"x-python": "collections:deque"},
 }
 
 MAPPINGS: dict[Any, dict[str, Any]] = {
-    **{cls: {} for cls in (dict, _abc.Mapping, _abc.MutableMapping)},
+    dict: {},
+    **{cls: _any(cls) for cls in (_abc.Mapping, _abc.MutableMapping)},
     collections.OrderedDict: {"x-python": "collections:OrderedDict"},
     collections.defaultdict: {"x-python": "collections:defaultdict"},
     collections.Counter: {"x-python": "collections:Counter"},

@@ -31,6 +31,7 @@ _TEXTUAL: tuple[type, ...] = (datetime, date, time, timedelta, UUID, Decimal)
 _READ_BY_PYDANTIC = frozenset({"ipaddress", "pathlib", "pydantic_core"})
 # A name on the wire must never lead to an import; and text that is parsed once more is judged by nobody.
 _NEVER = frozenset({"ImportString", "Json"})
+_UNCHECKED = frozenset({"Timezone"})
 
 
 def converters() -> dict[type, Callable[[str], Any]]:
@@ -77,7 +78,8 @@ def owner(note: object) -> str:
     """Which library checks a piece of ``Annotated`` metadata; ``""`` for what only people read.
 
     Raises:
-        Misconfigured: It would read something else than the annotated type, by itself.
+        Misconfigured: It would read something else than the annotated type, by itself; or it is a constraint, and
+            nobody checks it.
     """
     kind = note if isinstance(note, type) else type(note)
     module = kind.__module__.partition(".")[0]
@@ -86,7 +88,16 @@ def owner(note: object) -> str:
     if module == "msgspec":
         return "msgspec"
     hooks = ("__get_pydantic_core_schema__", "__prepare_pydantic_annotations__")
-    return "pydantic" if module in {"pydantic", "annotated_types"} or any(hasattr(note, hook) for hook in hooks) else ""
+    if module == "pydantic" or any(hasattr(note, hook) for hook in hooks):
+        return "pydantic"
+    if hasattr(note, "__is_annotated_types_grouped_metadata__") and not isinstance(note, type):
+        return max(map(owner, note), default="")  # type: ignore[call-overload]  # of a class of anybody's
+    if any(base.__module__ == "annotated_types" for base in kind.__mro__):
+        # pydantic knows them by their very type, and passes over the others in silence.
+        if module != "annotated_types" or kind.__name__ in _UNCHECKED:
+            raise Misconfigured(f"{kind.__qualname__} is a constraint that pydantic does not check")
+        return "pydantic"
+    return ""
 
 
 def noted(annotation: Any, notes: Sequence[object]) -> Any:
@@ -98,7 +109,9 @@ def noted(annotation: Any, notes: Sequence[object]) -> Any:
     return form[pair]
 
 
-def constrained(inner: Reader, weak: Any, notes: Sequence[object], library: str) -> Reader:
+def constrained(
+    inner: Reader, weak: Any, notes: Sequence[object], library: str, names: AbstractSet[str] = frozenset()
+) -> Reader:
     """A reader whose values are checked by the library that a constraint belongs to.
 
     Args:
@@ -106,12 +119,13 @@ def constrained(inner: Reader, weak: Any, notes: Sequence[object], library: str)
         weak: Its annotation, without what is in containers: that was read already.
         notes: The constraints.
         library: ``"msgspec"`` or ``"pydantic"``.
+        names: What may be told of a place inside it, see :func:`guarded`.
 
     Raises:
         Misconfigured: The library is not there, or does not take them for this type.
     """
     annotated = noted(weak, notes)
-    check = _msgspec_check(annotated) if library == "msgspec" else _pydantic_check(annotated)
+    check = _msgspec_check(annotated) if library == "msgspec" else _pydantic_check(annotated, names)
     # A validator is code of the user's; what msgspec checks is numbers, lengths and patterns.
     pure = library == "msgspec"
 
@@ -140,7 +154,7 @@ def _msgspec_check(annotated: Any) -> Callable[[Any], Any]:
     return check
 
 
-def _pydantic_check(annotated: Any) -> Callable[[Any], Any]:
+def _pydantic_check(annotated: Any, names: AbstractSet[str]) -> Callable[[Any], Any]:
     try:
         from pydantic import ConfigDict, PydanticUserError, TypeAdapter
     except ImportError:
@@ -152,7 +166,7 @@ def _pydantic_check(annotated: Any) -> Callable[[Any], Any]:
             adapter = TypeAdapter(annotated, config=ConfigDict(arbitrary_types_allowed=True))
     except Exception as error:
         raise Misconfigured(f"pydantic does not take its constraint: {type(error).__name__}") from error
-    return guarded(adapter.validate_python)
+    return guarded(adapter.validate_python, names)
 
 
 def guarded(validate: Callable[[Any], Any], names: AbstractSet[str] = frozenset()) -> Callable[[Any], Any]:
@@ -221,6 +235,7 @@ def opaque(annotation: Any) -> Reader:
     validate = guarded(strictly)
 
     def read(value: Any, how: How) -> Any:
-        return validate(value) if how.build else None
+        made = validate(value) if how.build else None
+        return _own_zone(made) if type(made) in {datetime, time} else made
 
     return Reader(read, annotation.__qualname__, pure=False, is_open=True)

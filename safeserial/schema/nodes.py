@@ -13,7 +13,7 @@ from safeserial.errors import Misconfigured
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Node", "body", "canonical", "each_value", "expanded", "is_kin", "keys", "named", "shown"]
+__all__ = ["Node", "body", "canonical", "each_value", "expanded", "is_kin", "keys", "named", "referred", "shown"]
 
 # Keywords that say something about a schema, and nothing about what fits it.
 _NOTES = frozenset(
@@ -45,24 +45,51 @@ def expanded(node: Node, document: Mapping[str, Any], depth: int = 0) -> Iterato
     if "$ref" in plain:
         target = _resolve(plain.pop("$ref"), document)
         for one in expanded(target, document, depth + 1):
-            yield {**one, **plain}
+            yield _both(plain, one)
         return
     for key in ("anyOf", "oneOf", "allOf"):
         if key in plain and (key != "allOf" or len(plain[key]) == 1):
             for alternative in plain.pop(key):
                 for one in expanded(alternative, document, depth + 1):
                     # What stands beside the alternatives holds for each of them.
-                    yield from expanded({**plain, **one}, document, depth + 1)
+                    yield from expanded(_both(one, plain), document, depth + 1)
             return
     if "const" in plain:
         plain["enum"] = [plain.pop("const")]
     if "enum" in plain:
-        yield {key: plain[key] for key in ("enum", "x-python", "x-members") if key in plain}
+        yield {key: value for key, value in plain.items() if key != "type"}
     elif isinstance(plain.get("type"), list):
         for kind in plain["type"]:
             yield {**plain, "type": kind}
     else:
         yield plain
+
+
+def _both(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two schemas that both hold, as one; where they say the same word differently, the other's stands beside it."""
+    beside = [*one.get("x-beside", ()), *other.get("x-beside", ())]
+    clash = {key: other[key] for key in one if key in other and key != "x-beside" and one[key] != other[key]}
+    made = {**other, **one}
+    if clash or beside:
+        made["x-beside"] = [*beside, clash] if clash else beside
+    return made
+
+
+def referred(node: Node, document: Mapping[str, Any]) -> dict[str, Node]:
+    """All that a piece refers to, however indirectly, by reference."""
+    found: dict[str, Node] = {}
+    stack = [node]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, dict):
+            reference = one.get("$ref")
+            if isinstance(reference, str) and reference not in found:
+                found[reference] = _resolve(reference, document)
+                stack.append(found[reference])
+            stack.extend(one.values())
+        elif isinstance(one, list):
+            stack.extend(one)
+    return found
 
 
 def _resolve(reference: str, document: Mapping[str, Any]) -> Node:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections import Counter
 from dataclasses import dataclass, field
+from operator import eq
 from typing import TYPE_CHECKING, Any
 
 from safeserial.errors import Reason
@@ -239,7 +239,10 @@ def integer_text() -> Reader:
     def read(value: Any, how: How) -> Any:  # noqa: ARG001
         if type(value) is not str or _INTEGER.fullmatch(value) is None:
             raise Mismatch(f"not {words}")
-        return int(value)
+        whole = int(value)
+        if not -(1 << 63) <= whole < 1 << 64:
+            raise Mismatch("a whole number of more than 64 bits")
+        return whole
 
     return Reader(read, words, frozenset({str}))
 
@@ -301,7 +304,7 @@ def hashed_array(item: Reader, make: Callable[[list[Any]], Any]) -> Reader:
         if not (how.build or item.pure):
             return members  # not built, so there is nothing to hash
         _spread(members)
-        made = make(members)
+        made = _hashed(make, members)
         if len(made) != len(members):
             raise Mismatch("the same member twice")
         return made
@@ -332,8 +335,10 @@ def mapping(key: Reader, item: Reader) -> Reader:
         except Mismatch as wrong:
             wrong.steps.append(f"[key {len(items)}]")
             raise
+        if not (how.build or key.pure):
+            return None  # an Enum's members may have a hash of the user's making
         _spread(keys)
-        made = dict(zip(keys, items, strict=True))
+        made = _hashed(dict, zip(keys, items, strict=True))
         if len(made) != len(keys):
             raise Mismatch("the same key twice", Reason.DUPLICATE_KEY)
         return made
@@ -349,13 +354,22 @@ def _spread(members: list[Any]) -> None:
     if _KEYED.issuperset(map(type, members)):
         return
     try:
-        counts = Counter(map(hash, members))
+        # Sorted and not counted in a table, which members chosen for it would make slow as well.
+        hashes = sorted(map(hash, members))
     except TypeError:
         raise Mismatch("a member that cannot be in a set") from None
     except Exception as error:
         raise raised(error) from error
-    if max(counts.values(), default=0) > _MAX_SAME_HASH:
+    if any(map(eq, hashes, hashes[_MAX_SAME_HASH:])):
         raise Mismatch("members chosen to have one hash", Reason.HASH_COST)
+
+
+def _hashed(make: Callable[[Any], Any], members: Iterable[Any]) -> Any:
+    """A set or mapping of members that are asked for their hash once more, and compared: that may be the user's code."""
+    try:
+        return make(members)
+    except Exception as error:
+        raise raised(error) from error
 
 
 def raised(error: Exception) -> Mismatch:

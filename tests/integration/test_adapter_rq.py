@@ -7,7 +7,11 @@ and among RQ's failed jobs, and the worker goes on.
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import time
 import uuid
 import zlib
@@ -23,6 +27,7 @@ import rq_app
 from adapter_app import Money
 from rq import Callback, Retry
 from rq.command import send_shutdown_command
+from rq.group import Group
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from support.corner import Corner, open_corner
 from support.process import Process, until
@@ -187,6 +192,47 @@ def test_what_cannot_be_given_back_fails_its_job_and_not_the_reader(queue: Any, 
     assert caught.value.reason is Reason.NOT_REPRESENTABLE
     with pytest.raises(Refused):
         queue.enqueue(Money(Decimal(1), "EUR").__eq__, serial)
+
+
+def test_many_at_once_groups_and_unique_jobs(queue: Any, corner: Corner, serial: str) -> None:
+    names = [f"{serial}-{n}" for n in range(3)]
+    datas = [queue.prepare_data(rq_app.late, (name,)) for name in names]
+    jobs = Group.create(connection=corner.client).enqueue_many(queue, datas)
+    assert [job.latest_result(timeout=20).return_value for job in jobs] == names
+    queue.enqueue_many([queue.prepare_data(rq_app.late, (f"{serial}-later",), depends_on=jobs[0])])
+    corner.await_runs(f"{serial}-later")
+
+
+def test_jobs_that_share_a_rate_limit(queue: Any, corner: Corner, serial: str) -> None:
+    limits = pytest.importorskip("rq.rate_limit", reason="this RQ has no rate limits")
+    limit = limits.RateLimit(f"limit-{serial}", 1)
+    jobs = [queue.enqueue(rq_app.nap, f"{serial}-{n}", 0.2, rate_limit=limit) for n in range(3)]
+    jobs.append(queue.enqueue_in(timedelta(seconds=1), rq_app.nap, f"{serial}-3", 0.0, rate_limit=limit))
+    for n, job in enumerate(jobs):
+        assert job.latest_result(timeout=20) is not None
+        assert len(corner.ran(f"{serial}-{n}")) == 1
+
+
+def test_a_job_whose_process_was_killed_is_retried(queue: Any, corner: Corner, serial: str) -> None:
+    job = queue.enqueue(rq_app.nap, serial, 30.0, retry=Retry(max=1))
+    (run,) = corner.await_runs(serial)
+    os.kill(run["pid"], signal.SIGKILL)
+    again = corner.await_runs(serial, 2)[1]
+    os.kill(again["pid"], signal.SIGKILL)
+    assert "terminated unexpectedly" in job.latest_result(timeout=20).exc_string
+    assert len(corner.ran(serial)) == 2
+
+
+def test_a_worker_with_wrong_settings_does_not_start(corner: Corner) -> None:
+    environment = {**os.environ, **corner.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    wrong = {**json.loads(environment["ADAPTER"]), "presets": ["no-such@1"]}
+    done = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "worker", "--url", corner.url, "--worker-class", "rq_app.Worker", "--burst",
+         "first"], env={**environment, "ADAPTER": json.dumps(wrong)}, capture_output=True, text=True, timeout=60,
+        cwd=corner.directory, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "no preset is called" in done.stderr
 
 
 # -- altered ----------------------------------------------------------------------------------------------------------

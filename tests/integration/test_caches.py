@@ -583,6 +583,20 @@ def test_a_gateway_may_be_named_or_made(bench: Bench, monkeypatch: pytest.Monkey
         close(handler)
 
 
+def test_a_timeout_of_more_than_a_month_is_a_timeout(make: Callable[..., Bench]) -> None:
+    bench = make(forever_seconds=1000)
+    bench.cache.set("n", 1, 5000)
+    assert bench.cache.incr("n") == 2
+    assert 4900 < bench.raw.ttl(bench.key("n")) <= 5000
+
+
+def test_text_instead_of_bytes_is_told_when_the_cache_is_made(bench: Bench) -> None:
+    name = "decode_responses" if bench.kind == "django" else "CONNECTION_POOL_KWARGS"
+    value: Any = True if bench.kind == "django" else {"decode_responses": True}
+    with pytest.raises(Misconfigured, match="seals are bytes"):
+        bench.handled(options={**bench.options, name: value})["default"].get("a")
+
+
 def test_a_serializer_or_a_compressor_beside_it_is_refused(bench: Bench) -> None:
     names = ["serializer"] if bench.kind == "django" else ["SERIALIZER", "COMPRESSOR"]
     for name in names:

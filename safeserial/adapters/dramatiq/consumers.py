@@ -133,7 +133,6 @@ class SealedProxy(QuietProxy):
         self.put_back = 0.0
 
 
-
 class _Held:
     """What waits in this process for being put back. It stays with the broker meanwhile, as not acknowledged."""
 

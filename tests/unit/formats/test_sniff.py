@@ -109,6 +109,7 @@ FOREIGN: dict[str, tuple[bytes, str, str]] = {
     "binary plist": (plistlib.dumps({"a": 1}, fmt=plistlib.FMT_BINARY), "binary property list", "JSON or msgpack"),
     "sqlite": (database(), "SQLite", "store of pickles"),
     "gdbm": (b"\xcf\x9a\x57\x13" + bytes(60), "GNU dbm", "store of pickles"),
+    "berkeley db": (bytes(12) + b"\x61\x15\x06\x00" + bytes(60), "Berkeley DB", "store of pickles"),
     "gzip": (gzip.compress(b"[1]"), "gzip", "envelope"),
     "zlib": (zlib.compress(b"[1]"), "zlib", "envelope"),
     "zlib, fast": (zlib.compress(b"[1]", 0), "zlib", "envelope"),
@@ -211,13 +212,14 @@ def test_json_that_quotes_something_else_is_read(data: bytes) -> None:
         (b"(see below).", Reason.TRAILING_BYTES),
         (b"Nothing.", Reason.TRAILING_BYTES),
         (b"a: 1\nb: 2\n", Reason.TRAILING_BYTES),
+        (b'[ \r\n  "c": "c", "c" ]', Reason.BAD_JSON),
         (b"\x92\x01", Reason.TRUNCATED),
         (b"\xc1", Reason.BAD_MSGPACK),
         (b"\xef\xbb\xbf[1]", Reason.TRAILING_BYTES),
         (b"\x08\x96\x01\x12\x02ab", Reason.TRAILING_BYTES),  # Protocol Buffers cannot be told
         (b"[" * 100 + b"]" * 100, Reason.TOO_DEEP),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_where_the_first_bytes_do_not_tell_the_strict_reader_has_the_word(data: bytes, reason: Reason) -> None:
     assert refused(data).reason is reason
