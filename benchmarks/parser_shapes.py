@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["KIB", "POLICY_ENTRIES", "SHAPES", "Point", "Shape", "fill"]
 
@@ -45,7 +47,9 @@ class Shape(NamedTuple):
     make: Callable[[int], bytes]
 
 
-def fill(size: int, head: bytes, unit: bytes | Callable[[int], bytes], tail: bytes = b"", between: bytes = b"") -> bytes:
+def fill(
+    size: int, head: bytes, unit: bytes | Callable[[int], bytes], tail: bytes = b"", between: bytes = b""
+) -> bytes:
     """``head``, as many units as fit, ``tail``; at most ``size`` bytes."""
     room = size - len(head) - len(tail)
     if isinstance(unit, bytes):
@@ -148,6 +152,7 @@ def _find_pairs(count: int = 20_000) -> None:
             return
 
 
+_WISHES = b'{"errbacks":null,"chain":null,"chord":null,"callbacks":['
 _WISH = b'{"task":"a","subtask_type":null,"options":{}}'
 
 JSON: dict[str, Callable[[int], bytes]] = {
@@ -266,9 +271,9 @@ JSON: dict[str, Callable[[int], bytes]] = {
     "exceptions": _tags("exception", b'["builtins:ValueError",[]]'),
     "defaultdicts": _tags("defaultdict", b'["builtins:list",[]]'),
     # wishes
-    "callbacks": lambda size: fill(size, b'{"errbacks":null,"chain":null,"chord":null,"callbacks":[', _WISH, b"]}", b","),
+    "callbacks": lambda size: fill(size, _WISHES, _WISH, b"]}", b","),
     "tasks in the options of callbacks": lambda size: fill(
-        size, b'{"errbacks":null,"chain":null,"chord":null,"callbacks":[{"task":"a","options":[', b'{"task":"a"}', b"]}]}", b","
+        size, _WISHES + b'{"task":"a","options":[', b'{"task":"a"}', b"]}]}", b","
     ),
 }  # fmt: skip
 
@@ -307,7 +312,7 @@ def _array(unit: bytes | Callable[[int], bytes], each: int = 1) -> Callable[[int
     return make
 
 
-def _map(unit: Callable[[int], bytes]) -> Callable[[int], bytes]:
+def _map(unit: bytes | Callable[[int], bytes]) -> Callable[[int], bytes]:
     return lambda size: b"\xdf" + _array(unit)(size)[1:]
 
 
@@ -327,6 +332,10 @@ def _exts(code: int, payload: bytes | Callable[[int], bytes]) -> Callable[[int],
 
 def _within(code: int, unit: bytes | Callable[[int], bytes], each: int = 1) -> Callable[[int], bytes]:
     return lambda size: _ext(code, _array(unit, each)(size - 4))
+
+
+def _packed_pair(n: int) -> bytes:
+    return _ext(2, b"\x92" + b"".join(map(_integer, _pair(n))))
 
 
 def _claims(size: int) -> bytes:
@@ -376,13 +385,13 @@ MSGPACK: dict[str, Callable[[int], bytes]] = {
     "never used": lambda size: b"\xc1" * size,
     # keys
     "distinct short keys": _map(lambda n: _packed(_key(n)) + b"\xc0"),
-    "the same key": _map(lambda n: b"\xa0\xc0"),
+    "the same key": _map(b"\xa0\xc0"),
     "int keys": _map(lambda n: b"\xce" + n.to_bytes(4, "big") + b"\xc0"),
     "int keys that share their low bits": _map(lambda n: b"\xcf" + (n << 46).to_bytes(8, "big") + b"\xc0"),
     "int keys of one hash, and others": _map(
         lambda n: b"\xcf" + ((n % 8) * _PRIME + n // 8).to_bytes(8, "big") + b"\xc0"
     ),
-    "keys that are containers": _map(lambda n: b"\x90\xc0"),
+    "keys that are containers": _map(b"\x90\xc0"),
     # strings and bytes
     "one long string": lambda size: b"\xdb" + (size - 5).to_bytes(4, "big") + b"a" * (size - 5),
     "one long string, four bytes a character": lambda size: (
@@ -411,11 +420,11 @@ MSGPACK: dict[str, Callable[[int], bytes]] = {
     "tuples as deep as allowed, again and again": _array(_nest(4096, b"\x92\xc7\0\2\x91", b"\xc0", b"", 80)),
     "empty arrays behind a tag": lambda size: b"\x92" + _ext(2, b"\x90") + _array(b"\x90")(size - 7),
     "colliding ints in a set": _within(3, lambda n: _ext(7, _packed(hex((n + 1) * _PRIME).encode()))),
-    "colliding tuples in a set": _within(3, lambda n: _ext(2, b"\x92" + b"".join(map(_integer, _pair(n))))),
-    "as many colliding tuples as allowed, again and again": lambda size: _array(
-        _ext(3, b"\xdc\0\x40" + b"".join(_ext(2, b"\x92" + b"".join(map(_integer, _pair(n)))) for n in range(64)))
-    )(size),
-    "distinct ints in a set": _within(3, lambda n: _integer(n)),
+    "colliding tuples in a set": _within(3, _packed_pair),
+    "as many colliding tuples as allowed, again and again": _array(
+        lambda _: _ext(3, b"\xdc\0\x40" + b"".join(map(_packed_pair, range(64))))
+    ),
+    "distinct ints in a set": _within(3, lambda n: b"\xce" + n.to_bytes(4, "big")),
     "ints that share their low bits in a set": _within(3, lambda n: b"\xcf" + ((n + 1) << 46).to_bytes(8, "big")),
     "tuples in a set": _within(3, lambda n: _ext(2, b"\x91" + _integer(n))),
     "decimals of large exponents in a set": _within(3, lambda n: _ext(16, _packed(b"%dE+%d" % (n, 10**17 + n)))),
@@ -436,7 +445,7 @@ MSGPACK: dict[str, Callable[[int], bytes]] = {
     "timedeltas": _exts(13, b"\x93\0\0\0"),
     "timezones": _exts(14, b"\x91\0"),
     "zones": _exts(15, b"\xa3UTC"),
-    "many zones": lambda size: _exts(15, lambda n: _packed(_zone(n)))(size),
+    "many zones": _exts(15, lambda n: _packed(_zone(n))),
     "uuids": _exts(17, _packed(b"00000000-0000-0000-0000-000000000000")),
     "complexes": _exts(18, b"\x92" + b"\xcb" + bytes(8) + b"\xcb" + bytes(8)),
     "fractions": _exts(19, b"\x92\1\3"),
@@ -468,9 +477,11 @@ def _integer(value: int) -> bytes:
 # -- pickle -----------------------------------------------------------------------------------------------------------
 
 _P4 = b"\x80\4"
+#: The listed class, in memo entry 0.
+_POINT = _P4 + b"\x8c%c%b\x8c\5Point\x93\x940" % (len(_HERE), _HERE.encode())
 PICKLE: dict[str, Callable[[int], bytes]] = {
     "lists kept": lambda size: fill(size, _P4, b"]", b"."),
-    "lists nested": lambda size: _P4 + b"]" * 200 + b"a" * 199 + b".",
+    "lists nested": lambda size: fill(size, _P4 + b"](", b"]" * 200 + b"a" * 199, b"e."),
     "lists in a list": lambda size: fill(size, _P4 + b"](", b"]", b"e."),
     "dicts in a list": lambda size: fill(size, _P4 + b"](", b"}", b"e."),
     "sets in a list": lambda size: fill(size, _P4 + b"](", b"\x8f", b"e."),
@@ -499,10 +510,8 @@ PICKLE: dict[str, Callable[[int], bytes]] = {
     "a huge length claimed": lambda size: _P4 + b"\x8e" + b"\xff" * 8 + b"a" * (size - 11),
     "text with escapes": lambda size: fill(size, b"V", b"\\u0041", b"\n."),
     "calls": lambda size: fill(size, _P4 + b"](", b"cbuiltins\nset\n](K\1e\x85R", b"e."),
-    "instances": lambda size: fill(size, _P4 + b"](\x8c%c%b\x94\x8c\5Point\x93\x94" % (len(_HERE), _HERE.encode()), b"h\1)\x81", b"e."),
-    "instances with state": lambda size: fill(
-        size, _P4 + b"](\x8c%c%b\x94\x8c\5Point\x93\x94" % (len(_HERE), _HERE.encode()), b"h\1)\x81}\x8c\1xK\1sb", b"e."
-    ),
+    "instances": lambda size: fill(size, _POINT + b"](", b"h\0)\x81", b"e."),
+    "instances with state": lambda size: fill(size, _POINT + b"](", b"h\0)\x81}\x8c\1xK\1sb", b"e."),
 }  # fmt: skip
 
 
@@ -513,7 +522,7 @@ def _zlib_bomb(size: int) -> bytes:
     stream = zlib.compressobj(9)
     out, block = [], bytes(1 << 20)
     done = 0
-    while done < size - 2048:
+    while done < size - 4096:
         piece = stream.compress(block)
         done += len(piece)
         out.append(piece)
@@ -559,7 +568,11 @@ KEYRING: dict[str, Callable[[int], bytes]] = {
     "one long int": lambda size: b'{"version":%b}' % (b"1" * (size - 12)),
     "distinct short fields": lambda size: fill(size, b"{", lambda n: b'"%b":0' % _key(n), b"}", b","),
     "many types": lambda size: fill(
-        size, b'{"version":1,"keys":[' + (_KEY % b"a")[:-1] + b',"grants":{"types":[', lambda n: b'"%b.*"' % _key(n), b"]}}]}", b","
+        size,
+        b'{"version":1,"keys":[' + (_KEY % b"a")[:-1] + b',"grants":{"types":[',
+        lambda n: b'"%b.*"' % _key(n),
+        b"]}}]}",
+        b",",
     ),
 }  # fmt: skip
 TOML: dict[str, Callable[[int], bytes]] = {
@@ -572,7 +585,9 @@ TOML: dict[str, Callable[[int], bytes]] = {
     "many arrays of tables": lambda size: fill(size, b"", b"[[a]]\n"),
     "many keys": lambda size: fill(size, b"", lambda n: b"%b=1\n" % _key(n)),
     "many quoted keys": lambda size: fill(size, b"", lambda n: b'"%b"=1\n' % _key(n)),
-    "many entries": lambda size: fill(size, b"allow=[", lambda n: b'"a.%b:B"' % _key(n).replace(b"-", b"_"), b"]", b","),
+    "many entries": lambda size: fill(
+        size, b"allow=[", lambda n: b'"a.%b:B"' % _key(n).replace(b"-", b"_"), b"]", b","
+    ),
     "one long string": lambda size: b'mode="' + b"a" * (size - 8) + b'"\n',
     "one long int": lambda size: b"a=" + b"1" * (size - 2),
     "comments": lambda size: fill(size, b"", b"#\n"),

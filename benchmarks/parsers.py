@@ -1,9 +1,10 @@
-"""What worst-case documents cost each parser: verdict, growth of memory, and time.
+"""What worst-case documents cost each parser: verdict, growth of memory, and processor time.
 
-    python benchmarks/parsers.py [--size 256] [--parser NAME] [--shape WORDS] [--over] [--json]
+    python benchmarks/parsers.py [--size 256] [--parser NAME] [--shape WORDS] [--over] [--json] [--write]
 
 Each case runs in a forked process of its own, so that its growth is its own: the peak of the resident set over what
 it was before, and the peak of what Python allocated. Times are the median of several runs and depend on the machine.
+``--write`` puts the worst of each parser into ``docs/parsers.md``.
 """
 
 from __future__ import annotations
@@ -18,34 +19,46 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from parser_shapes import KIB, POLICY_ENTRIES, SHAPES, Shape  # noqa: E402 - found through the line above
+from parser_shapes import KIB, POLICY_ENTRIES, SHAPES, Shape  # found through the line above
 
-import safeserial  # noqa: E402
-from celery_plugin import wishes  # noqa: E402
-from safeserial import envelope  # noqa: E402
-from safeserial.envelope.keyring_file import parse_keyring  # noqa: E402
-from safeserial.envelope.wire import Compression  # noqa: E402
-from safeserial.errors import Misconfigured, Refused  # noqa: E402
-from safeserial.formats import codec  # noqa: E402
-from safeserial.formats.compression import decompress  # noqa: E402
-from safeserial.formats.json import load_untrusted_json  # noqa: E402
-from safeserial.formats.msgpack import load_untrusted_msgpack  # noqa: E402
-from safeserial.limits import Limits  # noqa: E402
-from safeserial.minipickle import loads, verify  # noqa: E402
-from safeserial.policy import Policy  # noqa: E402
-from safeserial.policy.files import policy_from_file  # noqa: E402
+import safeserial
+from celery_plugin import wishes
+from safeserial import envelope
+from safeserial.envelope.keyring_file import parse_keyring
+from safeserial.envelope.wire import Compression
+from safeserial.errors import Misconfigured, Refused
+from safeserial.formats import codec
+from safeserial.formats.compression import decompress
+from safeserial.formats.json import load_untrusted_json
+from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.limits import Limits
+from safeserial.minipickle import loads, verify
+from safeserial.policy import Policy
+from safeserial.policy.files import policy_from_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["CEILING_MIB", "CEILING_MS", "PARSERS", "Cost", "Parser", "cases", "measured", "outcome"]
 
 CEILING_MIB, CEILING_MS = 32, 50
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "parsers.md"
+BEGIN, END = "<!-- worst-cases:begin -->", "<!-- worst-cases:end -->"
 POLICY = Policy(allow=POLICY_ENTRIES)
 LIMITS = POLICY.limits
+#: The codecs for signed bodies under the numbers that unsigned data has.
+SMALL = Policy(
+    allow=POLICY_ENTRIES,
+    limits=replace(LIMITS, max_bytes=256 * KIB, max_raw_bytes=256 * KIB, max_nodes=Limits.untrusted().max_nodes),
+)
+#: Of the wishes in a task message, as ``celery_plugin.runtime`` has them.
+WISH_LIMITS = replace(LIMITS, max_bytes=LIMITS.max_raw_bytes, max_int_bits=64, allow_nan=False)
 RING = envelope.Keyring([envelope.Key.generate("abcd")])
 
 
@@ -63,9 +76,10 @@ class Parser(NamedTuple):
     read: Callable[[bytes], object]
 
 
-def _typed(name: str) -> Callable[[bytes], object]:
+def _typed(name: str, policy: Policy = POLICY) -> Callable[[bytes], object]:
     one: Any = codec(name)
-    return lambda data: one.build(one.judge(data, POLICY, LIMITS), POLICY, LIMITS)
+    limits = policy.limits
+    return lambda data: one.build(one.judge(data, policy, limits), policy, limits)
 
 
 def _inflate(method: Compression) -> Callable[[bytes], object]:
@@ -86,15 +100,17 @@ def _policy(data: bytes) -> object:
 PARSERS: tuple[Parser, ...] = (
     Parser("JSON, data-only", ("json",), load_untrusted_json),
     Parser("msgpack, data-only", ("msgpack",), load_untrusted_msgpack),
-    Parser("wishes", ("json",), lambda data: wishes.parse(data, Limits.untrusted())),
+    Parser("MiniPickle loads", ("pickle",), loads),
+    Parser("envelope", ("envelope",), _open),
+    Parser("MiniPickle verify", ("pickle",), lambda data: verify(data, allow=POLICY.table, limits=LIMITS)),
+    Parser("wishes", ("json",), lambda data: wishes.parse(data, WISH_LIMITS)),
+    Parser("JSON codec, small", ("json",), _typed("json", SMALL)),
+    Parser("msgpack codec, small", ("msgpack",), _typed("msgpack", SMALL)),
     Parser("JSON codec", ("json",), _typed("json")),
     Parser("msgpack codec", ("msgpack",), _typed("msgpack")),
-    Parser("MiniPickle verify", ("pickle",), lambda data: verify(data, allow=POLICY.table, limits=LIMITS)),
-    Parser("MiniPickle loads", ("pickle",), lambda data: loads(data, limits=LIMITS)),
     Parser("pickle codec", ("pickle",), _typed("pickle")),
     Parser("zlib", ("zlib",), _inflate(Compression.ZLIB)),
     Parser("zstd", ("zstd",), _inflate(Compression.ZSTD)),
-    Parser("envelope", ("envelope", "json", "msgpack"), _open),
     Parser("keyring file", ("keyring",), lambda data: parse_keyring(data, origin="keyring.json")),
     Parser("policy file", ("toml",), _policy),
 )
@@ -111,7 +127,7 @@ def outcome(parser: Parser, data: bytes) -> str:
     return "read"
 
 
-def cases(size: int, parser: str = "", shape: str = "") -> Iterator[tuple[Parser, Shape]]:
+def cases(parser: str = "", shape: str = "") -> Iterator[tuple[Parser, Shape]]:
     """Every parser with every shape of its formats, or those whose names contain what is asked for."""
     for one in PARSERS:
         for other in SHAPES:
@@ -207,6 +223,25 @@ def measured(parser: Parser, data: bytes, rounds: int = 5) -> Cost:
     return Cost(len(data), what, _in_child(allocated) / mib, _in_child(resident) / mib, milliseconds)
 
 
+def summary(rows: list[tuple[Parser, Shape, Cost]]) -> str:
+    """One line for each parser: how its shapes end, and the worst of them."""
+    lines = [
+        "| parser | shapes | read | refused | most memory, MiB | most processor time, ms |",
+        "|---|--:|--:|--:|---|---|",
+    ]
+    for name in dict.fromkeys(parser.name for parser, _, _ in rows):
+        mine = [(shape, cost) for parser, shape, cost in rows if parser.name == name]
+        read = sum(cost.outcome == "read" for _, cost in mine)
+        large, larger = max(mine, key=lambda row: max(row[1].python_mib, row[1].resident_mib))
+        slow, slower = max(mine, key=lambda row: row[1].milliseconds)
+        memory = max(larger.python_mib, larger.resident_mib)
+        lines.append(
+            f"| {name} | {len(mine)} | {read} | {len(mine) - read} | {memory:.1f} ({large.name}) "
+            f"| {slower.milliseconds:.0f} ({slow.name}) |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -215,25 +250,31 @@ def main() -> int:
     arguments.add_argument("--shape", default="", help="likewise")
     arguments.add_argument("--over", action="store_true", help="only what is over a ceiling")
     arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("--write", action="store_true", help="put the worst of each parser into docs/parsers.md")
     options = arguments.parse_args()
-    rows: list[dict[str, object]] = []
+    rows: list[tuple[Parser, Shape, Cost]] = []
     over = 0
-    for parser, shape in cases(options.size, options.parser, options.shape):
+    for parser, shape in cases(options.parser, options.shape):
         cost = measured(parser, shape.make(options.size * KIB))
         is_over = cost.milliseconds > CEILING_MS or max(cost.python_mib, cost.resident_mib) > CEILING_MIB
         over += is_over
-        if options.json:
-            rows.append({"parser": parser.name, "shape": shape.name, **cost._asdict(), "over": is_over})
-        elif is_over or not options.over:
+        rows.append((parser, shape, cost))
+        if not options.json and (is_over or not options.over):
             print(
-                f"{parser.name:19} {shape.name:53} {cost.size:7} B  {cost.outcome:28} {cost.python_mib:6.2f} MiB "
+                f"{parser.name:20} {shape.name:53} {cost.size:7} B  {cost.outcome:28} {cost.python_mib:6.2f} MiB "
                 f"{cost.resident_mib:6.2f} MiB resident {cost.milliseconds:8.2f} ms{'  OVER' if is_over else ''}",
                 flush=True,
             )
+    facts = f"{safeserial.BUILD} build, Python {sys.version.split()[0]}"
     if options.json:
-        print(json.dumps({"build": safeserial.BUILD, "size_kib": options.size, "cases": rows}))
+        found = [{"parser": parser.name, "shape": shape.name, **cost._asdict()} for parser, shape, cost in rows]
+        print(json.dumps({"build": safeserial.BUILD, "size_kib": options.size, "cases": found}))
     else:
-        print(f"{over} over {CEILING_MIB} MiB or {CEILING_MS} ms ({safeserial.BUILD} build, Python {sys.version.split()[0]})")
+        print(f"{over} over {CEILING_MIB} MiB or {CEILING_MS} ms ({facts})")
+    if options.write:
+        head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+        table = f"{BEGIN}\n{summary(rows)}\n\n{options.size} KiB each; {facts}.\n{END}"
+        PAGE.write_text(f"{head}{table}{rest.partition(END)[2]}", encoding="utf-8")
     return 0
 
 

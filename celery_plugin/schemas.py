@@ -52,7 +52,8 @@ _CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _LEAST_SECONDS = 2.0
 _MOST_SECONDS = 30.0
 
-#: A task, and the version from which its arguments are brought to the present. No name: the task that a map calls.
+#: A task, and the version from which its arguments are brought to the present; 0 for a map where there is nothing to
+#: do but to see that it calls that task. No name: the task that a map calls.
 Older = tuple[str, int]
 
 
@@ -207,7 +208,7 @@ class Schemas:
     @staticmethod
     def _say(signature: dict[str, Any], version: int) -> None:
         options = dict.get(signature, "options")
-        if version and (options is None or (isinstance(options, dict) and OPTION not in options)):
+        if version and (options is None or (isinstance(options, dict) and dict.get(options, OPTION) is None)):
             # A dict of its own, because options may be shared by signatures of several tasks.
             dict.__setitem__(signature, "options", {**(options or {}), OPTION: version})
 
@@ -238,12 +239,14 @@ class Schemas:
                     raise Malformed(Reason.SCHEMA_UNKNOWN, None, f"{task} has a version and does not say of what")
                 return "", 1
             name = said
+        # What a map calls has to be what its header says, whatever version that is of: else another task is judged.
+        nothing = (name, 0) if task in _MAPS else None
         if name not in self._tasks:
-            return None  # refused as such, or by whoever calls it
+            return nothing  # refused as such, or by whoever calls it
         chain = self.chain_of(name)
         begin = chain.begin(version)
         if begin == 0:
-            return None
+            return nothing
         if self.meter is not None:
             self.meter.note("open", chain.name, version, expires_at_ms or NEVER_MS)
         return name, begin
@@ -270,7 +273,7 @@ class Schemas:
         name, begin = older
         callee = _callee(task, args, kwargs)
         items = kwargs.get("it", args[1] if len(args) > 1 else None)
-        if callee is None or not isinstance(items, (list, tuple)):
+        if callee is None:
             raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} has no task, or nothing to call it with")
         if not name:
             name = str(dict.get(callee, "task"))
@@ -279,6 +282,8 @@ class Schemas:
             raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} calls another task than its header says")
         if not begin:
             return args, kwargs
+        if not isinstance(items, (list, tuple)):
+            raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} has no task, or nothing to call it with")
         chain, star = self.chain_of(name), task == "celery.starmap"
         made = [self._upcast_item(chain, begin, item, name, star=star) for item in items]
         # What is published of it from here on, a retry for example, is at the present version.
@@ -312,7 +317,8 @@ class Schemas:
                 continue
             options = dict.get(signature, "options")
             if options is None or isinstance(options, dict):
-                dict.__setitem__(signature, "options", {OPTION: 0, **(options or {})})
+                said = _options(signature).get(OPTION)
+                dict.__setitem__(signature, "options", {**(options or {}), OPTION: 0 if said is None else said})
             if (_options(signature).get(OPTION) or 1) != known and name in self._tasks:
                 self._tasks[name].typing = False
 

@@ -276,7 +276,7 @@ class Gatekeeper(Versions):
 
         def authenticated(claims: Claims, key: Key) -> None:
             received.claims, received.key = claims, key
-            received.claim_id = _claim_id(claims, key)
+            received.claim_id = self._claim_id(claims, key)
             received.expires_at_ms = claims.expires_at_ms
 
         admitted = self.gateway.admit(
@@ -293,11 +293,21 @@ class Gatekeeper(Versions):
         if not is_name(claims.type) or not is_name(claims.subject):
             raise Malformed(Reason.BAD_TASK_HEADER, None, "a name or an id is empty, too long or not printable")
         received.bound, received.task, received.message_id = True, claims.type, claims.subject
-        received.first = claims.on_behalf_of or admitted.key.kid if _is_free(admitted.key.grants) else admitted.key.kid
+        received.first = _first(claims, admitted.key)
         self._senders(received, claims.type)
         # Before the body is judged: what is newer may hold what this process does not even list.
         received.older = self.older(claims)
         received.judged = self.gateway.judge(admitted.body, admitted.format, policy=policy, key=admitted.key)
+
+    def _claim_id(self, claims: Claims, key: Key) -> str:
+        """A message and what goes in its place unexecuted are claimed as one, so that one of them runs.
+
+        A key that was granted some tasks only has its claims to itself, also where a worker sends on its behalf: whoever
+        seals chooses both ids, and could claim what others sent.
+        """
+        claimed, kid = (claims.reseal_of or claims.message_id).hex(), _first(claims, key)
+        first = key if kid == key.kid else self.gateway.keyring.find(kid)
+        return claimed if first is None or _is_free(first.grants) else f"{claimed}@{kid}"
 
     def _senders(self, received: Received, task: str) -> tuple[Grants, ...]:
         """Whose grants bound what a message causes: its key's, and the first sender's where that is another one."""
@@ -566,11 +576,6 @@ def _is_free(grants: Grants) -> bool:
     return grants.types is None and grants.deny_types is None and grants.embedded is None
 
 
-def _claim_id(claims: Claims, key: Key) -> str:
-    """A message and what goes in its place unexecuted are claimed as one, so that one of them runs.
-
-    A key that was granted some tasks only has such claims to itself: it could claim what others sent.
-    """
-    if claims.reseal_of is None:
-        return claims.message_id.hex()
-    return claims.reseal_of.hex() if _is_free(key.grants) else f"{claims.reseal_of.hex()}@{key.kid}"
+def _first(claims: Claims, key: Key) -> str:
+    """Key id of whoever sent the first message; only of a key that may send everything it is believed."""
+    return claims.on_behalf_of or key.kid if _is_free(key.grants) else key.kid

@@ -1,8 +1,9 @@
 """What arrives below kombu: items of a virtual transport that are not even messages.
 
-On Redis, a queue is a list that anybody with access can push anything to. kombu parses each item in the event loop of
-its consumer, where an exception ends it. Here such an item becomes a message that nobody could mistake for another, so
-that it is refused and kept like any other. AMQP brokers hand over typed frames and need none of this.
+On Redis, a queue is a list that anybody with access can push anything to, and what was not acknowledged is a hash that
+anybody can write. kombu parses each item in the event loop of its consumer, where an exception ends it. Here such an
+item becomes a message that nobody could mistake for another, so that it is refused and kept like any other. AMQP
+brokers hand over typed frames and need none of this.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ def protect(connection: Any) -> None:
         module.loads = _total_loads(loads)  # type: ignore[attr-defined]
     if not hasattr(deliver, _MARK):
         transport._deliver = _total_deliver(deliver)  # noqa: SLF001 - the only place that all deliveries pass
+    # Where a transport keeps in the broker what was not acknowledged, and takes it back from there, as on Redis.
+    qos: Any = getattr(module, "QoS", None)
+    restore = getattr(qos, "restore_by_tag", None)
+    if restore is not None and not hasattr(restore, _MARK):
+        qos.restore_by_tag = _total_restore(restore)
 
 
 def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,6 +88,36 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
 
     setattr(total, _MARK, True)
     return total
+
+
+def _total_restore(restore: Callable[..., Any]) -> Callable[..., Any]:
+    def total(qos: Any, tag: Any, client: Any = None, leftmost: bool = False) -> Any:
+        try:
+            return restore(qos, tag, client, leftmost)
+        except qos.channel.connection_errors:
+            raise
+        except Exception as error:  # noqa: BLE001 - of what anybody can write there; it would come again at every look
+            logger.warning("safeserial: an unreadable item among the unacknowledged (%s)", type(error).__name__)
+        return _take_back(qos, tag, client)
+
+    setattr(total, _MARK, True)
+    return total
+
+
+def _take_back(qos: Any, tag: Any, client: Any) -> None:
+    """Put such an item where a consumer gets it and refuses it, since nothing in it says where it came from."""
+    channel = qos.channel
+    queue = min(channel.active_queues, default=None)
+    if queue is None:
+        return  # it stays where it is, until somebody consumes
+    with channel.conn_or_acquire(client) as connection:
+        item = connection.hget(qos.unacked_key, tag)
+        with connection.pipeline() as pipe:
+            if item is not None:
+                pipe.rpush(channel._q_for_pri(queue, 0), json.dumps(unreadable(item, queue)))  # noqa: SLF001
+            pipe.zrem(qos.unacked_index_key, tag)
+            pipe.hdel(qos.unacked_key, tag)
+            pipe.execute()
 
 
 def of_a_handler(error: BaseException) -> None:

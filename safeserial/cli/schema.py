@@ -96,7 +96,8 @@ def _declared_in(modules: Iterable[str]) -> SchemaRegistry:
 def _import(name: str) -> None:
     try:
         importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A module that ends the process would make "check" end well without having looked.
         raise Failure(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
 
 

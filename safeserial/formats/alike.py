@@ -6,16 +6,27 @@ and two times are equal whose zones differ. Used on the way out, where a value i
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["alike"]
+__all__ = ["alike", "loose"]
 
 # Equal ones may differ in sign, digits, zone or fold, and their repr tells; NaN equals nothing but has one repr.
 _BY_REPR = (float, complex, Decimal, datetime, time)
 _MISSING = object()
+# What a constructor could change in place.
+_CHANGEABLE = frozenset({list, dict, set, bytearray, deque, OrderedDict, defaultdict, Counter})
+
+
+def loose(value: Any) -> Any:
+    """A copy, one level deep, of a container that may change; anything else as it is.
+
+    What a constructor is given on trial: one that appends to its argument would otherwise change the value that is
+    being written, and be compared with what it had made of it.
+    """
+    return value.copy() if type(value) in _CHANGEABLE else value
 
 
 def alike(left: object, right: object, *, loose_ints: bool = False) -> bool:
@@ -77,8 +88,10 @@ def _parts(a: Any, b: Any) -> list[tuple[Any, Any]] | None:
     elif issubclass(kind, dict):
         if len(a) != len(b):
             return None
-        inner += zip(dict.keys(a), dict.keys(b), strict=True)
-        inner += zip(dict.values(a), dict.values(b), strict=True)
+        # An OrderedDict's order stands beside the dict that it is, which move_to_end() does not touch.
+        plain: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
+        inner += zip(plain.keys(a), plain.keys(b), strict=True)
+        inner += zip(plain.values(a), plain.values(b), strict=True)
         if issubclass(kind, defaultdict):
             inner.append((a.default_factory, b.default_factory))
     elif issubclass(kind, (set, frozenset)):

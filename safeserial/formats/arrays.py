@@ -126,7 +126,13 @@ def _encode_array(value: Any, ctx: Context) -> list[object]:
         raise refuse_value(value, "too many dimensions, items of no size, or too wide for an array without items")
     flags = value.flags
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-    return [text, shape, order, bool(flags.writeable), ctx.wire.blob(value.tobytes(order))]
+    data = value.tobytes(order)
+    try:
+        # A view of other memory may hold what no reader takes.
+        _check_data(text, text[0], data, "ndarray")
+    except Refused as error:
+        raise refuse_value(value, "holds text beyond Unicode, or a bool that is neither") from error
+    return [text, shape, order, bool(flags.writeable), ctx.wire.blob(data)]
 
 
 def _check_array(payload: Any, ctx: Context) -> None:

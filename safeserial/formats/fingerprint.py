@@ -13,6 +13,7 @@ length of the tag as one byte, the tag, and the content. The fingerprint of a va
     set          H("set", D of each member, sorted); frozenset alike, with its own tag
     Counter      H("counter", as dict)
     defaultdict  H("defaultdict", D of the factory's listed name, or of None; then as dict)
+    pydantic     as others, with the model's extra values as a dict
     others       H(tag, D(payload)), by the tag and the payload that JSON carries, where bytes stay bytes
 
 So values are told apart by type at every level (``1``, ``1.0``, ``True`` and ``"1"``; a list and a tuple), the order of
@@ -184,6 +185,9 @@ def _opened(value: Any, ctx: Context) -> _Open:
     if handler.tag == "defaultdict":
         name, pairs = payload
         return _Open(handler.tag, _PAIRS, iter(pairs), cast("bytes", _leaf(name, ctx.limits)))
+    if handler.tag == "pydantic" and len(payload) == 4:
+        pairs = payload[3]
+        payload = [*payload[:3], dict(zip(pairs[::2], pairs[1::2], strict=True))]
     how = _UNORDERED.get(handler.tag)
     if how is not None:
         return _Open(handler.tag, how, iter(payload))

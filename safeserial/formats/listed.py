@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from safeserial.allow import Arg, Kind, Right, Signature
 from safeserial.errors import Forbidden, Reason
-from safeserial.formats.alike import alike
+from safeserial.formats.alike import alike, loose
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.names import class_to_read, name_to_write
 from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
@@ -159,7 +159,7 @@ def _encode_exception(value: Exception, ctx: Context) -> list[object]:
     cls = type(value)
     name = name_to_write(value, cls, ctx)
     args = _exception_args(value)
-    made = cls(*args)
+    made = cls(*map(loose, args))
     if type(made) is not cls or not alike(made.args, value.args):
         raise refuse_value(value, "its constructor does not give it back from its args")
     state = _exception_state(value, made)

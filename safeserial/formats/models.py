@@ -18,7 +18,7 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from safeserial.formats.alike import alike
+from safeserial.formats.alike import alike, loose
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.listed import HEAP_TYPE, two
 from safeserial.formats.names import class_to_read, name_to_write
@@ -74,7 +74,7 @@ def _encode_namedtuple(value: Any, ctx: Context) -> list[object]:
         raise refuse_value(value, problem)
     # The tuple's own items: a field may be hidden by a property of the user's.
     items = list(tuple.__iter__(value))
-    made = cls(*items)
+    made = cls(*map(loose, items))
     if type(made) is not cls or not alike(list(tuple.__iter__(made)), items):
         raise refuse_value(value, "its constructor makes another value of its fields")
     return [name, items]
@@ -209,7 +209,7 @@ def _record(tag: str, code: int, kind: Callable[[Any], bool], make: Callable[[An
         if plan.absent is not _NOTHING:
             state = {label: content for label, content in state.items() if content is not plan.absent}
         _refuse_misfits(value, plan, state)
-        made = cls(**{plan.init[label]: content for label, content in state.items()})
+        made = cls(**{plan.init[label]: loose(content) for label, content in state.items()})
         changed = [label for label in plan.fields if not alike(getattr(made, label), getattr(value, label))]
         if type(made) is not cls or changed:
             raise refuse_value(value, f"its constructor makes another value of its fields{_shown(sorted(changed))}")

@@ -10,7 +10,7 @@ cdef int GROUP, KEY
                end=Py_ssize_t, nodes='long long', rows=dict, began=Py_ssize_t, closing='long long', via='long long',
                after=Py_ssize_t, key=bytes, stack=list, at=Py_ssize_t, tag='long long', row=tuple, kind=int, is_key=bint,
                size=Py_ssize_t, start=Py_ssize_t, text=bytes, count='long long', strange=bint, first=int,
-               ended='long long', entry=bytes, keys=dict, members=set)
+               ended='long long', entry=bytes, keys=dict, members=set, any_listed=bint)
 cpdef scan(bytes data, find, limits, str unknown)
 @cython.locals(pos=Py_ssize_t, byte=object)
 cdef tuple _number(bytes data, Py_ssize_t at, Py_ssize_t end)

@@ -2,7 +2,7 @@
 
 Recognised by what pydantic leaves on a class; nothing here imports it. A model is written as what stands in it:
 
-* its fields by name, and which of them nobody set, where setting them would change ``model_dump(exclude_unset=True)``;
+* its fields by name, and which of them nobody set, as setting them would change ``model_dump(exclude_unset=True)``;
 * extra values, where the model allows them.
 
 Private attributes are not data: what validation gives them has to be what they hold. Each model is validated once when
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from safeserial.formats.alike import alike
+from safeserial.formats.alike import alike, loose
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.models import attributes_beside, built_in_base, imports_names
 from safeserial.formats.names import class_to_read, name_to_write
@@ -39,12 +39,14 @@ class _Plan:
 
     Attributes:
         keys: The name of each field, with the key under which validation looks for it.
+        made: Those whose default a factory makes.
         root: Whether the model is the one value that it holds.
         extra: Whether it keeps values that are no fields.
         problem: Why none of them can be given back.
     """
 
     keys: Mapping[str, str]
+    made: frozenset[str] = frozenset()
     root: bool = False
     extra: bool = False
     problem: str = ""
@@ -98,7 +100,9 @@ def _make_plan(cls: Any) -> _Plan:
             problem = problem or "has fields whose names are no identifiers"
         else:
             keys[name] = key
-    return _Plan(keys, bool(getattr(cls, "__pydantic_root_model__", False)), config.get("extra") == "allow", problem)
+    made = frozenset(name for name, info in (_fields(cls) or {}).items() if info.default_factory is not None)
+    root = bool(getattr(cls, "__pydantic_root_model__", False))
+    return _Plan(keys, made, root, config.get("extra") == "allow", problem)
 
 
 def _key(alias: Any) -> str | None:
@@ -127,24 +131,25 @@ def _encode(value: Any, ctx: Context) -> list[object]:
         raise refuse_value(value, f"lacks a field: {', '.join(lost)}")
     extra = value.__pydantic_extra__ or {}
     unset = [label for label in plan.keys if label not in value.__pydantic_fields_set__]
-    # What nobody set is left to its default, if that gives the same; a default that is made anew each time does not.
-    state = {label: held[label] for label in plan.keys if label not in unset}
-    problem = _trial(value, plan, [name, state, [], extra])
+    # What nobody set is written too: a default may be another one tomorrow, or on the machine that reads.
+    state = {label: held[label] for label in plan.keys}
+    problem = _trial(value, plan, [name, state, unset, extra])
     if problem and unset:
-        state = {label: held[label] for label in plan.keys}
+        # A default need not be what its annotation says. It is left out then, unless it is made anew each time.
+        state = {label: held[label] for label in plan.keys if label not in unset or label in plan.made}
+        unset = [label for label in unset if label in plan.made]
         problem = _trial(value, plan, [name, state, unset, extra])
-        if not problem:
-            return [name, state, unset, encode_pairs(extra, ctx)]
     if problem:
         raise refuse_value(value, problem)
-    return [name, state, [], encode_pairs(extra, ctx)] if extra else [name, state]
+    return [name, state, unset, encode_pairs(extra, ctx)] if unset or extra else [name, state]
 
 
 def _trial(value: Any, plan: _Plan, payload: list[Any]) -> str:
     """What validation would change of a value, or nothing."""
     cls = type(value)
+    name, state, *rest = payload
     try:
-        made = _validated(cls, plan, payload)
+        made = _validated(cls, plan, [name, {label: loose(content) for label, content in state.items()}, *rest])
     except Exception as error:  # noqa: BLE001 - a validator may raise anything; its text quotes the value, so it stays out
         return f"{type(error).__name__} from its strict validation{_blamed(error, plan)}"
     if type(made) is not cls:

@@ -87,7 +87,9 @@ _BERKELEY = frozenset({b"\x61\x15\x06\x00", b"\x62\x31\x05\x00", b"\x00\x06\x15\
 
 _XML_START = re.compile(rb"\s*<[?!A-Za-z]")
 _PHP_START = re.compile(rb'(?:a:\d{1,9}:\{|[OC]:\+?\d{1,9}:"|s:\d{1,9}:")')
+_MSGPACK_LONG = range(0x80, 0xE0)
 _YAML_START = re.compile(rb"%YAML |---[ \r\n]")
+_QUOTED = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 # Where a value may begin, and so not inside of a quoted text.
 _YAML_TAG = re.compile(rb"(?:^|[\s:,\[{-])!(?:!|<tag:yaml\.org,2002:)?(?:python|ruby|perl|java|javax|js)[/:.]")
 
@@ -165,7 +167,8 @@ def foreign(data: bytes, *, by_magic_alone: bool = False) -> Foreign | None:
     head = data[:_LOOKED_AT]
     if _XML_START.match(head):
         return _XML
-    if _YAML_TAG.search(head):
+    # Long msgpack, whose first byte is that of a container or a text, may quote a tag, as JSON's texts may.
+    if data and data[0] not in _MSGPACK_LONG and _YAML_TAG.search(_QUOTED.sub(b'""', head)):
         return _YAML_TAGS
     return _YAML if _YAML_START.match(head) else None
 

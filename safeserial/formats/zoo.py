@@ -94,7 +94,8 @@ def encode_pairs(value: Any, ctx: Context) -> list[Any]:  # noqa: ARG001 - the s
     """Write any dict as a flat list of keys and values."""
     check_collisions(value)
     flat: list[Any] = []
-    for pair in dict.items(value):
+    # Its order stands beside the dict that it is, which move_to_end() does not touch.
+    for pair in OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value):
         flat.extend(pair)
     return flat
 

@@ -53,9 +53,10 @@ _OTHER_KEYS = frozenset({"keyring", "mode", "queues"})
 _BYTE_LIMITS = frozenset({"max_bytes", "max_raw_bytes", "max_string_bytes"})
 _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,18})[ \t]*([A-Za-z]*)")
-# What tomllib does for one key is cubic in its parts: 10 KiB of them take seconds. A part is a word or a string.
+# What tomllib does for one key is more than quadratic in its parts: 32 KiB of them take seconds. A part is a word or a
+# string; longer strings than this are too few to matter.
 _MAX_KEY_PARTS = 32
-_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.){0,64}"|'[^'\n]{0,64}')[ \t]*\.[ \t]*"""
 _ENDLESS_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}){{{_MAX_KEY_PARTS}}}")
 _ERROR_LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
 

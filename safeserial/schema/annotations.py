@@ -258,7 +258,7 @@ class Compiler:
         reader = Reader(anything().read, f"an object ({kind.__qualname__})", frozenset({dict}))
         self._known[annotation, within] = reader
         make, pure = shape.make, shape.pure
-        if within == _MODEL and (shape.trusts or shape.is_remade):
+        if shape.trusts and within == _MODEL:
             # Made together with the class that it stands in: its validators would see it twice.
             make, pure = _as_it_is, True
         if shape.is_root:

@@ -96,7 +96,9 @@ class Chain:
                 continue
             try:
                 value = upcaster(value)
-            except Exception as error:  # noqa: BLE001 - the user's code; see the module
+            except BaseException as error:  # the user's code; see the module
+                if not _is_its_own(error):
+                    raise
                 self._fail(step, _named(error), counter)
             self._ran(step, counter)
         return value
@@ -111,7 +113,9 @@ class Chain:
                 continue
             try:
                 made = upcaster(args, kwargs)
-            except Exception as error:  # noqa: BLE001 - likewise
+            except BaseException as error:  # likewise
+                if not _is_its_own(error):
+                    raise
                 self._fail(step, _named(error), counter)
             if not (isinstance(made, (list, tuple)) and len(made) == 2 and is_call(*made)):
                 self._fail(step, "it did not return (args, kwargs), a list or tuple and a dict with names", counter)
@@ -140,6 +144,15 @@ def is_call(args: object, kwargs: object) -> bool:
     return isinstance(args, (list, tuple)) and isinstance(kwargs, dict) and all(type(name) is str for name in kwargs)
 
 
-def _named(error: Exception) -> str:
+def _is_its_own(error: BaseException) -> bool:
+    """Whether an upcaster raised it, rather than whoever ends this process while one runs."""
+    if isinstance(error, Exception):
+        return True
+    # sys.exit() would take the process along, and with it a message that may be acknowledged already. A pool's process
+    # that is told to end exits with a negative status, and what Celery raises is a class of its own.
+    return type(error) is SystemExit and not (type(error.code) is int and error.code < 0)
+
+
+def _named(error: BaseException) -> str:
     """The type of an exception, and the code of a refusal; never its text."""
     return f"{type(error).__name__} {error.code}" if isinstance(error, Refused) else type(error).__name__

@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Difference", "differences", "is_same"]
 
-# What each type is constrained by; a keyword of another type says nothing about it.
-_KEYWORDS = {
-    "string": frozenset({"minLength", "maxLength", "pattern", "format", "contentEncoding"}),
-    "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}),
-    "array": frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "x-fields"}),
-    "object": frozenset(
-        {
-            "properties", "required", "additionalProperties", "propertyNames", "x-keys", "x-parameters", "x-args",
-            "minProperties", "maxProperties",
-        }
-    ),  # fmt: skip
-    "boolean": frozenset[str](),
-    "null": frozenset[str](),
-}
-_KNOWN = frozenset({"type", "enum", "x-python", "x-members", "x-values", "x-abstract", "x-annotations"}).union(*_KEYWORDS.values())
+# What is understood here.
+_KNOWN = frozenset(
+    {
+        "type", "enum", "x-python", "x-members", "x-values", "x-abstract", "x-annotations",
+        "minLength", "maxLength", "pattern", "format", "contentEncoding",
+        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+        "items", "prefixItems", "minItems", "maxItems", "uniqueItems", "x-fields",
+        "properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties",
+        "x-keys", "x-parameters", "x-args",
+    }
+)  # fmt: skip
 _EXACT = ("pattern", "format", "contentEncoding")
 _MAX_STEPS = 200_000
 _MAX_FOUND = 500
@@ -156,6 +152,8 @@ class Comparison:
         for one in before:
             trials = [self._plain(one, other) for other in after]
             best = min(range(len(after)), key=lambda n: _badness(trials[n]), default=None)
+            # Two classes that look the same are no news, whichever of them this one is taken for.
+            met.update(n for n, trial in enumerate(trials) if not trial)
             if best is not None and not any(each.breaks for each in trials[best]):
                 met.add(best)
                 found += trials[best]

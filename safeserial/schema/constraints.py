@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from safeserial.schema.leaves import LEAVES
-from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,6 +67,6 @@ def _with(found: Json, word: str, value: Any) -> Json:
 def _shown(value: Any) -> str:
     """A text that is the same in every run: never the repr of just any object, which may hold its address."""
     if type(value) in LEAVES:
-        return safe_repr(value, 80)
+        return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{getattr(named, '__module__', '')}:{named.__qualname__}"

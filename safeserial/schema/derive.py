@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from safeserial.errors import Misconfigured
 from safeserial.schema.constraints import constrained
 from safeserial.schema.leaves import ARRAYS, LEAVES, MAPPINGS
+from safeserial.schema.nodes import canonical
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -132,6 +133,12 @@ class _Deriver:
             return {}
         if hint is None or hint is type(None):
             return {"type": "null"}
+        if isinstance(hint, str):
+            # Python 3.10 leaves it as it is, and what it names would change unseen.
+            raise self.wrong(
+                f'"{safe_repr(hint, 80)}" stands in quotes inside of list[...] or the like, which this Python does not '
+                "look into: write it without them, below: from __future__ import annotations"
+            )
         leaf = LEAVES.get(hint) if _hashable(hint) else None
         if leaf is not None:
             return dict(leaf)
@@ -147,6 +154,9 @@ class _Deriver:
             return constrained(self.of(args[0], variables), hint.__metadata__)
         if origin is typing.Union or origin is getattr(types, "UnionType", None):
             return _any_of([self.of(arg, variables) for arg in args])
+        if origin is tuple and hint is not typing.Tuple and all(arg == () for arg in args):  # noqa: UP006
+            # tuple[()], which older Pythons tell in another way; and not any tuple, which is tuple alone.
+            return {"type": "array", "x-python": "tuple", **_exactly([], 0)}
         if origin is typing.Literal:
             return _literals(args)
         return self._plain(origin, tuple(_put_in(arg, variables) for arg in args), variables)
@@ -171,15 +181,19 @@ class _Deriver:
         maker = self._maker(cls) if isinstance(cls, type) else None
         if maker is None:
             made: Json = {"x-python": _name(cls) if isinstance(cls, type) else safe_repr(str(cls), 200)}
-            return {**made, "x-arguments": [self.of(arg, variables) for arg in args]} if args else made
+            return {**made, "x-arguments": [self._argument(arg, variables) for arg in args]} if args else made
         return self._reference(cls, args, maker)
+
+    def _argument(self, arg: Any, variables: _Variables) -> Any:
+        # Callable has a list of parameters among its arguments.
+        return [self.of(one, variables) for one in arg] if isinstance(arg, list) else self.of(arg, variables)
 
     def _tuple(self, args: _Key, variables: _Variables) -> Json:
         made: Json = {"type": "array", "x-python": "tuple"}
         if len(args) == 2 and args[1] is Ellipsis:
             made["items"] = self.of(args[0], variables)
         elif args:
-            items = [self.of(arg, variables) for arg in args if arg != ()]
+            items = [self.of(arg, variables) for arg in args]
             made.update(_exactly(items, len(items)))
         return made
 
@@ -310,10 +324,12 @@ class _Deriver:
 
     def _pydantic(self, cls: Any, variables: _Variables) -> Json:
         made = self._foreign(cls, lambda model: model.model_json_schema())
-        return self._with_annotations(made, cls, {name: f.annotation for name, f in cls.model_fields.items()}, variables)
+        return self._with_annotations(
+            made, cls, {name: f.annotation for name, f in cls.model_fields.items()}, variables
+        )
 
     def _with_annotations(self, made: Json, cls: Any, hints: Mapping[str, Any], variables: _Variables) -> Json:
-        """What a library says of its model, and beside it what JSON cannot tell: a tuple from a list, bytes from text."""
+        """What a library says of its model, and beside it what JSON cannot tell, such as a tuple from a list."""
         known = _variables_of(cls, variables)
         properties = {name: self.of(hint, known.get(name, variables)) for name, hint in hints.items()}
         made["x-annotations"] = {"type": "object", "properties": properties}
@@ -348,12 +364,20 @@ def _annotated(function: Any) -> Any:
     )
 
 
-def _refer(node: Any, renamed: Mapping[str, str]) -> Any:
-    """A copy of a schema with its references renamed."""
+# What holds schemas by names of the user's, and what holds values: nobody reads those, and a set is no text that stays.
+_BY_NAME = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+_VALUES = frozenset({"default", "examples"})
+
+
+def _refer(node: Any, renamed: Mapping[str, str], *, names: bool = False) -> Any:
+    """A copy of a schema with its references renamed, and without values that only tell of it."""
     if isinstance(node, dict):
         return {
-            key: renamed.get(value, value) if key == "$ref" and isinstance(value, str) else _refer(value, renamed)
+            key: renamed.get(value, value)
+            if key == "$ref" and isinstance(value, str)
+            else _refer(value, renamed, names=key in _BY_NAME and not names)
             for key, value in node.items()
+            if names or key not in _VALUES
         }
     return [_refer(item, renamed) for item in node] if isinstance(node, (list, tuple)) else node
 
@@ -361,7 +385,10 @@ def _refer(node: Any, renamed: Mapping[str, str]) -> Any:
 def _any_of(found: list[Json]) -> Json:
     several: list[Json] = []
     for one in found:
-        several += [each for each in (one["anyOf"] if set(one) == {"anyOf"} else [one]) if each not in several]
+        for each in one["anyOf"] if set(one) == {"anyOf"} else [one]:
+            # By their text: in Python 1 is True.
+            if canonical(each) not in map(canonical, several):
+                several.append(each)
     if {} in several:
         return {}
     return several[0] if len(several) == 1 else {"anyOf": several}
@@ -375,11 +402,13 @@ def _literal(value: Any, name: str = "") -> Any:
     """A value that JSON can say, or a name for it."""
     if isinstance(value, Enum):
         return value.name
+    if type(value) is bytes:
+        return name or repr(value)
     return value if type(value) in _SCALARS else name or safe_repr(value, 80)
 
 
 def _literals(values: tuple[Any, ...]) -> Json:
-    """What ``Literal`` lists. What is no JSON is written with its type: else a text of that spelling would be the same."""
+    """What ``Literal`` lists. What is no JSON is written with its type, or a text spelt so would be the same."""
     found: dict[str, Json] = {}
     for value in values:
         mark = "" if type(value) in _SCALARS else "bytes" if type(value) is bytes else _name(type(value))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "Frozen", "file_name", "text_of"]
 
 _MAX_BYTES = 16 << 20
+_MAX_NAME = 200
 _SUFFIX = ".json"
 
 
@@ -48,8 +50,11 @@ def text_of(document: dict[str, Any]) -> str:
 
 
 def file_name(name: str, version: int) -> str:
-    """The file of one version; a name that no file can have is written with percent signs."""
+    """The file of one version; a name that no file can have is written with percent signs, or cut."""
     safe = re.sub(r"[^A-Za-z0-9._-]|^\.", lambda m: "".join(f"%{byte:02X}" for byte in m[0].encode()), name)
+    if len(safe) > _MAX_NAME:
+        # No file system takes more than 255; the sign before the digest is one that no other name has.
+        safe = f"{safe[:_MAX_NAME]}~{sha256(name.encode()).hexdigest()[:16]}"
     return f"{safe}.{version}{_SUFFIX}"
 
 

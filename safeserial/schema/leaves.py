@@ -63,6 +63,7 @@ LEAVES: dict[Any, dict[str, Any]] = {
     },
 }
 
+
 def _any(cls: type) -> dict[str, Any]:
     """Read as JSON's own, and whoever sent it may have passed another of the kind."""
     return {"x-abstract": cls.__name__}

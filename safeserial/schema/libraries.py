@@ -11,14 +11,13 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from uuid import UUID
 
 import orjson
 
 from safeserial.errors import Misconfigured
 from safeserial.schema.readers import How, Mismatch, Reader, raised
-from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,21 +176,28 @@ def guarded(validate: Callable[[Any], Any], names: AbstractSet[str] = frozenset(
         names: What may be told of a place; any other key may be data.
     """
     from pydantic import ValidationError
+    from pydantic_core.core_schema import ErrorType
+
+    # Of a kind that a validator made up, the text may quote the value.
+    kinds = frozenset(get_args(ErrorType))
 
     def check(value: Any) -> Any:
         try:
             return validate(value)
         except ValidationError as error:
-            raise _first(error, names) from None
+            raise _first(error, kinds, names) from None
         except Exception as error:
             raise raised(error) from error
 
     return check
 
 
-def _first(error: Any, names: AbstractSet[str]) -> Mismatch:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    wrong = Mismatch(safe_repr(first["type"], 60).replace("_", " "))
+def _first(error: Any, kinds: AbstractSet[str], names: AbstractSet[str]) -> Mismatch:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if not found:  # a validator's own
+        return raised(error)
+    first = found[0]
+    wrong = Mismatch(first["type"].replace("_", " ") if first["type"] in kinds else "refused by a validator")
     for step in reversed(first["loc"]):
         wrong.steps.append(f"[{step}]" if type(step) is int else f".{step}" if step in names else "[...]")
     return wrong

@@ -365,7 +365,7 @@ def _spread(members: list[Any]) -> None:
 
 
 def _hashed(make: Callable[[Any], Any], members: Iterable[Any]) -> Any:
-    """A set or mapping of members that are asked for their hash once more, and compared: that may be the user's code."""
+    """A set or mapping of members, which are asked for their hash and compared: that may run code of the user's."""
     try:
         return make(members)
     except Exception as error:

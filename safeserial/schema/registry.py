@@ -289,6 +289,11 @@ class SchemaRegistry:
             if not _takes(several[0].function, wanted):
                 what = "args and kwargs" if wanted == 2 else "the data"
                 yield f"the upcaster of {_quoted(name)} from version {step} ({several[0].place}) must take {what}"
+            if _is_awaited(several[0].function):
+                yield (
+                    f"the upcaster of {_quoted(name)} from version {step} ({several[0].place}) must be an ordinary "
+                    "function: nobody awaits it or takes what it yields"
+                )
         first = min([*by_step, declared.compatible_from])
         for step in range(first, version):
             if step not in by_step and step < declared.compatible_from:
@@ -329,6 +334,12 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     except ValueError:  # of something written in C, which does not tell
         return True
     return True
+
+
+def _is_awaited(function: Callable[..., Any]) -> bool:
+    """Whether calling it returns a promise, which would stand where the data should."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    return any(is_kind(function) for is_kind in kinds)
 
 
 def _quoted(name: str) -> str:

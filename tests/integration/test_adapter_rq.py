@@ -439,6 +439,29 @@ def test_a_key_that_is_no_hash(corner: Corner, queue: Any) -> None:
     still_serves(queue)
 
 
+@pytest.mark.parametrize("key", ["rq:executions:{}", "rq:wip:first"])
+def test_a_key_of_rqs_that_holds_something_else_does_not_end_the_worker(
+    corner: Corner, queue: Any, worker: Process, serial: str, key: str
+) -> None:
+    """The job waits, and runs when somebody has cleared it up."""
+    job = queue.create_job(rq_app.shop, (serial,))
+    poisoned = key.format(job.id)
+    held = "rq:queue:first:safeserial-held"
+    before = corner.client.dump(poisoned)
+    for name in (poisoned, held):
+        corner.client.set(name, "x")
+    begins = len(worker.log())
+    queue.enqueue_job(job)
+    until(lambda: "a job cannot be run: ResponseError" in worker.log()[begins:], "the job to be put aside")
+    assert until(lambda: corner.client.zscore(held, job.id), "the job among those that are held")
+    assert corner.ran(serial) == []
+    corner.client.delete(poisoned)
+    if before:
+        corner.client.restore(poisoned, 0, before)
+    corner.await_runs(serial)
+    assert worker.alive()
+
+
 def test_garbage_in_the_lists_that_maintenance_reads(corner: Corner, queue: Any, worker: Process) -> None:
     for key in ("rq:queue:first:intermediate", "rq:queue:second:intermediate"):
         corner.client.rpush(key, b"\xff")

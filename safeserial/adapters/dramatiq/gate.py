@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import dramatiq
 from dramatiq import Broker, Encoder, Message, Middleware
@@ -69,6 +70,8 @@ class SafeDramatiq(Gatekeeper):
         if not isinstance(broker, (RedisBroker, StubBroker)) and not consumers.is_rabbitmq(broker):
             raise Misconfigured(f"{type(broker).__name__} cannot be sealed in this release", key="broker")
         self.broker = broker
+        #: What waits in this process until it is due, by what it would be claimed under.
+        self.delayed: WeakValueDictionary[str | None, Any] = WeakValueDictionary()
         base = type(broker)
         broker.__class__ = type(f"Sealed{base.__name__}", (SealedBrokerMixin, base), {"safeserial": self})
         for middleware in broker.middleware:
@@ -114,6 +117,26 @@ class SafeDramatiq(Gatekeeper):
 
     # -- reading ------------------------------------------------------------------------------------------------
 
+    def stays(self, message: Any, refusal: Refused) -> bool:
+        """What becomes of a message that a worker cannot send again as it should, as it grew or its key went away.
+
+        Returns:
+            Whether it was one on its way from its delay queue, which is taken care of here. One that is to be retried is
+            kept, too, and Dramatiq is told; one that was never sent is its sender's.
+        """
+        delayed = self.delayed.get((message.options.get(MARK) or {}).get("stands_for"))
+        proxy = message if delayed is None else delayed
+        received = getattr(proxy, "received", None)
+        if received is None:
+            return False
+        if delayed is None:
+            self.refuse_late(received, refusal)
+        else:
+            proxy.put_back = self.keep(received, refusal)
+        if not proxy.put_back:
+            proxy.fail()
+        return delayed is not None
+
     def open_message(self, received: Received) -> Message[Any]:
         """Judge what was consumed, and build the message in it.
 
@@ -141,6 +164,9 @@ class SafeDramatiq(Gatekeeper):
             raise Malformed(Reason.BAD_TASK_BODY, None, "the options are no mapping")
         if type(timestamp) is not int or type(options.get("eta", 0)) not in {int, float, type(None)}:
             raise Malformed(Reason.BAD_TASK_BODY, None, "a time is no number")
+        if options.get("throws"):
+            # Dramatiq asks whether an exception is one of these where nothing but another one comes out: in its thread.
+            raise Malformed(Reason.BAD_WISHES, None, "exceptions that a message may raise are listed on its actor")
         names, nested = _embedded(options)
         self.authorise(received, names)
         claims = received.claims
@@ -149,7 +175,8 @@ class SafeDramatiq(Gatekeeper):
             inner[MARK] = {"first": received.first, "version": _version(inner.get(MARK))}
         options[MARK] = {"first": received.first, "stands_for": (claims.reseal_of or claims.message_id).hex()}
         return Message(
-            queue_name=str(claims.queue),
+            # Of which there is a consumer; the signed one may be what it is an alias of.
+            queue_name=received.queue,
             actor_name=str(received.task),
             args=tuple(args),
             kwargs=kwargs,
@@ -236,8 +263,13 @@ class SealedBrokerMixin(Broker):
         Raises:
             Refused: Something in it could not be given back as it is, or no key may send it.
         """
-        with _sends(self.safeserial):
-            return super().enqueue(message, delay=delay)
+        try:
+            with _sends(self.safeserial):
+                return super().enqueue(message, delay=delay)
+        except Refused as refusal:
+            if self.safeserial.stays(message, refusal):
+                return message
+            raise
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """As Dramatiq's; what comes out was judged."""
@@ -271,6 +303,10 @@ class ClaimOnce(Middleware):
             self.gate.prepare()
         except Misconfigured as error:
             raise MiddlewareError(f"safeserial: the worker does not start: {error}") from error
+
+    def before_delay_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
+        """Remember what is going to be sent in the place of another."""
+        self.gate.delayed[message.options[MARK]["stands_for"]] = message
 
     def before_process_message(self, broker: Broker, message: Any) -> None:  # noqa: ARG002
         """Let the message run, if it is ours to run.

@@ -55,8 +55,23 @@ end
 local data = redis.call('HSTRLEN', KEYS[1], 'data') <= {_KEPT_OF_A_BODY} and redis.call('HGET', KEYS[1], 'data')
 return {{'size', tostring(total), tostring(count), data or ''}}
 """
+# What is no list of ours under our key is nobody's.
+_HOLD = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('LREM', KEYS[2], 1, ARGV[1])
+"""
+_HELD = """
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'zset' then return redis.call('ZRANGE', KEYS[1], 0, 99, 'WITHSCORES') end
+if kind ~= 'none' then redis.call('DEL', KEYS[1]) end
+return {}
+"""
 _BRING_BACK = """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[1]) end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1])
 """
 
 
@@ -239,10 +254,9 @@ class SafeRQ(Gatekeeper):
 
     def hold(self, queue: SafeQueue, raw_id: bytes, seconds: float) -> None:
         """Take an entry off its queue for some seconds. It waits in Redis, for whichever worker looks first then."""
-        with queue.connection.pipeline() as pipeline:
-            pipeline.zadd(self._held_key(queue), {raw_id: time.time() + seconds})
-            pipeline.lrem(queue.intermediate_queue_key, 1, raw_id)
-            pipeline.execute()
+        queue.connection.register_script(_HOLD)(
+            keys=[self._held_key(queue), queue.intermediate_queue_key], args=[raw_id, time.time() + seconds]
+        )
         self._look_again(queue, seconds)
 
     def _look_again(self, queue: SafeQueue, seconds: float) -> None:
@@ -260,7 +274,8 @@ class SafeRQ(Gatekeeper):
                 continue
             self._next_look[queue.name] = float("inf")
             held, script = self._held_key(queue), queue.connection.register_script(_BRING_BACK)
-            for raw_id, due in queue.connection.zrange(held, 0, 99, withscores=True):
+            found = queue.connection.register_script(_HELD)(keys=[held])
+            for raw_id, due in zip(found[::2], map(float, found[1::2]), strict=True):
                 if due > time.time():
                     self._look_again(queue, due - time.time())
                     break

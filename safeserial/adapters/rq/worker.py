@@ -110,9 +110,9 @@ class SafeQueue(rq.Queue):  # type: ignore[misc]
         gate, listed = cls.safeserial, list(queues)
         by_key = {queue.key: queue for queue in listed}
         while True:
-            due = gate.bring_back(listed)
-            patience = timeout if timeout is None or due is None else max(1, min(timeout, int(due) + 1))
             try:
+                due = gate.bring_back(listed)
+                patience = timeout if timeout is None or due is None else max(1, min(timeout, int(due) + 1))
                 if len(by_key) == 1 and get_version(connection) >= (6, 2, 0):
                     found = cls.lmove(connection, listed[0].key, patience)
                 else:
@@ -206,6 +206,13 @@ class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
             return
         try:
             super().execute_job(job, queue)
+        except redis.ResponseError as error:
+            # One of RQ's keys, perhaps of this very job, holds something else. The next worker would end by it, too.
+            logger.critical("safeserial: a job cannot be run: %s from Redis", type(error).__name__)
+            self.execution = None
+            gate.release(received)
+            gate.hold(queue, job.id.encode(), COPY_SECONDS)
+            return
         except BaseException:
             # The worker ends. Where the function ran to its end, its process has finished the claim, and it stays so.
             gate.release(received)

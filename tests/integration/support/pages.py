@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from safeserial import schema_store
 from safeserial.config import Settings
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Page:
         Settings.load(file=self.folder / "safeserial.toml", environ={})
 
     def console(self, command: Command) -> None:
+        # The programs that are shown before it have ended by then; here they are this process, which has not.
+        schema_store._finish()
         # What a command exports must reach the next one.
         script = f"{command.line}\nstatus=$?\nenv -0 > {shlex.quote(str(self.tools / 'env'))}\nexit $status\n"
         done = subprocess.run(

@@ -217,6 +217,84 @@ def test_what_goes_in_place_of_a_message_is_claimed_as_that_message(shop: Shop) 
     assert claims[0].message_id != claims[1].message_id
 
 
+def test_nobody_claims_what_others_sent() -> None:
+    """Whoever seals chooses the ids under which a message is claimed, and a worker that sends in his place keeps them."""
+    thief = Key.generate("thief", grants=Grants(types=["shop"], purposes=["tasks"]))
+    worker = Shop(Keyring([Key.generate("worker"), thief]))
+    victim = Received(queue="default", body=worker.sealed(worker.shop.message(1)))
+    worker.safe.open_message(victim)
+    assert victim.claims is not None
+    sender = Shop(Keyring([thief]))
+    for name in ("message_id", "reseal_of"):
+        body = _sealed_with(sender, victim.claims.message_id, name)
+        stolen = Received(queue="default", body=body)
+        opened = worker.safe.open_message(stolen)
+        moved = Received(queue="default", body=worker.sealed(opened))
+        worker.safe.open_message(moved)
+        assert moved.claims is not None
+        assert moved.claims.on_behalf_of == "thief"
+        assert victim.claim_id not in {stolen.claim_id, moved.claim_id}, name
+
+
+def _sealed_with(sender: Shop, claimed: bytes, name: str) -> bytes:
+    message = sender.shop.message(2)
+    if name == "message_id":
+        sender.safe.gateway._random = lambda size: claimed[:size]  # noqa: SLF001
+        return sender.sealed(message)
+    return sender.sealed(message.copy(options={MARK: {"stands_for": claimed.hex()}}))
+
+
+def test_a_message_of_an_alias_does_not_end_the_thread_that_runs_it(shop: Shop) -> None:
+    shop.safe.settings.queue_aliases["default"] = "old"
+    worker = dramatiq.Worker(shop.broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        for queue in ("old", "default"):
+            shop.broker.queues["default"].put(shop.sealed(shop.shop.message(queue).copy(queue_name=queue)))
+        shop.broker.join("default", timeout=10_000)
+        worker.join()
+    finally:
+        worker.stop()
+    assert shop.ran == [("old",), ("default",)]
+
+
+def test_what_a_message_says_it_may_raise_is_refused(shop: Shop) -> None:
+    """Dramatiq asks ``isinstance(error, throws)`` where an exception ends the thread."""
+    data = shop.safe.seal([[1], {}, {"throws": "x"}, 1], type="shop", subject="id", queue="default", beside={})
+    assert reason(shop, data) is Reason.BAD_WISHES
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_message_that_cannot_be_sent_again_is_kept(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Its seal may have grown over a limit, or the key may be gone; a consumer would stand still, or it would be lost."""
+    worker = dramatiq.Worker(shop.broker, worker_timeout=50, worker_threads=1)
+    fails = dramatiq.actor(lambda: 1 / 0, broker=shop.broker, actor_name="fails", max_retries=1, min_backoff=1)
+    bodies = [shop.sealed(message) for message in (fails.message(), shop.shop.message("after"))]
+    shop.shop.send_with_options(args=("delayed",), delay=1)
+
+    def refuse(data: Any) -> bytes:
+        raise Refused(Reason.TOO_LARGE)
+
+    monkeypatch.setattr(shop.safe, "seal_message", refuse)
+    if not kept:
+        monkeypatch.setattr(shop.safe.quarantine, "put", lambda **_: 1 / 0)
+    for body in bodies:
+        shop.broker.queues["default"].put(body)
+    worker.start()
+    try:
+        shop.broker.join("default.DQ", timeout=10_000, fail_fast=False)
+        shop.broker.join("default", timeout=10_000, fail_fast=False)
+        worker.join()
+    finally:
+        worker.stop()
+    assert shop.ran == [("after",)]
+    records = sorted((record.task, record.reason) for record in shop.safe.quarantine.list())
+    assert records == ([("fails", Reason.TOO_LARGE), ("shop", Reason.TOO_LARGE)] if kept else [])
+    assert {message.actor_name for message in shop.broker.dead_letters} == {"fails", "shop"}
+
+
 def test_versions_of_what_is_embedded_are_the_senders(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = SchemaRegistry()
     registry.schema("add", version=3)(lambda a, b: None)

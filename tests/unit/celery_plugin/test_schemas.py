@@ -592,6 +592,10 @@ def test_a_worker_lends_its_version_to_nobody(program: Make, make_bench: Make) -
     sent = published(new, embed["callbacks"][0])
     assert claims_of(new, sent).schema_version == 0
     assert opened(new, sent)[0] == ["o", 500, "EUR"]
+    # Nothing is no version either.
+    plain.app.send_task("shop.add", (1,), link=plain.app.signature("shop.charge", ("o", 5), schema_version=None))
+    _, _, embed = opened(new, plain.raw())
+    assert stamps(embed) == [("shop.charge", 0)]
 
 
 def test_a_worker_that_knows_no_version_passes_it_on(program: Make, make_bench: Make) -> None:
@@ -762,6 +766,32 @@ def test_a_map_that_is_none_is_refused(program: Make, kwargs: dict[str, Any]) ->
     with pytest.raises(Refused) as caught:
         new.runtime.schemas.upcast("celery.starmap", body.older, [], kwargs)
     assert caught.value.reason is Reason.BAD_TASK_BODY
+
+
+@pytest.mark.parametrize(
+    ("said", "version"), [("shop.other", 1), ("shop.other", 9), ("celery.map", 1), ("shop.add", 1)]
+)
+def test_a_map_that_calls_another_task_than_it_says_is_refused(program: Make, said: str, version: int) -> None:
+    """Where the task that is said is unknown, or at that very version, no upcaster would run on what is called."""
+    new = program(3)
+    new.app.send_task("celery.starmap", kwargs={"task": new.charge.s(), "it": [["o", 5]]}, schema_version=version)
+    raw = new.raw()
+    headers = {**raw["headers"], "safeserial_schema": said}
+    admitted = new.runtime.gateway.admit(base64.b64decode(raw["body"]), purpose="tasks")
+    sealed = new.runtime.gateway.seal_body(
+        admitted.body, format="json", purpose="tasks", type="celery.starmap", subject=headers["id"], queue="celery",
+        schema_version=version, bound_headers=bound_headers(headers, raw["properties"]),
+    )  # fmt: skip
+    new.receive({**raw, "headers": headers, "body": base64.b64encode(sealed).decode()})
+    args, _, _ = pickle.loads(pickle.dumps(new.forwarded[-1].body))
+    with pytest.raises(Refused, match="calls another task than its header says"):
+        list(args)
+
+
+def test_a_map_of_the_present_version_may_have_items_of_any_kind(program: Make) -> None:
+    new = program(3)
+    new.app.send_task("celery.map", kwargs={"task": new.charge.s(), "it": {1, 2}}, schema_version=3)
+    assert opened(new, new.raw())[1]["it"] == {1, 2}
 
 
 def test_a_map_with_a_version_and_no_name_is_refused(bench: Any) -> None:

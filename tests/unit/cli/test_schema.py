@@ -181,6 +181,7 @@ def test_a_version_without_a_name_is_told(project: Project) -> None:
     [
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("raise RuntimeError('it broke')", "RuntimeError: it broke"),
+        ("raise SystemExit(0)", "cannot be imported: SystemExit"),
         ("", "nothing is declared"),
         ("from safeserial.schema import schema\nschema('', version=1)", "1 to 255"),
     ],

@@ -34,6 +34,12 @@ def bag(*items: Any, **attributes: Any) -> Bag:
     return made
 
 
+def moved() -> OrderedDict[str, int]:
+    made = OrderedDict(a=1, b=2)
+    made.move_to_end("a")  # which the dict that it is does not notice
+    return made
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [
@@ -67,6 +73,7 @@ def test_what_is_alike(left: Any, right: Any) -> None:
         ({"a": 1}, {}),
         ({"a": [1]}, {"a": [1.0]}),
         (OrderedDict(a=1), {"a": 1}),
+        (moved(), OrderedDict(a=1, b=2)),
         (0.0, -0.0),
         (Decimal("1.0"), Decimal("1.00")),
         (deque([1], 3), deque([1], 4)),

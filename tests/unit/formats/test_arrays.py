@@ -111,6 +111,10 @@ REFUSED = [
     # Of two C types with one size, numpy has one name for both.
     numpy.longlong(1) if numpy.dtype("q").char != numpy.dtype("i8").char else numpy.int_(1).astype("l"),
     numpy.array([1], dtype="q"),
+    # Views of other memory, which no reader takes.
+    numpy.array([0x110000], "<u4").view("<U1"),
+    numpy.array([0x110000], ">u4").view(">U1"),
+    numpy.array([2], "u1").view("b1"),
 ]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ from hypothesis import strategies as st
 from safeserial import Limits, Policy, Reason, Refused, fingerprint
 from safeserial.formats.alike import alike
 
+MOVED = OrderedDict(a=1, b=2)
+MOVED.move_to_end("a")
 VECTORS = Path(__file__).parents[2] / "vectors"
 ROWS: list[dict[str, str]] = json.loads((VECTORS / "formats" / "fingerprints.json").read_text("utf-8"))
 
@@ -42,6 +45,20 @@ MAKER = maker()
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["value"])
 def test_a_digest_that_was_given_once_is_given_for_ever(row: dict[str, str]) -> None:
     assert fingerprint(MAKER["value_of"](row["value"])) == row["fingerprint"]
+
+
+class Open(pydantic.BaseModel, extra="allow"):
+    pass
+
+
+def test_the_order_of_extra_values_is_no_more_than_that_of_a_dict() -> None:
+    policy = Policy(allow=[f"{__name__}:Open"])
+    one, two, other = Open(x=1, y=2), Open(y=2, x=1), Open(x=2, y=1)  # type: ignore[call-arg]
+    assert fingerprint(one, policy=policy) == fingerprint(two, policy=policy) != fingerprint(other, policy=policy)
+
+
+def test_the_order_of_an_ordered_dict_is_its_own() -> None:
+    assert fingerprint(MOVED) == fingerprint(OrderedDict(b=2, a=1)) != fingerprint(OrderedDict(a=1, b=2))
 
 
 def test_the_vectors_are_up_to_date_and_differ_where_the_values_do() -> None:

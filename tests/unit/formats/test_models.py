@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import subprocess
 import sys
-from collections import namedtuple
+from collections import deque, namedtuple
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -540,6 +540,26 @@ def test_a_model_comes_back_with_all_that_stands_in_it(form: str) -> None:
     assert there_and_back(User(id=1), form, policy).model_dump(exclude_unset=True) == {"id": 1}
 
 
+class Somewhere(pydantic.BaseModel):
+    host: str = pydantic.Field(default_factory=lambda: _hosts[0])
+    tries: int = None  # type: ignore[assignment]  # a default need not be what its annotation says
+
+
+_hosts = {0: "sender"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_default_that_another_machine_makes_otherwise_is_written(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = listing(Somewhere)
+    values = [Somewhere(), Somewhere(tries=1), Somewhere(host="x")]
+    one: Any = codec(form)
+    data = one.dumps(values, policy)
+    monkeypatch.setitem(_hosts, 0, "reader")
+    back = one.load(data, policy, policy.limits)
+    assert [model.host for model in back] == ["sender", "sender", "x"]
+    assert [model.model_fields_set for model in back] == [set(), {"tries"}, {"host"}]
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_is_computed_is_computed_again(form: str) -> None:
     value = Computed(a=2)
@@ -634,6 +654,66 @@ def test_the_error_of_a_validator_never_shows_the_value(form: str) -> None:
         f"{refusal!r} {refusal} {refusal.__cause__} {refusal.__context__ if not refusal.__suppress_context__ else ''}"
     )
     assert "card" not in shown
+
+
+@dataclasses.dataclass
+class Growing:
+    a: Any
+
+    def __post_init__(self) -> None:
+        self.a.append(len(self.a))
+
+
+@attrs.define
+class GrowingAttrs:
+    a: Any
+
+    def __attrs_post_init__(self) -> None:
+        self.a.append(len(self.a))
+
+
+class GrowingStruct(msgspec.Struct):
+    a: Any
+
+    def __post_init__(self) -> None:
+        self.a.append(len(self.a))
+
+
+class GrowingModel(pydantic.BaseModel):
+    a: Any
+
+    def model_post_init(self, _: Any) -> None:
+        self.a.append(len(self.a))
+
+
+class GrowingTuple(namedtuple("GrowingTuple", "a")):  # noqa: PYI024
+    __slots__ = ()
+
+    def __new__(cls, a: Any) -> Any:
+        a.append(len(a))
+        return super().__new__(cls, a)
+
+
+class GrowingError(Exception):
+    def __init__(self, a: Any) -> None:
+        super().__init__(a)
+        self.a = a
+        a.append(len(a))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "cls",
+    [Growing, GrowingAttrs, GrowingStruct, GrowingModel, GrowingTuple, GrowingError],
+    ids=lambda cls: cls.__name__,
+)
+def test_a_constructor_that_changes_its_argument_does_not_change_what_is_written(cls: Any, form: str) -> None:
+    for container in ([], bytearray(), deque()):
+        value = cls(a=container)
+        assert len(value[0] if cls is GrowingTuple else value.a) == 1
+        told = refused(value, form, cls)
+        assert "another value of its fields" in told or "its args" in told
+        assert len(value[0] if cls is GrowingTuple else value.a) == 1
 
 
 class OtherTuple(namedtuple("OtherTuple", "a")):  # noqa: PYI024

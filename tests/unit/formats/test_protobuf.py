@@ -17,6 +17,7 @@ from google.protobuf import any_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 from safeserial import Gateway, Key, Keyring, Limits, Misconfigured, Policy, Reason, Refused
 from safeserial.envelope import Grants
 from safeserial.formats import codec
+from safeserial.formats.protobuf_plan import plan_of
 from safeserial.formats.protobuf_scan import PREFIX
 
 ANY = "google.protobuf.any_pb2:Any"
@@ -522,6 +523,23 @@ def test_anys_in_anys_cost_what_they_are_long() -> None:
     found = codec("protobuf").judge(charge(data), WITH_ANY, WITH_ANY.limits)
     assert len(found.names) == 81
     assert refusal(charge(data), WITH_ANY, Limits(max_depth=50)).reason is Reason.TOO_DEEP
+
+
+def test_whether_any_is_listed_is_asked_once_however_many_there_are() -> None:
+    data = body("google.protobuf.Type", b"\x22\x02\x12\x00" * 1_000)
+    policy = Policy(protobuf=["google.protobuf.type_pb2:Type", ANY])
+    asked: list[str] = []
+
+    def find(name: str) -> Any:
+        asked.append(name)
+        return plan_of(policy.messages[name])
+
+    assert len(load(data, policy).options) == 1_000
+    for build in ("protobuf_scan", "_protobuf_scan_c"):
+        engine = pytest.importorskip(f"safeserial.formats.{build}")
+        asked.clear()
+        engine.scan(data, find, Limits(), "refuse")
+        assert asked == ["google.protobuf.Type", "google.protobuf.Any"]
 
 
 # -- ceilings -----------------------------------------------------------------------------------------------------

@@ -218,8 +218,11 @@ def test_json_that_quotes_something_else_is_read(data: bytes) -> None:
         (b"\xef\xbb\xbf[1]", Reason.TRAILING_BYTES),
         (b"\x08\x96\x01\x12\x02ab", Reason.TRAILING_BYTES),  # Protocol Buffers cannot be told
         (b"[" * 100 + b"]" * 100, Reason.TOO_DEEP),
+        (b'["see !python/x \\" !js.y",' + b"1," * 30_000 + b"1]", Reason.TOO_MANY_NODES),
+        (msgpack.packb(["see !python/x", *range(30_000)]), Reason.TOO_MANY_NODES),
+        (b'["' + b"\\" * 10_000, Reason.BAD_JSON),
     ],
-    ids=range(17),
+    ids=range(20),
 )
 def test_where_the_first_bytes_do_not_tell_the_strict_reader_has_the_word(data: bytes, reason: Reason) -> None:
     assert refused(data).reason is reason
@@ -235,7 +238,8 @@ def test_what_is_too_large_is_judged_by_its_magic_alone() -> None:
 
 def test_looking_costs_little_whatever_is_looked_at() -> None:
     shapes = [b"(" * 200_000 + b".", b"[" + b"\xff\xff\xff\x7f" * 60_000, b"]" * 262_143 + b".", b"\xdb\x01\0\0\0" * 50_000,
-              b")\x01" * 130_000, b"{" * 262_144, b" " * 262_144, b"- " * 131_072, b"a:" + b"1" * 262_142]  # fmt: skip
+              b")\x01" * 130_000, b"{" * 262_144, b" " * 262_144, b"- " * 131_072, b"a:" + b"1" * 262_142,
+              b'"\\' * 131_072]  # fmt: skip
     for data in shapes:
         sniff.foreign(data)
         tracemalloc.start()

@@ -161,6 +161,14 @@ POLICY = listed(Color, Size, Word, Perm, Money, Point, Summed, Unstable, Picky, 
 EMPTY = Policy()
 
 PARIS = ZoneInfo("Europe/Paris")
+
+
+def moved() -> OrderedDict[str, int]:
+    made = OrderedDict(a=1, b=2)
+    made.move_to_end("a")  # which the dict that it is does not notice
+    return made
+
+
 VALUES: list[Any] = [
     None,
     True,
@@ -215,6 +223,7 @@ VALUES: list[Any] = [
     Fraction(-1, 3),
     range(9, 1, -2),
     OrderedDict([("b", 1), ("a", (1,))]),
+    moved(),
     Counter("abca"),
     deque([1, (2,)], 5),
     deque(),

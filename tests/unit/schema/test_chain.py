@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 import pytest
+from celery.exceptions import WorkerShutdown
 
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.schema import Chain
@@ -114,10 +115,12 @@ def failing(error: BaseException) -> Any:
         (Hostile(), "Hostile"),
         (RecursionError(), "RecursionError"),
         (MemoryError(), "MemoryError"),
+        (SystemExit(1), "SystemExit"),
+        (SystemExit("canary in a text"), "SystemExit"),
         (Malformed(Reason.TOO_DEEP, 3, "canary-in-a-detail"), "Malformed SS305"),
     ],
 )
-def test_whatever_an_upcaster_raises_is_one_refusal_that_quotes_no_data(error: Exception, told: str) -> None:
+def test_whatever_an_upcaster_raises_is_one_refusal_that_quotes_no_data(error: BaseException, told: str) -> None:
     counter = Counter()
     one = Chain("shop.charge", 3, {1: lambda *data: data if len(data) > 1 else data[0], 2: failing(error)})
     for run in (lambda: one.value(1, "canary", counter), lambda: one.call(1, ["canary"], {}, counter)):
@@ -139,9 +142,13 @@ def test_what_is_no_call_is_refused(made: Any) -> None:
     assert caught.value.reason is Reason.UPCAST_FAILED
 
 
-def test_what_ends_the_process_is_not_stopped() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        Chain("shop.charge", 2, {1: failing(KeyboardInterrupt())}).value(1, [])
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(-241), WorkerShutdown(0), GeneratorExit()])
+def test_what_ends_the_process_is_not_stopped(end: BaseException) -> None:
+    """A signal to a pool's process, Celery's shutdown: they come at any place, and so while an upcaster runs."""
+    one = Chain("shop.charge", 2, {1: failing(end)})
+    for run in (lambda: one.value(1, []), lambda: one.call(1, [], {})):
+        with pytest.raises(type(end)):
+            run()
 
 
 def test_a_name_is_shown_harmless() -> None:

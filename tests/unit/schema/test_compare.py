@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 # ruff: noqa: UP007, UP045 - both spellings of a union are tried
-from collections.abc import Sequence
+import re
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
-from enum import Enum
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypedDict, Union
+from enum import Enum, Flag
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, Union
 
+import annotated_types as at
 import msgspec
 import pydantic
 import pytest
@@ -49,6 +52,17 @@ Less = Enum("Less", {"RED": "red"}, module=__name__)  # type: ignore[misc]
 More = Enum("More", {"RED": "red", "BLUE": "blue", "GREEN": "green"}, module=__name__)  # type: ignore[misc]
 for other in (Less, More):
     other.__qualname__ = "Color"  # the class as it was, and as it is
+
+
+Turned = Enum("Turned", {"RED": "blue", "BLUE": "red"}, module=__name__)  # type: ignore[misc]
+Turned.__qualname__ = "Color"
+Bits = Flag("Bits", {"A": 1, "B": 2}, module=__name__, qualname="Bits")  # type: ignore[misc]
+TurnedBits = Flag("TurnedBits", {"A": 2, "B": 1}, module=__name__, qualname="Bits")  # type: ignore[misc]
+MoreBits = Flag("MoreBits", {"A": 1, "B": 2, "C": 4}, module=__name__, qualname="Bits")  # type: ignore[misc]
+
+
+class Loose(TypedDict, total=False):
+    a: int
 
 
 class Two(NamedTuple):
@@ -144,6 +158,39 @@ TYPES: list[tuple[Any, Any, str | None, str]] = [
     (Annotated[str, msgspec.Meta(pattern="a")], Annotated[str, msgspec.Meta(pattern="b")], "value (pattern)", "fit"),
     (Annotated[str, msgspec.Meta(pattern="a")], str, None, ""),
     (str, Annotated[str, msgspec.Meta(max_length=3)], "value (maxLength)", "tighter"),
+    (Annotated[Optional[int], at.Ge(0)], Annotated[Optional[int], at.Ge(5)], "value (minimum)", "tighter"),
+    (Annotated[Optional[int], at.Ge(5)], Annotated[Optional[int], at.Ge(0)], None, ""),
+    (Annotated[Decimal, at.Ge(0)], Annotated[Decimal, at.Ge(5)], "value (minimum)", "tighter"),
+    (Annotated[date, at.Ge(date(2020, 1, 1))], Annotated[date, at.Ge(date(2021, 1, 1))], "value (x-minimum)", ""),
+    (Annotated[Any, at.Ge(0)], Annotated[Any, at.Ge(5)], "value (minimum)", "tighter"),
+    (Annotated[int, at.Ge(0)], Annotated[int, at.Ge(5), at.Ge(0)], "value (minimum)", "tighter"),
+    (Annotated[int, at.MultipleOf(2)], Annotated[int, at.MultipleOf(0)], "value (multipleOf)", "tighter"),
+    (dict[str, int], Annotated[dict[str, int], at.MinLen(1)], "value (minProperties)", "tighter"),
+    (Annotated[dict[str, int], at.MaxLen(5)], Annotated[dict[str, int], at.MaxLen(9)], None, ""),
+    (int, Annotated[int, at.Predicate(bool)], "value (x-func)", "not understood"),
+    (int, Annotated[int, pydantic.AfterValidator(bool)], "value (x-func)", "not understood"),
+    (datetime, Annotated[datetime, msgspec.Meta(tz=True)], "value (x-tz)", "not understood"),
+    (str, Annotated[str, pydantic.StringConstraints(pattern=re.compile("a"))], "value (pattern)", "fit"),
+    (Literal[Color.RED], str, "value", "expected"),
+    (Literal[Color.RED], Literal[Color.RED, Color.BLUE], None, ""),
+    (Literal[Color.RED], Literal["RED"], "value", "expected"),
+    (Literal[b"x"], str, "value", "expected"),
+    (Literal[b"x"], Literal[b"y"], "value", "this value"),
+    (Union[Literal[1], Literal[True]], Literal[1], "value", "this value"),  # noqa: PYI030 - joined by us
+    (Color, Turned, "value.RED", "another value"),
+    (Bits, TurnedBits, "value.A", "another value"),
+    (Bits, MoreBits, None, ""),
+    (Sequence[int], list[int], "value", "any Sequence"),
+    (Mapping[str, int], dict[str, int], "value", "any Mapping"),
+    (dict[str, int], Mapping[str, int], None, ""),
+    (Sequence[int], Sequence[float], None, ""),
+    (type[int], type[str], "value (x-arguments)", "not understood"),
+    (tuple, tuple[()], "value[]", "longer"),
+    (tuple[()], tuple, None, ""),
+    (tuple, typing.Tuple, None, ""),  # noqa: UP006
+    (typing.Tuple[()], tuple[int], "value (minItems)", "tighter"),  # noqa: UP006
+    (dict[str, Any], Loose, "value.a", "anything"),
+    (dict, Loose, "value.a", "anything"),
 ]  # fmt: skip
 
 
@@ -276,6 +323,12 @@ def test_what_a_part_is_called_inside_the_file_means_nothing() -> None:
     assert is_same(one, other)
 
 
+def test_two_classes_that_look_the_same_are_no_change() -> None:
+    one, other = typed("It", {"a": int}), typed("It", {"a": int})
+    holder = typed("Holder", {"items": Union[list[one], list[other]]})
+    assert differences(described(holder), described(holder)) == []
+
+
 def test_unions_of_classes_are_matched_by_what_fits() -> None:
     cat, dog = typed("Cat", {"meow": int}), typed("Dog", {"bark": int})
     barking = typed("Dog", {"bark": int, "loud": bool}, loud=True)
@@ -305,14 +358,105 @@ def raw(**body: Any) -> dict[str, Any]:
     return {"x-safeserial": {"schema": "a", "version": 1, "kind": "value"}, **body}
 
 
+T = TypeVar("T")
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+
+
+class Opaque(Generic[T]): ...
+
+
+def test_what_a_base_stands_for_is_compared_too() -> None:
+    """The annotation is the base's, and what its variable means is said by the class."""
+
+    def of(inner: Any) -> Any:
+        @dataclass
+        class Prices(Page[inner]): ...
+
+        return taking(Prices)
+
+    assert [one.path for one in broken(of(int), of(str))] == ["value.items[]"]
+    assert broken(of(int), of(float)) == []
+    assert [one.path for one in broken(taking(Opaque[int]), taking(Opaque[str]))] == ["value (x-arguments)"]
+
+
+@pytest.mark.parametrize("maker", ["msgspec", "pydantic"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (list[int], tuple[int, ...]),
+        (list[int], set[int]),
+        (datetime, str),
+        (str, datetime),
+        (bytes, str),
+        (date, datetime),
+    ],
+)
+def test_a_model_is_compared_as_what_it_is_in_python_too(maker: str, old: Any, new: Any) -> None:
+    """In JSON a tuple is an array and a date is a text; the model that travels as an object keeps what it is."""
+    before, after = typed("It", {"a": old}, maker=maker), typed("It", {"a": new}, maker=maker)
+    assert "value.a" in [one.path for one in broken(taking(before), taking(after))]
+    assert broken(taking(before), taking(before)) == []
+    other = typed("Renamed", {"a": old}, maker=maker)
+    assert [one.path for one in broken(taking(before), taking(other))] == ["value"]
+    assert broken(before, other) == []
+
+
+def test_a_generic_model_is_compared_with_its_arguments() -> None:
+    class Box(msgspec.Struct, Generic[T]):
+        inner: T
+
+    assert broken(taking(Box[int]), taking(Box[float])) == []
+    assert "value.inner" in [one.path for one in broken(taking(Box[int]), taking(Box[str]))]
+
+
+def test_what_is_not_understood_is_followed_into_what_it_refers_to() -> None:
+    def of(inner: str) -> dict[str, Any]:
+        return raw(
+            type="object", patternProperties={"^x": {"$ref": "#/$defs/A"}},
+            **{"$defs": {"A": {"anyOf": [{"$ref": "#/$defs/B"}, {"type": "null"}]}, "B": {"type": inner}}},
+        )  # fmt: skip
+
+    assert differences(of("string"), of("string")) == []
+    (one,) = differences(of("string"), of("integer"))
+    assert one.breaks
+    assert "patternProperties" in one.path
+
+
+def test_what_stands_beside_alternatives_holds_too() -> None:
+    def of(least: int) -> dict[str, Any]:
+        return raw(anyOf=[{"type": "integer", "minimum": 0}, {"type": "null"}], minimum=least)
+
+    assert differences(of(1), of(1)) == []
+    assert any(one.breaks for one in differences(of(1), of(9)))
+    # A listed value need not be one that the rest accepts.
+    assert any(one.breaks for one in differences(raw(enum=[1, 2]), raw(enum=[1, 2], maximum=1)))
+    # And where no type is said, all keywords count.
+    without = [raw(properties={"a": {"type": kind}}) for kind in ("string", "integer")]
+    assert any(one.breaks for one in differences(*without))
+
+
+def test_what_breaks_is_not_lost_among_what_does_not() -> None:
+    def of(kind: str, last: str) -> dict[str, Any]:
+        names = {f"a{number:03}": {"type": kind} for number in range(600)}
+        return raw(type="object", properties={"x": {"type": "object", "properties": {**names, "z": {"type": last}}}})
+
+    found = differences(of("integer", "integer"), of("number", "string"))
+    assert [one.path for one in found if one.breaks] == ["x.z"]
+
+
 def test_what_is_not_understood_counts_as_breaking() -> None:
     old, new = raw(type="object", dependentRequired={"a": ["b"]}), raw(type="object", dependentRequired={"a": ["c"]})
     (one,) = differences(old, new)
     assert one.breaks
     assert "dependentRequired" in one.path
     assert differences(old, old) == []
-    # Of another type it says nothing.
-    assert differences(raw(type="string", minimum=1), raw(type="string", minimum=9)) == []
+    # Of another type it may say something all the same: a Decimal is written as a text.
+    (one,) = differences(raw(type="string", minimum=1), raw(type="string", minimum=9))
+    assert one.breaks
 
 
 def test_all_of_one_is_that_one_and_all_of_several_is_not_guessed() -> None:

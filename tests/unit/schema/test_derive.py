@@ -150,7 +150,7 @@ SIMPLE: list[tuple[Any, dict[str, Any]]] = [
     (pathlib.PurePosixPath, marked("path", "pathlib:PurePosixPath")),
     (list, {"type": "array"}),
     (list[int], {"type": "array", "items": {"type": "integer"}}),
-    (collections.abc.Sequence[int], {"type": "array", "items": {"type": "integer"}}),
+    (collections.abc.Sequence[int], {"type": "array", "items": {"type": "integer"}, "x-abstract": "Sequence"}),
     (tuple, {"type": "array", "x-python": "tuple"}),
     (tuple[int, ...], {"type": "array", "items": {"type": "integer"}, "x-python": "tuple"}),
     (
@@ -179,7 +179,8 @@ SIMPLE: list[tuple[Any, dict[str, Any]]] = [
     (Union[int, Optional[str]], {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]}),
     (Union[int, Any], {}),
     (Literal["a", 3, None, True], {"enum": ["a", 3, None, True]}),
-    (Literal[Color.RED], {"enum": ["RED"]}),
+    (Literal[Color.RED], {"enum": ["RED"], "x-python": f"{__name__}:Color"}),
+    (Literal[b"x"], {"enum": ["b'x'"], "x-python": "bytes"}),
     (OrderId, {"type": "string"}),
     (Annotated[int, "a note"], {"type": "integer"}),
     (Annotated[int, msgspec.Meta(ge=1, lt=9)], {"type": "integer", "minimum": 1, "exclusiveMaximum": 9}),
@@ -188,8 +189,11 @@ SIMPLE: list[tuple[Any, dict[str, Any]]] = [
     (T, {}),
     (Bounded, {"type": "integer"}),
     (Opaque, {"x-python": f"{__name__}:Opaque"}),
-    (type[int], {"x-python": "builtins:type"}),
-    (collections.abc.Callable[[int], str], {"x-python": "collections.abc:Callable"}),
+    (type[int], {"x-python": "builtins:type", "x-arguments": [{"type": "integer"}]}),
+    (
+        collections.abc.Callable[[int], str],
+        {"x-python": "collections.abc:Callable", "x-arguments": [[{"type": "integer"}], {"type": "string"}]},
+    ),
 ]  # fmt: skip
 
 
@@ -358,6 +362,27 @@ def test_every_run_writes_the_same_text() -> None:
     (text,) = texts
     assert text.isascii()
     assert text.endswith("}\n")
+
+
+def test_a_name_in_quotes_that_a_python_does_not_look_into_is_told() -> None:
+    function = lambda value: None  # noqa: E731
+    function.__annotations__ = {"value": Annotated[int, "note"]}
+    assert document_of(function)["properties"]["value"] == {"type": "integer"}
+
+    class Late(Generic[T]): ...
+
+    function.__annotations__ = {"value": Late[int].copy_with(("Tree",))}  # type: ignore[attr-defined] # as list["Tree"] there
+    with pytest.raises(Misconfigured, match=r"Tree.* stands in quotes"):
+        document_of(function)
+
+
+def test_a_default_of_a_library_is_no_part_of_the_text() -> None:
+    """A set is written in another order by each process; and no message is read by it."""
+    made = pydantic.create_model("Made", default=(frozenset[str], frozenset({"a", "b"})), examples=(int, 3))
+    text = text_of(document_of(made))
+    assert set(json.loads(text)["$defs"]["Made"]["properties"]) == {"default", "examples"}
+    assert '"default": [' not in text
+    assert '"default": 3' not in text
 
 
 def test_an_annotation_that_means_nothing_at_run_time_is_told() -> None:

@@ -241,6 +241,24 @@ def test_an_upcaster_that_cannot_be_called_is_told(registry: SchemaRegistry) -> 
     other.check()
 
 
+def test_an_upcaster_that_nobody_would_await_is_told(registry: SchemaRegistry) -> None:
+    """What it returns is a promise, which would go on as the data."""
+    registry.schema("shop.price", version=4)(Plain)
+
+    @registry.upcast("shop.price", from_version=1)
+    async def later(old: Any) -> Any:
+        return old
+
+    @registry.upcast("shop.price", from_version=2)
+    def bit_by_bit(old: Any) -> Any:
+        yield old
+
+    registry.upcast("shop.price", from_version=3)(one)
+    problems = registry.problems()
+    assert len(problems) == 2
+    assert all("must be an ordinary function" in one for one in problems)
+
+
 def test_all_problems_come_at_once(registry: SchemaRegistry) -> None:
     registry.upcast("a", from_version=1)(one)
     registry.upcast("b", from_version=1)(one)

@@ -195,6 +195,7 @@ def test_what_does_not_fit_together_comes_first(project: Project) -> None:
         (".hidden", "%2Ehidden.3.json"),
         ("a b:c", "a%20b%3Ac.3.json"),
         ("preis.€", "preis.%E2%82%AC.3.json"),
+        ("n" * 255, "n" * 200 + "~3bb555e4ed3e8c6e.3.json"),
     ],
 )
 def test_a_file_has_a_name_that_any_system_takes(name: str, file: str, tmp_path: Path) -> None:
