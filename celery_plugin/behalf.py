@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from safeserial.envelope import Claims, Grants, Key, Keyring
 
-__all__ = ["admit", "first_sender", "is_free", "mark", "mark_arguments", "running", "take"]
+__all__ = ["admit", "claim_suffix", "first_sender", "is_free", "mark", "mark_arguments", "running", "take"]
 
 #: Option of a signature, so that it goes wherever the signature goes; taken off again before anything is sent.
 OPTION = "safeserial_behalf"
@@ -51,6 +51,17 @@ def first_sender(claims: Claims, key: Key) -> str:
 def is_free(grants: Grants) -> bool:
     """Whether a key may send every task, and so speak for others and release what was refused."""
     return grants.types is None and grants.deny_types is None and grants.embedded is None
+
+
+def claim_suffix(keyring: Keyring, claims: Claims, key: Key) -> str:
+    """What stands behind the claims of a sender who was granted some tasks only, also where a worker sends for it.
+
+    Whoever seals chooses the message's id, and could choose that of somebody else's: who executed first would have
+    claimed both. A key that may send every task could send the other one's task by itself.
+    """
+    kid = first_sender(claims, key)
+    first = key if kid == key.kid else keyring.find(kid)
+    return "" if first is None or is_free(first.grants) else f"@{kid}"
 
 
 def admit(keyring: Keyring, kid: str, key: Key, task: str) -> tuple[Grants, ...]:

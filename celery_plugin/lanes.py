@@ -51,6 +51,8 @@ class Delivery:
         judged: The arguments section of a sealed message, to be judged again by the key's grants when it runs.
         bound: Whether the headers were verified to be the sender's; only then may a refusal be told to the sender.
         claim_id: What execution is claimed under.
+        stands_for: Of a sealed message, the id that it, its copies and its releases are claimed by.
+        claim_suffix: And what stands behind that in the claim, for senders and queues that have claims of their own.
         expires_at_ms: Until when a copy could be played again.
     """
 
@@ -63,6 +65,8 @@ class Delivery:
     judged: Judged | None = None
     bound: bool = False
     claim_id: str = ""
+    stands_for: bytes = b""
+    claim_suffix: str = ""
     expires_at_ms: int = 0
     task: str | None = None
     task_id: str | None = None
@@ -154,7 +158,10 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
         # A message and whatever is released in its place are claimed as one, so that one of them runs. Not for any key:
         # it could claim what others sent.
         stands_for = claims.reseal_of if behalf.is_free(key.grants) else None
-        delivery.claim_id = (stands_for or claims.message_id).hex() + delivery.guard.claim_suffix(queue)
+        delivery.stands_for = stands_for or claims.message_id
+        suffix = behalf.claim_suffix(runtime.gateway.keyring, claims, key)
+        delivery.claim_suffix = suffix + delivery.guard.claim_suffix(queue)
+        delivery.claim_id = delivery.stands_for.hex() + delivery.claim_suffix
         delivery.expires_at_ms = claims.expires_at_ms
 
     admitted = runtime.gateway.admit(

@@ -205,7 +205,8 @@ def release(
     if record.reason is Reason.UPCAST_FAILED:
         # Its claim is spent, for it was handed to a process; but its task never began. So there is one more claim, the
         # same for all releases of this record.
-        delivery.claim_id = hashlib.sha256(f"upcast-failed:{delivery.claim_id}".encode()).hexdigest()[:32]
+        delivery.stands_for = hashlib.sha256(b"upcast-failed:" + delivery.stands_for).digest()[:16]
+        delivery.claim_id = delivery.stands_for.hex() + delivery.claim_suffix
     queue = claims.queue or str(record.queue)
     first = behalf.first_sender(claims, key)
     released = Released(record.id, queue, str(delivery.task), str(delivery.task_id), first)
@@ -275,7 +276,7 @@ def _publish(runtime: Runtime, delivery: Delivery, queue: str, first: str) -> No
         bound_headers=heads.bound_headers(headers, delivery.properties),
         expires_in=lifetime(headers, runtime),
         on_behalf_of=None if first == key.kid else first,
-        reseal_of=bytes.fromhex(delivery.claim_id),  # as the guard claims it, so that both are one message
+        reseal_of=delivery.stands_for,  # as the guard claims it, so that both are one message
         key=key,
     )
     check_size(len(sections), len(blob), runtime)

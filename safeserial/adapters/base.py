@@ -302,8 +302,8 @@ class Gatekeeper(Versions):
     def _claim_id(self, claims: Claims, key: Key) -> str:
         """A message and what goes in its place unexecuted are claimed as one, so that one of them runs.
 
-        A key that was granted some tasks only has its claims to itself, also where a worker sends on its behalf: whoever
-        seals chooses both ids, and could claim what others sent.
+        A key that was granted some tasks only has its claims to itself, also where a worker sends on its behalf:
+        whoever seals chooses both ids, and could claim what others sent.
         """
         claimed, kid = (claims.reseal_of or claims.message_id).hex(), _first(claims, key)
         first = key if kid == key.kid else self.gateway.keyring.find(kid)

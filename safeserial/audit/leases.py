@@ -95,10 +95,18 @@ class Leases(ForkSafe):
                 if starts:
                     self._stopped = threading.Event()
             if starts:
-                threading.Thread(
-                    target=self._keep, args=(self._stopped,), name="safeserial-leases", daemon=True
-                ).start()
+                self._start(claim_id)
         return outcome
+
+    def _start(self, claim_id: str) -> None:
+        thread = threading.Thread(target=self._keep, args=(self._stopped,), name="safeserial-leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # as many threads as there may be
+            with self._lock:
+                self._stopped = None
+            self.release(claim_id, self.owner)
+            raise ClaimsUnavailable("there is no thread to renew claims with") from error
 
     def _again(self, claim_id: str) -> Outcome:
         """What a lease of this very process means for one more copy of its message."""

@@ -194,4 +194,4 @@ def depth(brackets: bytes) -> int:
             else:
                 level -= 1
         return deepest
-    return max(accumulate(memoryview(brackets.translate(_STEPS)).cast("b")), default=0)
+    return max(accumulate(memoryview(brackets.translate(_STEPS)).cast("b"), initial=0))

@@ -58,6 +58,9 @@ _SIZE = re.compile(r"([0-9]{1,18})[ \t]*([A-Za-z]*)")
 _MAX_KEY_PARTS = 32
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.){0,64}"|'[^'\n]{0,64}')[ \t]*\.[ \t]*"""
 _ENDLESS_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}){{{_MAX_KEY_PARTS}}}")
+# Settings have one for each queue, and each costs some hundred bytes.
+_MAX_TABLES = 10_000
+_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _ERROR_LINE = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
 
 
@@ -231,6 +234,9 @@ def load_toml(path: str) -> tuple[Mapping[str, object], Locate]:
     except UnicodeDecodeError as error:
         raise Misconfigured("is not UTF-8 text", str(path)) from error
     text = text.replace("\r\n", "\n")
+    tables = sum(1 for _ in _TABLE.finditer(text))
+    if tables > _MAX_TABLES:
+        raise Misconfigured(f"has {tables} tables, more than {_MAX_TABLES}", str(path))
     endless = _ENDLESS_KEY.search(text)
     if endless:
         line = text.count("\n", 0, endless.start()) + 1
@@ -247,7 +253,7 @@ def load_toml(path: str) -> tuple[Mapping[str, object], Locate]:
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^\s,\]}#][^,\]}#\n]*")
-_BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)+")
+_BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
 _STRING = re.compile(
     r'''"""(?:[^\\]|\\.)*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''', re.DOTALL
 )
@@ -273,8 +279,8 @@ class _Lines:
             self.lines.setdefault(path[:length], self.line())
 
     def skip(self) -> None:
-        found = _BLANK.match(self.text, self.at)
-        if found:
+        # One match each: a repeated group would keep a place for every comment of a long file.
+        while found := _BLANK.match(self.text, self.at):
             self.at = found.end()
 
     def starts_with(self, prefix: str) -> bool:

@@ -13,7 +13,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -26,7 +26,7 @@ from support.broker import RabbitBroker, Raw, RedisBroker
 from support.corner import Corner, open_corner
 from support.process import Process, until
 
-from safeserial import Keyring, Reason, Refused
+from safeserial import Key, Keyring, Reason, Refused
 from safeserial.adapters.kombu import CONTENT_TYPE, SafeKombu
 
 BROKERS = ("redis", "rabbitmq")
@@ -241,17 +241,27 @@ def test_what_is_not_even_a_message_does_not_end_the_consumer(place: Place, item
 
 
 @pytest.mark.parametrize("item", [b"garbage", b"5", b'[{"a": 1}, "", ""]', b"\xff\x00"], ids=repr)
-def test_what_is_no_message_among_the_unacknowledged_does_not_end_the_consumer(place: Place, item: bytes) -> None:
+def test_what_is_no_message_among_the_unacknowledged_does_not_end_the_consumer(
+    place: Place, services: Any, item: bytes
+) -> None:
     if place.broker.name != "redis":
         return
-    # kombu looks there once in so many seconds; what is first due is far in the past.
-    with place.corner.client.pipeline() as pipe:
-        pipe.hset("unacked", "evil", item)
-        pipe.zadd("unacked_index", {"evil": 1})
-        pipe.execute()
-    place.corner.await_record(Reason.FOREIGN_CONTENT_TYPE)
-    assert not place.corner.client.hexists("unacked", "evil")
-    place.still_serves()
+    name = f"ss{uuid.uuid4().hex[:8]}"
+    # Redis keeps what is unacknowledged for all consumers of a database, if it is told no other place.
+    places = {f"{what}_key": f"{name}.{what}" for what in ("unacked", "unacked_index", "unacked_mutex")}
+    safe = SafeKombu(keyring=Keyring([Key.generate("one")]), quarantine="memory:", claims="memory:")
+    with kombu.Connection(services.url("redis"), transport_options=places) as connection:
+        client = connection.default_channel.client
+        client.hset(f"{name}.unacked", "evil", item)
+        client.zadd(f"{name}.unacked_index", {"evil": 1})
+        queue = kombu.Queue(name, kombu.Exchange(""), routing_key=name)
+        with safe.consumer(connection, queue, {}):
+            for _ in range(3):
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.2)
+        assert not client.exists(f"{name}.unacked", f"{name}.unacked_index", name)
+    (record,) = safe.quarantine.list()
+    assert record.reason is Reason.FOREIGN_CONTENT_TYPE
 
 
 # -- unsigned data ----------------------------------------------------------------------------------------------------

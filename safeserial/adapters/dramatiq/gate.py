@@ -121,8 +121,8 @@ class SafeDramatiq(Gatekeeper):
         """What becomes of a message that a worker cannot send again as it should, as it grew or its key went away.
 
         Returns:
-            Whether it was one on its way from its delay queue, which is taken care of here. One that is to be retried is
-            kept, too, and Dramatiq is told; one that was never sent is its sender's.
+            Whether it was one on its way from its delay queue, which is taken care of here. One that is to be retried
+            is kept, too, and Dramatiq is told; one that was never sent is its sender's.
         """
         delayed = self.delayed.get((message.options.get(MARK) or {}).get("stands_for"))
         proxy = message if delayed is None else delayed

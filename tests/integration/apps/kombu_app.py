@@ -88,7 +88,7 @@ def main() -> None:
     safe = make({name: value for name, value in found.items() if name not in {"url", "runs"}})
     url = os.environ.get("BROKER", found["url"])
     names = os.environ["QUEUES"].split(",")
-    with kombu.Connection(url, transport_options={"visibility_timeout": 3600, "unacked_restore_throttle": 1}) as connection, ExitStack() as stack:
+    with kombu.Connection(url, transport_options={"visibility_timeout": 3600}) as connection, ExitStack() as stack:
         for name in names:
             queue = queue_of(name, url.startswith("amqp"))
             channel = connection.channel()

@@ -239,7 +239,7 @@ def test_nobody_claims_what_others_sent() -> None:
 def _sealed_with(sender: Shop, claimed: bytes, name: str) -> bytes:
     message = sender.shop.message(2)
     if name == "message_id":
-        sender.safe.gateway._random = lambda size: claimed[:size]  # noqa: SLF001
+        sender.safe.gateway._random = lambda size: claimed[:size]
         return sender.sealed(message)
     return sender.sealed(message.copy(options={MARK: {"stands_for": claimed.hex()}}))
 
@@ -265,9 +265,7 @@ def test_what_a_message_says_it_may_raise_is_refused(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_message_that_cannot_be_sent_again_is_kept(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, kept: bool
-) -> None:
+def test_a_message_that_cannot_be_sent_again_is_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
     """Its seal may have grown over a limit, or the key may be gone; a consumer would stand still, or it would be lost."""
     worker = dramatiq.Worker(shop.broker, worker_timeout=50, worker_threads=1)
     fails = dramatiq.actor(lambda: 1 / 0, broker=shop.broker, actor_name="fails", max_retries=1, min_backoff=1)

@@ -47,6 +47,24 @@ def test_a_lease_outlives_its_time_while_nothing_else_of_its_owner_moves() -> No
     other.stop()
 
 
+def test_without_a_thread_to_renew_it_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryClaims()
+    mine = make(store)
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(ClaimsUnavailable, match="no thread"):
+            mine.claim("m", LATER_MS)
+    assert not mine.held
+    assert make(store).claim("m", LATER_MS) is Outcome.CLAIMED
+    assert mine.claim("n", LATER_MS) is Outcome.CLAIMED
+    assert any(thread.name == "safeserial-leases" for thread in threading.enumerate())
+    mine.stop()
+
+
 def test_what_is_owed_is_written_without_anybody_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryClaims()
     mine = make(store)

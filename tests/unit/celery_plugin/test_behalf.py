@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import pickle
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from celery import chord, group, signature
 
 from celery_plugin import behalf
-from safeserial import Key, Keyring
+from safeserial import Key, Keyring, envelope
 from safeserial.envelope import Claims, Grants
 from safeserial.errors import Reason, Refused
 
@@ -265,3 +266,33 @@ def test_marks_go_where_celery_publishes_and_nowhere_else() -> None:
     assert tree["callbacks"][0]["options"] == 5 and "options" not in tree["callbacks"][2]["args"][0]  # type: ignore[index]
     assert tree["chord"]["kwargs"]["tasks"][0]["options"] == {behalf.OPTION: "k"}  # type: ignore[index, call-overload]
     behalf.mark_arguments("celery.chord", (), {}, "k")
+
+
+# -- claims ----------------------------------------------------------------------------------------------------------------
+
+
+def sealed_with(worker: Any, raw: dict[str, Any], key: Key, message_id: bytes, **changes: Any) -> dict[str, Any]:
+    """The same message as another key would send it, under an id of its own choice."""
+    claims = dataclasses.replace(claims_of(worker, raw), message_id=message_id, **changes)
+    body = worker.runtime.gateway.admit(base64.b64decode(raw["body"]), purpose="tasks").body
+    return {**raw, "body": base64.b64encode(envelope.seal(body, claims, key)).decode()}
+
+
+def claim_id(worker: Any, raw: dict[str, Any]) -> str:
+    worker.receive(raw)
+    return str(worker.forwarded[-1].delivery.claim_id)
+
+
+def test_nobody_claims_what_others_sent(worker: Any) -> None:
+    """Why: a key that may send some tasks only chose the id of an honest message, ran first, and that was refused as a
+    replay."""
+    honest = send(worker)
+    message_id = claims_of(worker, honest).message_id
+    forged = sealed_with(worker, honest, web(), message_id)
+    assert claim_id(worker, honest) == message_id.hex()
+    assert claim_id(worker, forged) == f"{message_id.hex()}@web"
+    # What stands for it, or is sent on its behalf, is claimed as it would be.
+    released = sealed_with(worker, honest, WORKER, bytes(16), reseal_of=message_id, on_behalf_of="web")
+    assert claim_id(worker, released) == f"{message_id.hex()}@web"
+    assert claim_id(worker, sealed_with(worker, honest, web(), bytes(16), reseal_of=message_id)) == f"{'00' * 16}@web"
+    assert claim_id(worker, sealed_with(worker, honest, WORKER, bytes(16), reseal_of=message_id)) == message_id.hex()
