@@ -13,12 +13,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -37,6 +39,9 @@ for folder in ("integration", "integration/apps"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 from support.services import Missing, Services, services_required  # noqa: E402 - found through the line above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NAMES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
 SERVICES = pytest.StashKey[Services]()
@@ -145,3 +150,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def services(request: pytest.FixtureRequest) -> Services:
     """Addresses of the servers; ``url(name)`` raises where one is missing."""
     return request.config.stash[SERVICES]
+
+
+@pytest.fixture(autouse=True)
+def _as_declared() -> Iterator[None]:
+    """What a test declares in the registry that a whole program shares, the next one does not find there."""
+    from safeserial.schema.registry import SchemaRegistry, default_registry
+
+    revision = SchemaRegistry.revision
+    tables = (default_registry._declared, default_registry._upcasters, default_registry._chains)
+    before = [{name: copy.copy(value) for name, value in table.items()} for table in tables]
+    unnamed = list(default_registry.unnamed)
+    yield
+    if revision != SchemaRegistry.revision:
+        for table, then in zip(tables, before, strict=True):
+            table.clear()
+            table.update(then)  # type: ignore[arg-type]
+        default_registry.unnamed[:] = unnamed
+        SchemaRegistry.revision += 1  # so that nobody keeps what followed from it

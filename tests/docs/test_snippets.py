@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from celery import _state
 from support.pages import ROOT, Page, blocks, commands
 
 from safeserial import Key
@@ -44,6 +45,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page:
         monkeypatch.delenv(name)
     # Blocks of Python that load keys from the environment find one there, as a reader who followed the page would.
     monkeypatch.setenv("SAFESERIAL_KEYS", key_to_text(Key.generate("web-1")))
+    # A task of a page is a task of every app that is made from then on.
+    monkeypatch.setattr("celery._state._on_app_finalizers", set(_state._on_app_finalizers))
     return page
 
 
