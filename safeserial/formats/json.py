@@ -146,7 +146,7 @@ class JsonCodec:
         ctx = Context(policy, limits, _WIRE)
         holder, found = find_tags(value, _WIRE)
         # Again, and cheaply: what was judged elsewhere came here over a pipe, and decoders rely on these checks.
-        judge_tags(found, ctx)
+        judge_tags(found, ctx, again=True)
         return build_tags(holder, found, ctx)
 
     def load(self, data: bytes, policy: Policy, limits: Limits) -> object:

@@ -146,7 +146,7 @@ class MsgpackCodec:
         """Make the value; see :meth:`safeserial.formats.base.Codec.build`."""
         if judged.format != self.name:
             raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, "judged as another format")
-        return self.load(judged.data, policy, limits)
+        return self._read(judged.data, policy, limits, again=True)
 
     def load(self, data: bytes, policy: Policy, limits: Limits) -> object:
         """``judge`` and ``build`` in one parse, for a caller that judges and uses the value in one process.
@@ -162,13 +162,16 @@ class MsgpackCodec:
         Raises:
             Refused: As ``judge`` and ``build``.
         """
+        return self._read(data, policy, limits, again=False)
+
+    def _read(self, data: bytes, policy: Policy, limits: Limits, *, again: bool) -> object:
         value = parse(data, limits, limits.max_raw_bytes, tags=True)
         if not _may_have_tags(data, value):
             return value
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
         holder, found = find_tags(value, wire)
-        judge_tags(found, ctx)
+        judge_tags(found, ctx, again=again)
         return build_tags(holder, found, ctx)
 
 

@@ -373,13 +373,20 @@ def find_tags(root: object, wire: Wire) -> tuple[list[object], list[Found]]:
     return holder, found
 
 
-def judge_tags(found: list[Found], ctx: Context) -> None:
-    """Check every tagged value against its handler and the policy. Fills ``ctx.names``."""
+def judge_tags(found: list[Found], ctx: Context, *, again: bool = False) -> None:
+    """Check every tagged value against its handler and the policy. Fills ``ctx.names``.
+
+    Args:
+        found: From :func:`find_tags`.
+        ctx: Of the message.
+        again: The message was judged before. What a handler's ``decode`` looks at itself is then left to it.
+    """
     _charge_sizes([(handler, pair) for _, _, handler, pair in found if handler.max_bytes is not None])
     handler = None
     try:
         for _, _, handler, pair in found:
-            handler.check(pair[1], ctx)
+            if not again or handler.check is not handler.decode:
+                handler.check(pair[1], ctx)
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - totality: whatever a constructor of the standard library raises

@@ -44,17 +44,14 @@ def make(target: str, s: Source, corpus: Sequence[bytes]) -> bytes:
         return _compressed(s, corpus)
     speller: Any = _SPELLERS[FAMILY[target]]
     if kind < 3:
-        data: bytes = speller.soup(s)
-        return data
+        return bytes(speller.soup(s))
     if kind < 50 and corpus:
-        data = speller.mutate(s, s.pick(corpus), [s.pick(corpus) for _ in range(2)])
-        return data
+        return bytes(speller.mutate(s, s.pick(corpus), [s.pick(corpus) for _ in range(2)]))
     if target == "wishes":
         return format_json.spell(_wishes(s), s)
     if kind < 65 and target.startswith("typed"):
         return _written(FAMILY[target], s)
-    data = speller.spell(tree(s) if target.startswith("typed") and kind < 90 else plain(s), s)
-    return data
+    return bytes(speller.spell(tree(s) if target.startswith("typed") and kind < 90 else plain(s), s))
 
 
 def _written(family: str, s: Source) -> bytes:
@@ -68,8 +65,7 @@ def _written(family: str, s: Source) -> bytes:
         except Refused:
             continue
         return data
-    data = _SPELLERS[family].spell(plain(s), s)
-    return data
+    return bytes(_SPELLERS[family].spell(plain(s), s))
 
 
 def _wishes(s: Source) -> Any:

@@ -149,7 +149,7 @@ def _once(s: Source, tokens: list[bytes], others: Sequence[bytes]) -> list[bytes
     if kind == 0:
         return head + tail
     if kind == 1:
-        return head + (part + [b","]) * s.pick((1, 1, 2, 20)) + part + tail
+        return head + [*part, b","] * s.pick((1, 1, 2, 20)) + part + tail
     if kind == 2:
         rest = head + tail
         to = s.below(len(rest) + 1)
@@ -166,12 +166,18 @@ def _once(s: Source, tokens: list[bytes], others: Sequence[bytes]) -> list[bytes
         return head + other[low : _end(other, low) if low < len(other) else low] + tail
     if kind == 7:
         times = s.pick((1, 2, 8, 31, 32, 33, 255, 257))
-        before, after = s.pick(((b"[", b"]"), (b'{"a":', b"}"), (b'{"~":["tuple",[', b"]]}"), (b'{"~":["dict",[1,', b"]]}")))
+        before, after = s.pick(
+            ((b"[", b"]"), (b'{"a":', b"}"), (b'{"~":["tuple",[', b"]]}"), (b'{"~":["dict",[1,', b"]]}"))
+        )
         return [*head, before * times, *part, after * times, *tail]
     if kind == 8:
         return [*head, b'{"~":["%b",' % s.pick(tuple(BY_TAG)).encode(), *part, b"]}", *tail]
     if kind == 9:
-        return [*head, _text(s.pick(TEXTS), s), *tail] if tokens[at][:1] == b'"' else [*head, s.pick(NUMBERS).encode(), *tail]
+        return (
+            [*head, _text(s.pick(TEXTS), s), *tail]
+            if tokens[at][:1] == b'"'
+            else [*head, s.pick(NUMBERS).encode(), *tail]
+        )
     if kind == 10:
         # The same key again, or another entry.
         return [*head, b'"%b"' % s.pick((b"a", b"~", b"\\u0061", b"id")), b":", b"1", b",", *part, *tail]

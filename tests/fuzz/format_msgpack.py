@@ -44,7 +44,16 @@ def _int(value: int, s: Source) -> bytes:
     fits: list[bytes] = []
     if -32 <= value < 128:
         fits.append(bytes([value & 255]))
-    for code, form in ((0xCC, ">B"), (0xD0, ">b"), (0xCD, ">H"), (0xD1, ">h"), (0xCE, ">I"), (0xD2, ">i"), (0xCF, ">Q"), (0xD3, ">q")):
+    for code, form in (
+        (0xCC, ">B"),
+        (0xD0, ">b"),
+        (0xCD, ">H"),
+        (0xD1, ">h"),
+        (0xCE, ">I"),
+        (0xD2, ">i"),
+        (0xCF, ">Q"),
+        (0xD3, ">q"),
+    ):
         try:
             fits.append(bytes([code]) + struct.pack(form, value))
         except struct.error:
@@ -214,13 +223,19 @@ def _once(s: Source, pieces: list[bytes], others: Sequence[bytes]) -> list[bytes
         return head + other[low : _end(other, low) if low < len(other) else low] + tail
     if kind == 7:
         times = s.pick((1, 2, 8, 31, 32, 33, 255, 257))
-        before = s.pick((b"\x91", b"\x81\xa1a", b"\x92\xc7\0\2\x91", b"\x92\xc7\0\1\x92\1", b"\xdc\0\1", b"\xdd\0\0\0\1"))
+        before = s.pick(
+            (b"\x91", b"\x81\xa1a", b"\x92\xc7\0\2\x91", b"\x92\xc7\0\1\x92\1", b"\xdc\0\1", b"\xdd\0\0\0\1")
+        )
         return [*head, before * times, *part, *tail]
     if kind == 8:
         return [*head, b"\x92\xc7\0" + bytes([s.pick(tuple(BY_TAG.values())).code]), *part, *tail]
     if kind == 9 and len(piece) > 1:
         where = s.below(len(piece))
-        return [*head, piece[:where] + bytes([s.pick((0, 1, 2, 127, 128, 255))]) + piece[where + 1 :], *pieces[at + 1 :]]
+        return [
+            *head,
+            piece[:where] + bytes([s.pick((0, 1, 2, 127, 128, 255))]) + piece[where + 1 :],
+            *pieces[at + 1 :],
+        ]
     if kind == 10 and containers:
         i = s.pick(containers)
         return [*pieces[:i], _counted(pieces[i], s.pick((-1, 1, 2, 70000)), s), *pieces[i + 1 :]]

@@ -137,7 +137,11 @@ def read_json(data: bytes, limits: Limits, max_bytes: int) -> tuple[Any, set[str
     try:
         text = data.decode("utf-8")
         value = json.loads(
-            text, object_pairs_hook=pairs, parse_int=whole, parse_float=real, parse_constant=lambda _: problems.add("constant")
+            text,
+            object_pairs_hook=pairs,
+            parse_int=whole,
+            parse_float=real,
+            parse_constant=lambda _: problems.add("constant"),
         )
     except UnicodeDecodeError:
         return None, {"utf-8", *_bounds(data, limits, max_bytes)}, False
@@ -195,7 +199,7 @@ def read_msgpack(data: bytes, limits: Limits, max_bytes: int, reader: Any = None
         made: dict[Any, Any] = {}
         for key, item in items:
             if type(key) not in (str, int):
-                problems.add("extension" if isinstance(key, msgpack.Timestamp) else "key")
+                problems.update({"key", "extension"} if isinstance(key, msgpack.Timestamp) else {"key"})
                 continue
             if type(key) is str and len(key.encode()) > limits.max_string_bytes:
                 problems.add("string")
@@ -211,7 +215,12 @@ def read_msgpack(data: bytes, limits: Limits, max_bytes: int, reader: Any = None
         return None
 
     # A timestamp would not get to the hook of extensions, and is refused like them.
-    options: dict[str, Any] = {"strict_map_key": False, "object_pairs_hook": pairs, "ext_hook": extension, "timestamp": 0}
+    options: dict[str, Any] = {
+        "strict_map_key": False,
+        "object_pairs_hook": pairs,
+        "ext_hook": extension,
+        "timestamp": 0,
+    }
     options |= dict.fromkeys(("max_str_len", "max_bin_len", "max_array_len", "max_map_len", "max_ext_len"), len(data))
     try:
         if reader is None:
@@ -302,7 +311,13 @@ def untrusted_json(data: bytes, profile: Profile) -> str:
 def _walked(engine: Any, data: bytes, limits: Limits, tags: bool) -> object:
     try:
         return engine.walk(
-            data, min(limits.max_depth, 500), limits.max_nodes, limits.max_string_bytes, limits.max_int_bits, limits.allow_nan, tags
+            data,
+            min(limits.max_depth, 500),
+            limits.max_nodes,
+            limits.max_string_bytes,
+            limits.max_int_bits,
+            limits.allow_nan,
+            tags,
         )
     except Malformed as refusal:
         return refusal.args

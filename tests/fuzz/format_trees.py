@@ -13,7 +13,7 @@ from fuzz import zoo
 from safeserial.formats.typed import BY_TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fuzz.source import Source
 
@@ -77,17 +77,36 @@ CUSTOM = ("zoo.version", "zoo.crate", "zoo.nothing")
 _FIELDS = ("name", "tags", "a", "b", "left", "right", "x", "value", "args", "__dict__", "self", "cls", "", "amount", "currency", "id",
            "lines", "total", "width", "secret", "_secret", "items", "text", "note", "charge_id", "chargeId", "ratio", "data", "joined",
            "kind", "eventKind", "token", "source", "root", "y")  # fmt: skip
-_DTYPES = ("<i4", ">f8", "|b1", "|u1", "<U1", "|S2", "<M8[s]", "<m8[ns]", "<c16", "|O", "|V4", "<f2", "=i4", "i4", "<U0", "<i3", "<M8", "|b2")
+_DTYPES = (
+    "<i4",
+    ">f8",
+    "|b1",
+    "|u1",
+    "<U1",
+    "|S2",
+    "<M8[s]",
+    "<m8[ns]",
+    "<c16",
+    "|O",
+    "|V4",
+    "<f2",
+    "=i4",
+    "i4",
+    "<U0",
+    "<i3",
+    "<M8",
+    "|b2",
+)
 _WORDS: dict[str, tuple[str, ...]] = {
     "int": ("0x1", "-0x1", "0x10000000000000000", "-0x8000000000000001", "0x0", "0x01", "0X1", "1", "0x", "-0x", "0x" + "f" * 160),
     "float": ("nan", "inf", "-inf", "NaN", "1.5", "-nan", ""),
     "datetime": ("2024-02-29T23:59:59", "2024-02-29T00:00:00.000001Z", "2023-02-29T00:00:00", "9999-12-31T23:59:59.999999Z",
                  "0001-01-01T00:00:00", "0000-01-01T00:00:00", "2024-01-01T24:00:00", "2024-01-01T00:00:60", "2024-01-01", "2024-01-01T00:00:00ZZ",
-                 "2024-01-01T00:00:00+01:00", "２024-01-01T00:00:00"),
+                 "2024-01-01T00:00:00+01:00", "\uff12024-01-01T00:00:00"),
     "date": ("2024-02-29", "2023-02-29", "0001-01-01", "9999-12-31", "20240101", "2024-W01-1"),
     "time": ("00:00:00", "23:59:59.999999", "24:00:00", "12:00", "00:00:00Z", "12:00:00.5"),
     "zoneinfo": ("UTC", "Europe/Paris", "../etc/passwd", "Europe", "europe/paris", "a" * 40, "posixrules", "Etc/GMT+14", "", "tzdata.zi"),
-    "decimal": ("0", "-1.50", "1E+400", "NaN", "sNaN123", "-Infinity", "1e5", "0E-999999999", "1E+999999999999999999", "١", "1_0",
+    "decimal": ("0", "-1.50", "1E+400", "NaN", "sNaN123", "-Infinity", "1e5", "0E-999999999", "1E+999999999999999999", "\u0661", "1_0",
                 "9" * 60, "-0", "Infinity", "+1", ".5"),
     "uuid": ("00000000-0000-0000-0000-000000000007", "0" * 32, "{00000000-0000-0000-0000-000000000007}", "urn:uuid:"),
     "ipv4address": ("10.0.0.1", "256.0.0.1", "01.0.0.1", "1", ""),
@@ -97,7 +116,22 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "ipv4interface": ("10.0.0.1/8", "10.0.0.1", "10.0.0.1/33"),
     "ipv6interface": ("::1/128", "fe80::1%a/64", "::1/129"),
 }  # fmt: skip
-_PATHS = ("a/b", "/", "..", "", ".", "a//b", "a/./b", "c:\\x", "c:/x", "\\\\host\\share\\", "\0", "a/", "nul", "é/\ud800")
+_PATHS = (
+    "a/b",
+    "/",
+    "..",
+    "",
+    ".",
+    "a//b",
+    "a/./b",
+    "c:\\x",
+    "c:/x",
+    "\\\\host\\share\\",
+    "\0",
+    "a/",
+    "nul",
+    "é/\ud800",
+)
 
 
 def _scalar(s: Source) -> Any:
@@ -121,7 +155,9 @@ def _key(s: Source) -> Any:
 
 def _hashable(s: Source, depth: int) -> Any:
     if depth > 0 and s.chance(30):
-        tag = s.pick(("tuple", "frozenset", "decimal", "date", "uuid", "int", "enum", "fraction", "dataclass", "ipv4address"))
+        tag = s.pick(
+            ("tuple", "frozenset", "decimal", "date", "uuid", "int", "enum", "fraction", "dataclass", "ipv4address")
+        )
         return Tagged(tag, _payload(tag, s, depth - 1))
     return _scalar(s)
 
@@ -134,9 +170,33 @@ def _flat(s: Source, depth: int) -> list[Any]:
     return found
 
 
-def _fields(s: Source, depth: int) -> Pairs:
-    low, high = s.pick(((0, 4), (13, 20), (20, 26), (26, 34)))
-    return Pairs([(s.pick(_FIELDS[low:high] if s.chance(90) else _FIELDS), tree(s, depth - 1)) for _ in range(s.below(4))])
+_UUID = Tagged("uuid", "00000000-0000-0000-0000-000000000007")
+#: The fields of the zoos' classes, each with a value that it takes.
+_RECORDS: dict[str, dict[str, Any]] = {
+    f"{zoo.HOME}:Record": {"name": "x", "tags": []},
+    f"{zoo.HOME}:Frozen": {"a": 0},
+    f"{zoo.HOME}:Sealed": {"a": 0, "b": None},
+    "type_zoo:Money": {"amount": Tagged("decimal", "1.50"), "currency": "EUR"},
+    "type_zoo:Order": {"id": 1, "lines": [], "total": None},
+    "type_zoo:Box": {"width": 1, "_secret": 1, "items": []},
+    "type_zoo:Label": {"text": "a"},
+    "type_zoo:Charge": {"id": 1, "amount": None, "note": "x"},
+    "type_zoo:Refund": {"charge_id": 1, "ratio": 1.5},
+    "type_zoo:User": {"id": 1, "name": "x", "data": None, "joined": Tagged("datetime", "2024-02-29T00:00:00")},
+    "type_zoo:Event": {"kind": "x", "token": _UUID},
+}
+
+
+def _record(s: Source, depth: int, names: Sequence[str]) -> list[Any]:
+    """A name, and fields: mostly its own, mostly with values that they take."""
+    name = s.pick(names)
+    known = _RECORDS.get(name, {})
+    items: list[tuple[Any, Any]] = [
+        (label, good if s.chance(70) else tree(s, depth - 1)) for label, good in known.items() if s.chance(85)
+    ]
+    if s.chance(10):
+        items.append((s.pick(_FIELDS), tree(s, depth - 1)))
+    return [name, Pairs(items)]
 
 
 def _whole(s: Source) -> Any:
@@ -160,16 +220,13 @@ _MAKERS: dict[str, Callable[[Source, int], Any]] = {
         lambda s, _: [s.pick(_PATHS) if s.chance(90) else Tagged("str", Blob(b"a/\xed\xb2\x80"))],
     ),
     "enum": lambda s, _: [s.pick((*NAMES[:3], *TYPES["enum"])), s.pick(("RED", "BLUE", "LOW", "R", "red", "__class__", 0, 1, 3, 8, -1, "name"))],
-    "dataclass": lambda s, depth: [
-        s.pick((*NAMES[3:6], *TYPES["dataclass"])),
-        _fields(s, depth),
-    ],
+    "dataclass": lambda s, depth: _record(s, depth, (*NAMES[3:6], *TYPES["dataclass"])),
     "namedtuple": lambda s, depth: [s.pick(TYPES["namedtuple"]), [tree(s, depth - 1) for _ in range(s.below(4))]],
-    **dict.fromkeys(("attrs", "msgspec"), lambda s, depth: [s.pick(TYPES["attrs"] + TYPES["msgspec"]), _fields(s, depth)]),
+    "attrs": lambda s, depth: _record(s, depth, TYPES["attrs"]),
+    "msgspec": lambda s, depth: _record(s, depth, TYPES["msgspec"]),
     "pydantic": lambda s, depth: [
-        s.pick(TYPES["pydantic"]),
-        _fields(s, depth),
-        *([[s.pick(_FIELDS)], _flat(s, depth)] if s.chance(40) else []),
+        *_record(s, depth, TYPES["pydantic"]),
+        *([[s.pick(_FIELDS)] if s.chance(50) else [], ["source", "web"] if s.chance(50) else _flat(s, depth)] if s.chance(40) else []),
     ],
     "pattern": lambda s, _: [s.pick(("a", "^[a-z]+$", "(a+)+", "(", "\\", Tagged("bytes", Blob(b"a")))), s.pick((0, 2, 32, 34, 1 << 40))],
     "ndarray": lambda s, _: [
@@ -181,8 +238,8 @@ _MAKERS: dict[str, Callable[[Source, int], Any]] = {
     ],
     "npscalar": lambda s, _: [s.pick(_DTYPES), Blob(s.raw(s.pick((0, 1, 2, 4, 8, 16))))],
     "dtype": lambda s, _: s.pick(_DTYPES),
-    "zoo.version": lambda s, _: [s.below(9) for _ in range(s.below(4))],
-    "zoo.crate": lambda s, depth: tree(s, depth - 1),
+    "zoo.version": lambda s, _: [[s.below(9) for _ in range(s.below(4))]],
+    "zoo.crate": lambda s, depth: [tree(s, depth - 1)],
     "exception": lambda s, depth: [s.pick((*NAMES[6:7], *TYPES["exception"], *NAMES[10:14])), [tree(s, depth - 1) for _ in range(s.below(4))]],
     "defaultdict": lambda s, depth: [s.pick((None, *NAMES[:2], "builtins:list", zoo.HOME + ":Tag")), _flat(s, depth)],
 }  # fmt: skip
@@ -197,13 +254,17 @@ def _payload(tag: str, s: Source, depth: int) -> Any:
     if tag in _WORDS:
         text = s.pick(_WORDS[tag])
         if tag in {"datetime", "time"} and s.chance(40):
-            zone = s.pick((None, Tagged("timezone", [3600_000_000]), Tagged("zoneinfo", "Europe/Paris"), Tagged("tuple", [])))
+            zone = s.pick(
+                (None, Tagged("timezone", [3600_000_000]), Tagged("zoneinfo", "Europe/Paris"), Tagged("tuple", []))
+            )
             return [text, s.pick((0, 1, True, 2)), zone]
         return text
     if tag in _MAKERS:
         return _MAKERS[tag](s, depth)
     # A handler that this file does not know: what its kind mostly has.
-    return s.pick((tree(s, depth - 1), [s.pick(NAMES), Pairs([(s.pick(_FIELDS), tree(s, depth - 1))])], _flat(s, depth)))
+    return s.pick(
+        (tree(s, depth - 1), [s.pick(NAMES), Pairs([(s.pick(_FIELDS), tree(s, depth - 1))])], _flat(s, depth))
+    )
 
 
 def plain(s: Source, depth: int = 4) -> Any:

@@ -276,7 +276,9 @@ def as_text(summary: dict[str, Any]) -> str:
         f"{summary['cases']} cases in {summary['cpu_seconds']} s of processor time ({rate}), seed {summary['seed']}; corpus {summary['corpus']}",
     ]
     for target in TARGETS:
-        found = {name.partition(": ")[2]: n for name, n in summary["outcomes"].items() if name.startswith(f"{target}: ")}
+        found = {
+            name.partition(": ")[2]: n for name, n in summary["outcomes"].items() if name.startswith(f"{target}: ")
+        }
         lines.append(f"{target}: " + ", ".join(f"{name} {n}" for name, n in found.items()))
     for name, found in summary["coverage"].items():
         lines.append(
@@ -285,7 +287,9 @@ def as_text(summary: dict[str, Any]) -> str:
         )
     lines.append(f"findings: {len(summary['findings'])}")
     for one in summary["findings"]:
-        lines.append(f"  {one['id']} [{one['target']}, {one['profile']}] {one['message'][:200]}\n    {one['hex'][:600]}")
+        lines.append(
+            f"  {one['id']} [{one['target']}, {one['profile']}] {one['message'][:200]}\n    {one['hex'][:600]}"
+        )
     return "\n".join(lines)
 
 

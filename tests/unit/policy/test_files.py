@@ -309,3 +309,38 @@ def test_whatever_tomllib_reads_has_a_line_for_each_of_its_keys(data: dict[str, 
 
     assert tomllib.loads(text) == data
     assert set(_Lines(text).lines) == _paths(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "line"),
+    [
+        ("x = 1\n" + "a." * 32 + "b = 1\n", "a key has more than 32 parts", 2),
+        ('"a" . ' * 32 + "b = 1\n", "a key has more than 32 parts", 1),
+        ("[" + ".".join(["'a'", "b"] * 20) + "]\n", "a key has more than 32 parts", 1),
+        ("max = " + "1" * 5000, "is not TOML: Exceeds the limit", None),
+        ("[a]\n" * 10_001, "has 10001 tables, more than 10000", None),
+    ],
+    ids=["words", "strings", "header", "digits", "tables"],
+)
+def test_what_costs_the_toml_reader_far_more_than_its_bytes_is_refused(
+    tmp_path: Path, text: str, problem: str, line: int | None
+) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        load_toml(write(tmp_path, text))
+
+    assert caught.value.problem.startswith(problem)
+    assert caught.value.line == line
+
+
+def test_long_keys_within_reason_and_dotted_texts_are_read(tmp_path: Path) -> None:
+    data, locate = load_toml(write(tmp_path, "# " + "a " * 50 + "\n" + "a." * 31 + 'b = "' + "a " * 40 + '"\n'))
+
+    assert list(data) == ["a"]
+    assert locate(("a",) * 31 + ("b",)) == 2
+
+
+def test_many_comments_and_blanks_are_skipped_one_by_one(tmp_path: Path) -> None:
+    data, locate = load_toml(write(tmp_path, "#\n \n" * 5000 + "x = 1\n"))
+
+    assert data == {"x": 1}
+    assert locate(("x",)) == 10_001
