@@ -28,7 +28,7 @@ TASKS = int(os.environ.get("SAFESERIAL_REHEARSAL_TASKS", "1000"))
 LOAD_SECONDS = 15.0
 #: No more than this many tasks on their way, or a slow machine would only measure how long its queue is.
 BACKLOG = 400
-TTL_SECONDS = 6
+TTL_SECONDS = 10
 ETA_SECONDS = (1, 2, 3, 4)
 PAGE = ROOT / "docs" / "rotation.md"
 
