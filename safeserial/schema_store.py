@@ -6,30 +6,21 @@ to each other; this module is above both.
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING
 
 from safeserial.audit.database import Database, clamp
-from safeserial.audit.process import ForkSafe
+from safeserial.audit.metering import FLUSH_SECONDS, Meter
 from safeserial.schema import SchemaUse, SchemaUsesUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import os
+    from collections.abc import Callable, Iterable, Mapping
 
     from safeserial.schema import SchemaUses
     from safeserial.schema.usage import Operation
 
-__all__ = ["FLUSH_SECONDS", "SQLiteSchemaUses", "SchemaMeter"]
-
-#: How often, at most, a process writes its counts.
-FLUSH_SECONDS = 10.0
-_REPORT_EVERY_SECONDS = 60.0
-_log = logging.getLogger("safeserial")
+__all__ = ["SQLiteSchemaUses", "SchemaMeter"]
 
 _SCHEMA = (
     """CREATE TABLE uses (
@@ -92,11 +83,8 @@ class SQLiteSchemaUses:
         self._db.close()
 
 
-class SchemaMeter(ForkSafe):
-    """Counts in one process, and writes it now and then, at the latest when the process ends.
-
-    A store that fails costs nothing but its counts, which are kept and tried again; it is said on the logger
-    ``safeserial``, at most once a minute.
+class SchemaMeter(Meter["tuple[str, int, str]"]):
+    """Counts the versions that one process meets; see :class:`~safeserial.audit.metering.Meter`.
 
     Args:
         store: Where to.
@@ -113,89 +101,15 @@ class SchemaMeter(ForkSafe):
         clock: Callable[[], float] = time.time,
         later: Callable[[float, Callable[[], object]], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            "the use of schema versions", SchemaUsesUnavailable, flush_seconds=flush_seconds, clock=clock, later=later
+        )
         self._store = store
-        self._flush_seconds = flush_seconds
-        self._clock = clock
-        self._later = later or _later
-        self._counts: dict[tuple[str, int, str], SchemaUse] = {}
-        self._next = 0.0
-        self._waits = False
-        self._reported_at: float | None = None
-        _METERS.add(self)
-
-    def forked(self) -> None:
-        """A child begins at nothing: its parent writes what it counted itself."""
-        super().forked()
-        self._counts = {}
-        self._next = 0.0
-        self._waits = False
 
     def note(self, operation: Operation, schema: str, version: int, good_until_ms: int = 0) -> None:
         """Count once; writes if it is time to. See :class:`~safeserial.schema.SchemaCounter`."""
-        self._own_process()
-        now = self._clock()
-        now_ms = int(now * 1000)
-        with self._lock:
-            self._count([SchemaUse(schema, version, operation, 1, now_ms, now_ms, good_until_ms)])
-            left = self._next - now
-            # The last counts of a process that does nothing after them count like all others.
-            sleeps = left > 0 and not self._waits
-            self._waits = self._waits or sleeps
-        if sleeps:
-            self._later(left, self.flush)
-        elif left <= 0:
-            self.flush()
+        self.count((schema, version, operation), int(self._clock() * 1000), good_until_ms)
 
-    def _count(self, uses: Iterable[SchemaUse]) -> None:
-        for use in uses:
-            before = self._counts.get(use[:3])
-            self._counts[use[:3]] = use if before is None else before.with_more(use)
-
-    def flush(self) -> bool:
-        """Write what was counted.
-
-        Returns:
-            Whether the store took it.
-        """
-        self._own_process()
-        with self._lock:
-            self._next = self._clock() + self._flush_seconds
-            self._waits = False
-            counts, self._counts = self._counts, {}
-        if not counts:
-            return True
-        try:
-            self._store.add(list(counts.values()))
-        except SchemaUsesUnavailable as error:
-            with self._lock:
-                self._count(counts.values())
-            self._report(error)
-            return False
-        return True
-
-    def finish(self) -> None:
-        """Write what was counted and not written yet, if anything."""
-        if self._pid == os.getpid() and self._counts:
-            self.flush()
-
-    def _report(self, error: SchemaUsesUnavailable) -> None:
-        now = time.monotonic()
-        if self._reported_at is None or now - self._reported_at >= _REPORT_EVERY_SECONDS:
-            self._reported_at = now
-            _log.error("safeserial: the use of schema versions is not written: %s", error)
-
-
-def _later(seconds: float, function: Callable[[], object]) -> None:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True  # nobody waits for it: what is not written when the process ends is written then
-    timer.start()
-
-
-_METERS: weakref.WeakSet[SchemaMeter] = weakref.WeakSet()
-
-
-@atexit.register
-def _finish() -> None:
-    for meter in list(_METERS):
-        meter.finish()
+    def _write(self, counts: Mapping[tuple[str, int, str], list[int]]) -> None:
+        if counts:
+            self._store.add([SchemaUse(*about, *row) for about, row in counts.items()])

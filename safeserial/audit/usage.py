@@ -8,18 +8,14 @@ secret and no message is kept here.
 
 from __future__ import annotations
 
-import atexit
 import json
-import logging
 import os
 import socket
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from safeserial.audit.database import Database, clamp
-from safeserial.audit.process import ForkSafe
+from safeserial.audit.metering import FLUSH_SECONDS, Meter
 from safeserial.errors import SafeSerialError
 from safeserial.text import safe_repr
 
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
     from safeserial.envelope.keys import Keyring
 
 __all__ = [
-    "FLUSH_SECONDS",
     "KeyMeter",
     "KeyUse",
     "Process",
@@ -40,13 +35,9 @@ __all__ = [
     "place_of",
 ]
 
-#: How often, at most, a process writes its counts.
-FLUSH_SECONDS = 10.0
 #: A process that was not heard of for so long is forgotten.
 FORGET_PROCESS_MS = 30 * 86_400_000
-_REPORT_EVERY_SECONDS = 60.0
 _MAX_NAME = 255
-_log = logging.getLogger("safeserial")
 
 Operation: TypeAlias = Literal["seal", "open"]
 
@@ -213,11 +204,8 @@ class SQLiteUsage:
         self._db.close()
 
 
-class KeyMeter(ForkSafe):
-    """Counts what one process does with its keys, and writes it now and then, at the latest when the process ends.
-
-    A store that fails costs nothing but its counts, which are kept and tried again; it is said on the logger
-    ``safeserial``, at most once a minute.
+class KeyMeter(Meter["tuple[str, str]"]):
+    """Counts what one process does with its keys; see :class:`~safeserial.audit.metering.Meter`.
 
     Args:
         store: Where to.
@@ -242,28 +230,13 @@ class KeyMeter(ForkSafe):
         clock: Callable[[], float] = time.time,
         later: Callable[[float, Callable[[], object]], None] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("the use of keys", UsageUnavailable, flush_seconds=flush_seconds, clock=clock, later=later)
         self._store = store
         self._ring = ring
         self._app = safe_repr(app, _MAX_NAME)
-        self._flush_seconds = flush_seconds
         self._follows = follows
         # A second for what a file system's clock may be behind.
         self._settle_ms = int((check_seconds + flush_seconds + 1.0) * 1000)
-        self._clock = clock
-        self._later = later or _later
-        self._counts: dict[tuple[str, str], list[int]] = {}
-        self._next = 0.0
-        self._waits = False
-        self._reported_at: float | None = None
-        _METERS.add(self)
-
-    def forked(self) -> None:
-        """A child begins at nothing: its parent writes what it counted itself."""
-        super().forked()
-        self._counts = {}
-        self._next = 0.0
-        self._waits = False
 
     def note(self, operation: Operation, kid: str, now_ms: int, good_until_ms: int) -> None:
         """Count one message; writes if it is time to.
@@ -274,65 +247,16 @@ class KeyMeter(ForkSafe):
             now_ms: When.
             good_until_ms: The message's expiry; 0 for one that has none.
         """
-        self._own_process()
-        until = good_until_ms or clamp(1 << 62)
-        with self._lock:
-            row = self._counts.get((kid, operation))
-            if row is None:
-                self._counts[kid, operation] = [1, now_ms, now_ms, until]
-            else:
-                row[0] += 1
-                row[2] = max(row[2], now_ms)
-                row[3] = max(row[3], until)
-            left = self._next - self._clock()
-            # The last messages of a process that does nothing after them count like all others.
-            sleeps = left > 0 and not self._waits
-            self._waits = self._waits or sleeps
-        if sleeps:
-            self._later(left, self.flush)
-        elif left <= 0:
-            self.flush()
+        self.count((kid, operation), now_ms, good_until_ms or clamp(1 << 62))
 
-    def flush(self) -> bool:
-        """Write what was counted, and that this process lives; a worker's timer calls it too.
-
-        Returns:
-            Whether the store took it.
-        """
-        self._own_process()
-        with self._lock:
-            self._next = self._clock() + self._flush_seconds
-            self._waits = False
-            counts, self._counts = self._counts, {}
+    def _write(self, counts: Mapping[tuple[str, str], list[int]]) -> None:
+        # Also without counts: that this process lives, and which keys it has, is what others wait for.
         ring = self._ring()
         process = Process(
             host_name(), os.getpid(), self._app, ring.revision, tuple(key.kid for key in ring),
             int(self._clock() * 1000), self._follows, self._settle_ms,
         )  # fmt: skip
-        try:
-            self._store.add([KeyUse(*key, *row) for key, row in counts.items()], process)
-        except UsageUnavailable as error:
-            self._put_back(counts)
-            self._report(error)
-            return False
-        return True
-
-    def finish(self) -> None:
-        """Write what was counted and not written yet, if anything."""
-        if self._pid == os.getpid() and self._counts:
-            self.flush()
-
-    def _put_back(self, counts: Mapping[tuple[str, str], list[int]]) -> None:
-        with self._lock:
-            for key, row in counts.items():
-                newer = self._counts.get(key, [0, row[1], 0, 0])
-                self._counts[key] = [row[0] + newer[0], row[1], max(row[2], newer[2]), max(row[3], newer[3])]
-
-    def _report(self, error: UsageUnavailable) -> None:
-        now = time.monotonic()
-        if self._reported_at is None or now - self._reported_at >= _REPORT_EVERY_SECONDS:
-            self._reported_at = now
-            _log.error("safeserial: the use of keys is not written: %s", error)
+        self._store.add([KeyUse(*key, *row) for key, row in counts.items()], process)
 
 
 def host_name() -> str:
@@ -353,18 +277,3 @@ def place_of(path: str) -> str:
     except OSError:
         return real
     return f"{real} ({folder.st_dev}:{folder.st_ino})"
-
-
-def _later(seconds: float, function: Callable[[], object]) -> None:
-    timer = threading.Timer(seconds, function)
-    timer.daemon = True  # nobody waits for it: what is not written when the process ends is written then
-    timer.start()
-
-
-_METERS: weakref.WeakSet[KeyMeter] = weakref.WeakSet()
-
-
-@atexit.register
-def _finish() -> None:
-    for meter in list(_METERS):
-        meter.finish()

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from safeserial import schema_store
+from safeserial.audit import metering
 from safeserial.config import Settings
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Page:
 
     def console(self, command: Command) -> None:
         # The programs that are shown before it have ended by then; here they are this process, which has not.
-        schema_store._finish()
+        metering.finish_all()
         # What a command exports must reach the next one.
         script = f"{command.line}\nstatus=$?\nenv -0 > {shlex.quote(str(self.tools / 'env'))}\nexit $status\n"
         done = subprocess.run(
