@@ -32,9 +32,9 @@ from celery_plugin.leases import DeliveryLeases
 from celery_plugin.request import sealed_request_class
 from celery_plugin.schemas import waits_seconds
 from safeserial.audit import Outcome, QuarantineUnavailable
-from safeserial.envelope import DEFAULT_SKEW_MS, Suite, peek_kid
+from safeserial.envelope import DEFAULT_SKEW_MS, Suite
 from safeserial.errors import Forbidden, Misconfigured, Reason, Refused, Unauthentic
-from safeserial.gateway import internal_error, refusal_event
+from safeserial.gateway import internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,55 +275,25 @@ class Guard:
         Raises:
             QuarantineUnavailable: The record could not be written; the event says so.
         """
-        runtime, message, body = self.runtime, delivery.message, delivery.body
-        claims, key = delivery.claims, delivery.key
-        microseconds = (time.perf_counter_ns() - delivery.started_ns) // 1000  # of judging; keeping comes after
-        quarantine_id: str | None = None
-        failure: QuarantineUnavailable | None = None
-        try:
-            quarantine_id = runtime.quarantine.put(
-                reason=refusal.cause,
-                offset=refusal.offset,
-                detail=refusal.detail,
-                queue=delivery.queue,
-                task=delivery.task,
-                message_id=delivery.task_id,
-                kid=key.kid if key else peek_kid(body),
-                authenticated=claims is not None,
-                content_type=message.content_type,
-                content_encoding=message.content_encoding,
-                body=body,
-                headers=message.headers,
-                properties=message.properties,
-            )
-            self._delay = self._grows_at = 0.0
-        except QuarantineUnavailable as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001 - a store of the user's; whatever it raises, the message is not lost
-            failure = QuarantineUnavailable(type(error).__name__)
+        message = delivery.message
         headers = message.headers if isinstance(message.headers, dict) else {}
-        runtime.audit.emit(
-            refusal_event(
-                refusal,
-                body,
-                time_ms=runtime.gateway.now_ms(),
-                started_ns=delivery.started_ns,
-                claims=claims,
-                kid=key.kid if key else peek_kid(body),
-                policy_digest=runtime.policy_for(delivery.queue).digest,
-                queue=delivery.queue,
-                task=delivery.task,
-                message_id=delivery.task_id,
-                origin=headers.get("origin"),
-                content_type=message.content_type,
-                quarantine_id=quarantine_id,
-                microseconds=microseconds,
-                disposition="enforce" if failure is None else "put-back",
-            )
+        quarantine_id = self.runtime.record(
+            refusal,
+            delivery.body,
+            claims=delivery.claims,
+            key=delivery.key,
+            started_ns=delivery.started_ns,
+            queue=delivery.queue,
+            task=delivery.task,
+            message_id=delivery.task_id,
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+            origin=headers.get("origin"),
+            headers=message.headers,
+            properties=message.properties,
         )
-        if failure is not None:
-            raise failure
-        return str(quarantine_id)
+        self._delay = self._grows_at = 0.0
+        return quarantine_id
 
     def record_late(self, delivery: Delivery, refusal: Refused) -> None:
         """Record the refusal of a message that was acknowledged when its task started; it cannot go back."""

@@ -118,14 +118,6 @@ class Gatekeeper(Versions):
         self._born_ms = int((clock or time.time)() * 1000)
         self._obeyed: dict[bytes, int] = {}
 
-    def names_of(self, queue: str) -> tuple[str | None, ...]:
-        """Names under which messages consumed from this queue may have been sealed: its own, or what it is an alias of.
-
-        The alias of ``"*"`` admits messages whose sender could not know the queue.
-        """
-        other = self.settings.queue_aliases.get(queue, queue)
-        return (queue, None if other == "*" else other)
-
     def digest(self, beside: Mapping[str, object], kind: str = "") -> bytes:
         """The digest of what stands beside a body and acts.
 
@@ -422,56 +414,28 @@ class Gatekeeper(Versions):
             QuarantineUnavailable: The record could not be written: the message must stay where it is. The event and the
                 log say so.
         """
-        microseconds = (time.perf_counter_ns() - received.started_ns) // 1000  # of judging; keeping comes after
-        claims, key, body = received.claims, received.key, received.body
-        kid = key.kid if key is not None else peek_kid(body)
-        quarantine_id: str | None = None
-        failure: QuarantineUnavailable | None = None
         try:
-            quarantine_id = self.quarantine.put(
-                reason=refusal.cause,
-                offset=refusal.offset,
-                detail=refusal.detail,
-                queue=received.queue,
-                task=received.task,
-                message_id=received.message_id,
-                kid=kid,
-                authenticated=claims is not None,
-                content_type=received.content_type,
-                body=body,
-                headers=received.headers,
-                properties=received.properties,
-            )
-            self._delay = self._grows_at = 0.0
-        except QuarantineUnavailable as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001 - a store of the user's; whatever it raises, the message is not lost
-            failure = QuarantineUnavailable(type(error).__name__)
-        self.audit.emit(
-            refusal_event(
+            self.record(
                 refusal,
-                body,
-                time_ms=self.gateway.now_ms(),
+                received.body,
+                claims=received.claims,
+                key=received.key,
                 started_ns=received.started_ns,
-                claims=claims,
-                kid=kid,
-                policy_digest=self.policy_for(received.queue).digest,
                 queue=received.queue,
                 task=received.task,
                 message_id=received.message_id,
                 content_type=received.content_type,
                 origin=self.label,
-                quarantine_id=quarantine_id,
-                microseconds=microseconds,
-                disposition="enforce" if failure is None else "put-back",
+                headers=received.headers,
+                properties=received.properties,
             )
-        )
-        if failure is not None:
+        except QuarantineUnavailable as error:
             logger.critical(
                 "safeserial: the quarantine does not work (%s); a message refused with %s stays on the broker",
-                failure, refusal.code,
+                error, refusal.code,
             )  # fmt: skip
-            raise failure
+            raise
+        self._delay = self._grows_at = 0.0
 
     def refuse_late(self, received: Received, refusal: Refused) -> None:
         """Record the refusal of a message that cannot go back any more, because it has begun to run."""

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from safeserial.adapters.stores import Stores
+from safeserial.adapters.program import Program
 from safeserial.envelope import is_sealed, peek_kid
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.gateway import Gateway, internal_error, refusal_event
@@ -279,9 +279,9 @@ def _make(options: Mapping[str, Any]) -> CachedValues:
         format = own.pop("format", None)
         if format is not None:
             settings["format"] = format
-        stores = Stores(**settings)
-        stores.settings.resolve()
-        return CachedValues(stores.gateway, format=stores.settings.format, **own)
+        program = Program(**settings)
+        program.settings.resolve()
+        return CachedValues(program.gateway, format=program.settings.format, **own)
     except Misconfigured as error:
         raise Misconfigured(error.problem, error.file or "OPTIONS", error.key, error.line) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from safeserial.adapters.stores import Stores
+from safeserial.adapters.program import Program
 from safeserial.errors import Malformed, Reason
 from safeserial.schema import SchemaRegistry, declared_on
 from safeserial.schema.chain import is_call
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Versions"]
 
 
-class Versions(Stores):
+class Versions(Program):
     """Knows which version of a message type this process writes and reads, by the type's name or by its function."""
 
     def function_of(self, name: str) -> object:  # noqa: ARG002 - for subclasses
