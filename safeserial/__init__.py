@@ -7,8 +7,9 @@ explained, audited and kept. This module holds the public names, nothing else.
 from safeserial.envelope import Key, Keyring
 from safeserial.errors import Misconfigured, Reason, Refused, SafeSerialError
 from safeserial.formats.fingerprint import fingerprint
-from safeserial.gateway import Gateway, safe_dumps, safe_loads
+from safeserial.gateway import Gateway
 from safeserial.limits import Limits
+from safeserial.loads import safe_dumps, safe_loads
 from safeserial.minipickle import BUILD
 from safeserial.policy import Policy
 

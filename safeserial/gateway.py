@@ -33,10 +33,6 @@ from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats import codec, load
 from safeserial.formats.compression import decompress, require_library, shrink
-from safeserial.formats.json import load_untrusted_json
-from safeserial.formats.msgpack import load_untrusted_msgpack
-from safeserial.formats.sniff import recognised, sniff
-from safeserial.limits import Limits
 from safeserial.policy import Policy
 from safeserial.schema import SchemaRegistry, default_registry
 from safeserial.schema.chain import is_call
@@ -51,9 +47,20 @@ if TYPE_CHECKING:
     from safeserial.audit.usage import KeyMeter
     from safeserial.envelope import Claims, Key, Keyring
     from safeserial.formats import Judged
+    from safeserial.limits import Limits
     from safeserial.schema import Chain, SchemaCounter
 
-__all__ = ["Admitted", "Gateway", "Inspection", "safe_dumps", "safe_loads"]
+__all__ = [
+    "Admitted",
+    "Gateway",
+    "Inspection",
+    "as_bytes",
+    "as_type",
+    "format_name",
+    "internal_error",
+    "readable",
+    "refusal_event",
+]
 
 T = TypeVar("T")
 SKEW_MS = 60_000
@@ -346,7 +353,7 @@ class Gateway:
         Raises:
             Refused: With the reason of the first check that failed, in the order of this module's docstring.
         """
-        data = _as_bytes(blob)
+        data = as_bytes(blob)
         ceilings = self.policy.limits if limits is None else limits
         opened = self._opened(data, self.keyring, purpose, ceilings.max_bytes, on_authenticated)
         claims = opened.claims
@@ -482,7 +489,7 @@ class Gateway:
             value = self.load(admitted.body, admitted.format, key=admitted.key)
             if chain is not None and begin:
                 value = self._upcast(chain, begin, value, claims)
-            return _as_type(value, into, admitted.format, self.policy.limits)
+            return as_type(value, into, admitted.format, self.policy.limits)
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise
@@ -527,11 +534,11 @@ class Gateway:
             raise
         except Exception as error:  # noqa: BLE001 - as in open()
             refusal = internal_error(error)
-        kid = sender[0][1].kid if sender else envelope.peek_kid(_readable(blob))
+        kid = sender[0][1].kid if sender else envelope.peek_kid(readable(blob))
         return Inspection(sender[0][0] if sender else None, kid, names, refusal)
 
     def _tell(self, refusal: Refused, blob: object, sender: list[tuple[Claims, Key]], started_ns: int) -> None:
-        data = _readable(blob)
+        data = readable(blob)
         claims, key = sender[0] if sender else (None, None)
         self.audit.emit(
             refusal_event(
@@ -568,7 +575,12 @@ def _require_format(format: str, policy: Policy) -> None:
         raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f'add {safe_repr(format)} to the policy\'s "formats"')
 
 
-def _as_bytes(value: object) -> bytes:
+def as_bytes(value: object) -> bytes:
+    """Whatever holds bytes, as bytes that nobody changes any more.
+
+    Raises:
+        Malformed: ``NOT_BYTES``.
+    """
     if type(value) is bytes:
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -580,10 +592,10 @@ def _as_bytes(value: object) -> bytes:
     raise Malformed(Reason.NOT_BYTES)
 
 
-def _readable(value: object) -> bytes:
+def readable(value: object) -> bytes:
     """The bytes for facts about them (length, digest, key id); none of what is no bytes."""
     try:
-        return _as_bytes(value)
+        return as_bytes(value)
     except Malformed:
         return b""
 
@@ -620,134 +632,7 @@ def refusal_event(
     return event_from_refusal(refusal, time_ms=time_ms, **facts)  # type: ignore[arg-type]
 
 
-def safe_dumps(
-    obj: object,
-    *,
-    keyring: Keyring,
-    format: str = "json",
-    policy: Policy | None = None,
-    purpose: str = "data",
-    expires_in: float | None = 3600,
-    context: bytes = b"",
-) -> bytes:
-    """Seal one object; the one-off form of :meth:`Gateway.seal`.
-
-    >>> from safeserial import Key, Keyring
-    >>> ring = Keyring([Key.generate("web-1")])
-    >>> safe_loads(safe_dumps({"total": (1, 2)}, keyring=ring), keyring=ring)
-    {'total': (1, 2)}
-    """
-    gateway = Gateway(keyring=keyring, policy=policy, context=context)
-    return gateway.seal(obj, format=format, purpose=purpose, expires_in=expires_in)
-
-
-@overload
-def safe_loads(
-    data: bytes,
-    *,
-    keyring: Keyring | None = None,
-    policy: Policy | None = None,
-    format: str | None = None,
-    purpose: str = "data",
-    buffers: Sequence[bytes] | None = None,
-    context: bytes = b"",
-    audit: Sink | None = None,
-    into: None = None,
-) -> object: ...
-@overload
-def safe_loads(
-    data: bytes,
-    *,
-    keyring: Keyring | None = None,
-    policy: Policy | None = None,
-    format: str | None = None,
-    purpose: str = "data",
-    buffers: Sequence[bytes] | None = None,
-    context: bytes = b"",
-    audit: Sink | None = None,
-    into: builtins.type[T],
-) -> T: ...
-def safe_loads(
-    data: bytes,
-    *,
-    keyring: Keyring | None = None,
-    policy: Policy | None = None,
-    format: str | None = None,
-    purpose: str = "data",
-    buffers: Sequence[bytes] | None = None,
-    context: bytes = b"",
-    audit: Sink | None = None,
-    into: Any = None,
-) -> object:
-    """Open whatever came in, without ever letting the bytes decide how much to trust them.
-
-    Sealed bytes are opened with ``keyring``. Unsealed JSON or msgpack goes through the data-only lane: plain data,
-    the ceilings of :meth:`safeserial.limits.Limits.untrusted`. Unsealed pickle is refused, unless ``policy`` says
-    ``unsafe_accept_unsigned_pickle`` *and* the caller says ``format="pickle"``; even then MiniPickle judges it first,
-    and the use is audited.
-
-    With ``into``, plain data is read as a type of yours, strictly and by its annotations, whoever sent it: no text
-    becomes a number, no key may be missing or unknown, dates and decimals are text in one spelling (docs/untrusted.md
-    has the table). Nothing in the bytes chooses the type. Constructors and validators of the type run, with values that
-    a stranger chose among those that fit. It needs msgspec or pydantic.
-
-    Args:
-        data: The bytes.
-        keyring: Keys for sealed bytes.
-        policy: What may be built; plain data by default.
-        format: ``"json"``, ``"msgpack"`` or ``"pickle"`` for unsealed bytes; ``None`` tells JSON and msgpack apart by
-            the first byte. Sealed bytes carry their own.
-        purpose: What a sealed message must have been sealed for.
-        buffers: Out-of-band buffers of an unsealed protocol 5 pickle.
-        context: The gateway's implicit context.
-        audit: Where a refusal is told; the logger ``safeserial.audit`` by default.
-        into: What to read plain data as: a class, or anything else that an annotation may say.
-
-    Raises:
-        Refused: The bytes were turned away; one audit event has been emitted. ``SCHEMA_MISMATCH`` names the place that
-            does not fit ``into``, and never the value.
-        Misconfigured: The bytes are sealed and no keyring was given; or ``into`` does not say what plain data looks
-            like.
-
-    >>> safe_loads(b'{"a": [1, 2.5, null]}')
-    {'a': [1, 2.5, None]}
-    >>> from decimal import Decimal
-    >>> safe_loads(b'{"total": "19.90"}', into=dict[str, Decimal])
-    {'total': Decimal('19.90')}
-    """
-    rules = Policy() if policy is None else policy
-    sink: Sink = LoggingSink() if audit is None else audit
-    raw = _readable(data)
-    if envelope.is_sealed(raw):
-        if keyring is None:
-            raise Misconfigured("sealed bytes need a keyring: pass keyring=Keyring.load(...)", key="keyring")
-        return Gateway(keyring=keyring, policy=rules, context=context, audit=sink).open(raw, purpose=purpose, into=into)
-    started = time.perf_counter_ns()
-    refusal: Refused
-    try:
-        # What was looked at is what is read: bytes that change in between cannot pass for sealed ones or others.
-        return _open_unsealed(raw or _as_bytes(data), rules, format, buffers, sink, into=into)
-    except Refused as error:
-        refusal = error
-    except Misconfigured:
-        raise
-    except Exception as error:  # noqa: BLE001 - as in Gateway.open
-        refusal = internal_error(error)
-    sink.emit(
-        refusal_event(
-            refusal,
-            raw,
-            time_ms=int(time.time() * 1000),
-            started_ns=started,
-            claims=None,
-            kid=None,
-            policy_digest=rules.digest,
-        )
-    )
-    raise refusal
-
-
-def _as_type(value: object, into: Any, format: str, limits: Limits) -> object:
+def as_type(value: object, into: Any, format: str, limits: Limits) -> object:
     """What was opened, read as the caller's type if there is one."""
     if into is None:
         return value
@@ -756,62 +641,3 @@ def _as_type(value: object, into: Any, format: str, limits: Limits) -> object:
     wire = "msgpack" if format == "msgpack" else "json"
     made: object = convert(value, into, wire=wire, max_instances=limits.max_instances)
     return made
-
-
-def _open_unsealed(
-    data: bytes, policy: Policy, format: str | None, buffers: Sequence[bytes] | None, sink: Sink, *, into: Any
-) -> object:
-    if format is None:
-        format = sniff(data)
-        if format == "pickle":
-            # The bytes look like pickle; only the caller's own word may choose that lane.
-            raise Forbidden(Reason.UNSIGNED_PICKLE)
-        if format is None:
-            raise Malformed(Reason.UNRECOGNIZED_FORMAT)
-    if format == "pickle":
-        return _as_type(_open_unsigned_pickle(data, policy, buffers, sink), into, format, policy.limits)
-    try:
-        value = _read_data(data, format)
-    except Refused as refusal:
-        # Whatever the strict readers take is what it is; only what they turned away may be something else.
-        better = recognised(data, refusal)
-        if better is None:
-            raise
-        raise better from refusal
-    return _as_type(value, into, format, Limits.untrusted())
-
-
-def _read_data(data: bytes, format: str) -> object:
-    """Read plain data that nobody signed."""
-    untrusted = Limits.untrusted()
-    if len(data) > untrusted.max_bytes:
-        raise Malformed(
-            Reason.TOO_LARGE, None, f"{len(data)} bytes, the limit for unsigned data is {untrusted.max_bytes}"
-        )
-    if format == "json":
-        return load_untrusted_json(data, untrusted)
-    if format == "msgpack":
-        return load_untrusted_msgpack(data, untrusted)
-    raise Malformed(Reason.UNRECOGNIZED_FORMAT)
-
-
-def _open_unsigned_pickle(data: bytes, policy: Policy, buffers: Sequence[bytes] | None, sink: Sink) -> object:
-    if not policy.unsafe_accept_unsigned_pickle:
-        raise Forbidden(Reason.UNSIGNED_PICKLE)
-    from safeserial.formats.pickle import load_verified
-    from safeserial.minipickle import verify
-
-    verdict = verify(data, allow=policy.table, limits=policy.limits, buffers=len(buffers or ()))
-    value = load_verified(verdict.canonical, [name for _, name in verdict.names], policy.objects, buffers=buffers)
-    sink.emit(
-        AuditEvent(
-            time_ms=int(time.time() * 1000),
-            kind="accepted-unsafe",
-            reason=Reason.UNSIGNED_PICKLE,
-            length=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-            signature="none",
-            policy_digest=policy.digest,
-        )
-    )
-    return value
