@@ -18,7 +18,7 @@ from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError, WatchError  # noqa: A004 - Redis's own
 
 from safeserial.adapters.cached import DROP, MISSING, SWAP, Found, values_of
-from safeserial.errors import Forbidden, Misconfigured, Reason
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,11 +64,12 @@ class SealedClientMixin:
         """Pass on what is sealed."""
         if type(value) is _Ready:
             return bytes(value)
-        raise NotImplementedError("members of sets and hashes cannot be sealed: keep them in one value, or elsewhere")
+        problem = "members of sets and hashes cannot be sealed: keep them in one value, or elsewhere"
+        raise Refused(Reason.NOT_REPRESENTABLE, None, problem)
 
-    def decode(self, value: Any) -> Any:
+    def decode(self, value: Any) -> Any:  # noqa: ARG002 - likewise
         """Refuse: nothing comes here with its key."""
-        raise NotImplementedError("members of sets and hashes are not sealed, so they are not read")
+        raise Malformed(Reason.NOT_SEALED, None, "members of sets and hashes are not sealed, so they are not read")
 
     # -- reading
 

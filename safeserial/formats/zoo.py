@@ -46,6 +46,8 @@ _FLOATS = {"nan": nan, "inf": inf, "-inf": -inf}
 _DAY_US = 86_400_000_000
 # Beyond it, CPython cannot make a deque and no honest bound lies.
 _MAX_LENGTH = 1 << 62
+# An empty one reserves 760 bytes, where a list has 56: room for 64 items, and its own.
+_DEQUE_COST = 80
 
 
 def _text(payload: object, tag: str, pattern: re.Pattern[str] | None = None) -> str:
@@ -145,7 +147,13 @@ def _dict_handler(tag: str, code: int, cls: type) -> Handler:
     )
 
 
-def _check_deque(payload: Any, _: Context) -> None:
+def _encode_deque(value: deque[Any], ctx: Context) -> list[Any]:
+    ctx.spend(_DEQUE_COST)
+    return [value.maxlen, list(value)]
+
+
+def _check_deque(payload: Any, ctx: Context) -> None:
+    ctx.spend(_DEQUE_COST)
     maxlen, items = _items(payload, "deque", 2)
     _items(items, "deque")
     if maxlen is not None and (type(maxlen) is not int or not len(items) <= maxlen < _MAX_LENGTH):
@@ -429,7 +437,7 @@ ZOO: tuple[Handler, ...] = (
         "deque",
         23,
         deque,
-        lambda value, _: [value.maxlen, list(value)],
+        _encode_deque,
         _check_deque,
         lambda payload, _: deque(payload[1], payload[0]),
         hashable=False,

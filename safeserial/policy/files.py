@@ -254,8 +254,11 @@ def load_toml(path: str) -> tuple[Mapping[str, object], Locate]:
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^\s,\]}#][^,\]}#\n]*")
 _BLANK = re.compile(r"[ \t\n]+|#[^\n]*")
+# Runs of ordinary characters in one step each: a group that repeats keeps a place for every turn.
 _STRING = re.compile(
-    r'''"""(?:[^\\]|\\.)*?"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''', re.DOTALL
+    r'''"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"{3,5}(?!")|\'\'\'.*?\'{3,5}(?!\')|'''
+    r""""[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\n]*\'""",
+    re.DOTALL,
 )
 
 

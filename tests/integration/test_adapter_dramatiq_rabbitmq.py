@@ -9,15 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 import dramatiq
+import dramatiq_rabbit_app
 import pytest
 from support.broker import RabbitBroker, Raw
 from support.corner import Corner, open_corner
 from support.process import Process, until
 
 from safeserial import Keyring, Reason
-
-pytest.importorskip("pika", reason="dramatiq[rabbitmq] is not installed")
-import dramatiq_rabbit_app
 
 pytestmark = [pytest.mark.redis, pytest.mark.rabbitmq]
 

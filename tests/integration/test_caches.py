@@ -689,8 +689,10 @@ def test_members_of_sets_and_hashes_are_refused_rather_than_left_open(other: Ben
         lambda: cache.sadd("s", 1), lambda: cache.hset("h", "f", {"a": 1}), lambda: cache.zadd("z", {"m": 1.0}),
         lambda: cache.sismember("s", 1),
     ):  # fmt: skip
-        with pytest.raises(NotImplementedError, match="sets and hashes"):
+        with pytest.raises(Refused, match="sets and hashes") as caught:
             call()
+        assert caught.value.reason is Reason.NOT_REPRESENTABLE
     other.raw.sadd(other.key("s"), pickle.dumps(Trap(Path("never"))))
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(Refused) as caught:
         cache.smembers("s")
+    assert caught.value.reason is Reason.NOT_SEALED

@@ -413,12 +413,9 @@ def count_opened(setup: Setup) -> None:
 
     pickle_format.load_verified = load_counted
 
-    # Each way to a value from a body of these formats; msgpack's ``build`` is its ``load``.
-    for kind, codec, ways in (
-        ("json", json_format.JsonCodec, ("build", "load")),
-        ("msgpack", msgpack_format.MsgpackCodec, ("load",)),
-    ):
-        for way in ways:
+    # Each way to a value from a body of these formats.
+    for kind, codec in (("json", json_format.JsonCodec), ("msgpack", msgpack_format.MsgpackCodec)):
+        for way in ("build", "load"):
             setattr(codec, way, counting(getattr(codec, way), kind, note))
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
