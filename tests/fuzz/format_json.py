@@ -6,7 +6,9 @@ import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
+from fuzz import relatives
 from fuzz.format_trees import NAMES, NUMBERS, TEXTS, Blob, Number, Pairs, Tagged
+from fuzz.relatives import COMMON, LONGEST, Alphabet, common, flip
 
 from safeserial.formats.typed import BY_TAG
 
@@ -132,71 +134,36 @@ def soup(s: Source) -> bytes:
 def mutate(s: Source, data: bytes, others: Sequence[bytes]) -> bytes:
     """A relative of a text."""
     if s.chance(8):
-        return _flip(s, data)
-    tokens = split(data)
-    for _ in range(s.pick((1, 1, 2, 4))):
-        if not tokens:
-            return soup(s)
-        tokens = _once(s, tokens, others)
-    return b"".join(tokens)[:60_000]
+        return flip(s, data, b"0")
+    tokens = relatives.mutate(s, split(data), lambda tokens: _once(s, tokens, others))
+    return b"".join(tokens)[:LONGEST] or soup(s)
 
 
 def _once(s: Source, tokens: list[bytes], others: Sequence[bytes]) -> list[bytes]:
-    at = s.below(len(tokens))
+    at = s.below(len(tokens) or 1)
     end = _end(tokens, at) if s.chance(60) else min(len(tokens), at + s.pick((1, 1, 2, 4)))
     head, part, tail = tokens[:at], tokens[at:end], tokens[end:]
-    kind = s.below(12)
+    kind = s.below(COMMON + 6)
+    if kind < COMMON:
+        return common(s, kind, (head, part, tail), others, _ALPHABET)
+    kind -= COMMON
     if kind == 0:
-        return head + tail
-    if kind == 1:
         return head + [*part, b","] * s.pick((1, 1, 2, 20)) + part + tail
-    if kind == 2:
-        rest = head + tail
-        to = s.below(len(rest) + 1)
-        return rest[:to] + part + rest[to:]
-    if kind == 3:
-        return [*head, s.pick(TOKENS), *tail]
-    if kind == 4:
-        return [*head, s.pick(TOKENS), *part, *tail]
-    if kind == 5 and others:
-        return head + split(s.pick(others))[s.below(30) :]
-    if kind == 6 and others:
-        other = split(s.pick(others))
-        low = s.below(len(other) + 1)
-        return head + other[low : _end(other, low) if low < len(other) else low] + tail
-    if kind == 7:
+    if kind == 1:
         times = s.pick((1, 2, 8, 31, 32, 33, 255, 257))
         before, after = s.pick(
             ((b"[", b"]"), (b'{"a":', b"}"), (b'{"~":["tuple",[', b"]]}"), (b'{"~":["dict",[1,', b"]]}"))
         )
         return [*head, before * times, *part, after * times, *tail]
-    if kind == 8:
+    if kind == 2:
         return [*head, b'{"~":["%b",' % s.pick(tuple(BY_TAG)).encode(), *part, b"]}", *tail]
-    if kind == 9:
-        return (
-            [*head, _text(s.pick(TEXTS), s), *tail]
-            if tokens[at][:1] == b'"'
-            else [*head, s.pick(NUMBERS).encode(), *tail]
-        )
-    if kind == 10:
+    if kind == 3:
+        is_text = part[:1] and part[0][:1] == b'"'
+        return [*head, _text(s.pick(TEXTS), s) if is_text else s.pick(NUMBERS).encode(), *tail]
+    if kind == 4:
         # The same key again, or another entry.
         return [*head, b'"%b"' % s.pick((b"a", b"~", b"\\u0061", b"id")), b":", b"1", b",", *part, *tail]
     return [*head, s.pick((b" ", b"\n", b"\t\t", b"\r")), *part, *tail]
 
 
-def _flip(s: Source, data: bytes) -> bytes:
-    raw = bytearray(data)
-    for _ in range(1 + s.below(3)):
-        if not raw:
-            return b"0"
-        at = s.below(len(raw))
-        kind = s.below(4)
-        if kind == 0:
-            raw[at] ^= 1 << s.below(8)
-        elif kind == 1:
-            raw[at] = s.below(256)
-        elif kind == 2:
-            del raw[at : at + 1 + s.below(4)]
-        else:
-            del raw[at:]
-    return bytes(raw)
+_ALPHABET = Alphabet(TOKENS, split, _end, 30)

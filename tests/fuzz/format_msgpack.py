@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from fuzz import relatives
 from fuzz.format_trees import TEXTS, Blob, Number, Pairs, Tagged
+from fuzz.relatives import COMMON, LONGEST, Alphabet, common, flip
 
 from safeserial.formats.typed import BY_TAG
 
@@ -174,13 +176,9 @@ def soup(s: Source) -> bytes:
 def mutate(s: Source, data: bytes, others: Sequence[bytes]) -> bytes:
     """A relative of a byte string."""
     if s.chance(10):
-        return _flip(s, data)
-    pieces = split(data)
-    for _ in range(s.pick((1, 1, 2, 4))):
-        if not pieces:
-            return soup(s)
-        pieces = _once(s, pieces, others)
-    return b"".join(pieces)[:60_000]
+        return flip(s, data, b"\xc0")
+    pieces = relatives.mutate(s, split(data), lambda pieces: _once(s, pieces, others))
+    return b"".join(pieces)[:LONGEST] or soup(s)
 
 
 def _counted(piece: bytes, change: int, s: Source) -> bytes:
@@ -192,70 +190,38 @@ def _counted(piece: bytes, change: int, s: Source) -> bytes:
 
 
 def _once(s: Source, pieces: list[bytes], others: Sequence[bytes]) -> list[bytes]:
-    at = s.below(len(pieces))
+    at = s.below(len(pieces) or 1)
     end = _end(pieces, at) if s.chance(70) else min(len(pieces), at + s.pick((1, 1, 2, 4)))
     head, part, tail = pieces[:at], pieces[at:end], pieces[end:]
-    piece = pieces[at]
-    containers = [i for i in range(at + 1) if _children(pieces[i])]
-    kind = s.below(12)
+    containers = [i for i in range(min(at + 1, len(pieces))) if _children(pieces[i])]
+    kind = s.below(COMMON + 6)
+    if kind < COMMON:
+        return common(s, kind, (head, part, tail), others, _ALPHABET)
+    kind -= COMMON
     if kind == 0:
-        return head + tail
-    if kind == 1:
         # Items more, and the container around them told so, or not.
         times = s.pick((1, 1, 2, 20))
         if containers and s.chance(80):
             i = containers[-1]
             pieces = [*pieces[:i], _counted(pieces[i], times, s), *pieces[i + 1 :]]
         return pieces[:at] + part * (1 + times) + tail
-    if kind == 2:
-        rest = head + tail
-        to = s.below(len(rest) + 1)
-        return rest[:to] + part + rest[to:]
-    if kind == 3:
-        return [*head, s.pick(TOKENS), *tail]
-    if kind == 4:
-        return [*head, s.pick(TOKENS), *part, *tail]
-    if kind == 5 and others:
-        return head + split(s.pick(others))[s.below(20) :]
-    if kind == 6 and others:
-        other = split(s.pick(others))
-        low = s.below(len(other) + 1)
-        return head + other[low : _end(other, low) if low < len(other) else low] + tail
-    if kind == 7:
+    if kind == 1:
         times = s.pick((1, 2, 8, 31, 32, 33, 255, 257))
         before = s.pick(
             (b"\x91", b"\x81\xa1a", b"\x92\xc7\0\2\x91", b"\x92\xc7\0\1\x92\1", b"\xdc\0\1", b"\xdd\0\0\0\1")
         )
         return [*head, before * times, *part, *tail]
-    if kind == 8:
+    if kind == 2:
         return [*head, b"\x92\xc7\0" + bytes([s.pick(tuple(BY_TAG.values())).code]), *part, *tail]
-    if kind == 9 and len(piece) > 1:
-        where = s.below(len(piece))
-        return [
-            *head,
-            piece[:where] + bytes([s.pick((0, 1, 2, 127, 128, 255))]) + piece[where + 1 :],
-            *pieces[at + 1 :],
-        ]
-    if kind == 10 and containers:
+    if kind == 3 and part and len(part[0]) > 1:
+        where = s.below(len(part[0]))
+        new = part[0][:where] + bytes([s.pick((0, 1, 2, 127, 128, 255))]) + part[0][where + 1 :]
+        return [*head, new, *pieces[at + 1 :]]
+    if kind == 4 and containers:
         i = s.pick(containers)
         return [*pieces[:i], _counted(pieces[i], s.pick((-1, 1, 2, 70000)), s), *pieces[i + 1 :]]
     raw = s.pick(TEXTS).encode("utf-8", "surrogatepass")
     return [*head, _head(_STR, len(raw), s) + raw, *tail]
 
 
-def _flip(s: Source, data: bytes) -> bytes:
-    raw = bytearray(data)
-    for _ in range(1 + s.below(3)):
-        if not raw:
-            return b"\xc0"
-        at = s.below(len(raw))
-        kind = s.below(4)
-        if kind == 0:
-            raw[at] ^= 1 << s.below(8)
-        elif kind == 1:
-            raw[at] = s.below(256)
-        elif kind == 2:
-            del raw[at : at + 1 + s.below(4)]
-        else:
-            del raw[at:]
-    return bytes(raw)
+_ALPHABET = Alphabet(TOKENS, split, _end, 20)

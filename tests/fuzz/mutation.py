@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fuzz import zoo
+from fuzz import relatives, zoo
 from fuzz.grammar import Program
 from fuzz.material import u8
+from fuzz.relatives import LONGEST, flip
 from fuzz.writer import Writer
 
 from safeserial.minipickle.opcodes import BY_CODE, OPCODES, argument_span
@@ -62,15 +63,9 @@ def mutate(source: Source, data: bytes, others: Sequence[bytes], profile: zoo.Pr
     """A relative of ``data``: some opcodes deleted, repeated, moved, replaced, spliced with another pickle's."""
     s = source
     if s.chance(6):
-        return _flip(s, data)
-    pieces = split(data)
-    for _ in range(s.pick((1, 1, 2, 4))):
-        pieces = _once(s, pieces, others, profile)
-        if not pieces:
-            break
-    if s.chance(80):
-        return mend(pieces)[:60_000]
-    return b"".join(pieces)[:60_000]
+        return flip(s, data, b".")
+    pieces = relatives.mutate(s, split(data), lambda pieces: _once(s, pieces, others, profile))
+    return (mend(pieces) if s.chance(80) else b"".join(pieces))[:LONGEST]
 
 
 def _once(s: Source, pieces: list[bytes], others: Sequence[bytes], profile: zoo.Profile) -> list[bytes]:
@@ -134,21 +129,3 @@ def _once(s: Source, pieces: list[bytes], others: Sequence[bytes], profile: zoo.
     if pieces[0][:1] == b"\x80":
         return [b"\x80" + bytes([s.below(7)]), *pieces[1:]]
     return [b"\x80" + bytes([s.below(7)]), *pieces]
-
-
-def _flip(s: Source, data: bytes) -> bytes:
-    raw = bytearray(data)
-    for _ in range(1 + s.below(3)):
-        if not raw:
-            return b"."
-        at = s.below(len(raw))
-        kind = s.below(4)
-        if kind == 0:
-            raw[at] ^= 1 << s.below(8)
-        elif kind == 1:
-            raw[at] = s.below(256)
-        elif kind == 2:
-            del raw[at : at + 1 + s.below(4)]
-        else:
-            raw[at:at] = s.raw(1 + s.below(3))
-    return bytes(raw)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import struct
 import subprocess
 import sys
 import zlib
@@ -18,6 +17,7 @@ from fuzz import format_json, format_msgpack, format_trees, fuzz_formats
 from fuzz import format_oracles as oracles
 from fuzz.format_oracles import PROFILES, Broken
 from fuzz.format_trees import Blob, Number, Pairs, Tagged
+from fuzz.processes import Case, Now
 from fuzz.source import Bytes, Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -262,8 +262,8 @@ def test_minimising_deletes_what_does_not_matter() -> None:
 
 
 def test_a_worker_that_dies_leaves_its_case(tmp_path: Path) -> None:
-    parent = fuzz_formats.Parent(tmp_path, 0, 1, ("json",))
-    (tmp_path / "worker-0.now").write_bytes(struct.pack("<QBBI", 1, 2, 1, 3) + b"[1]")
+    parent = fuzz_formats.Parent(tmp_path, 0, 1, 1, ("json",))
+    Now(tmp_path / "worker-0.now").write(Case(b"[1]", "tight", "typed-json"))
 
     parent.dead(0, -signal.SIGPROF)
 

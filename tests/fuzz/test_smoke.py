@@ -16,6 +16,7 @@ import pytest
 from fuzz import campaign, grammar, honest, mutation, oracles, zoo
 from fuzz.compare import difference, measure
 from fuzz.oracles import Broken
+from fuzz.processes import Case, Now
 from fuzz.source import Bytes, Random
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -381,7 +382,7 @@ def test_minimising_deletes_what_does_not_matter() -> None:
 def test_a_worker_that_dies_leaves_its_case(tmp_path: Path) -> None:
     parent = campaign.Parent(tmp_path, 0, 1, 1)
     case = b"K\1."
-    (tmp_path / "worker-0.now").write_bytes(struct.pack("<QBI", 1, 2, len(case)) + case)
+    Now(tmp_path / "worker-0.now").write(Case(case, "plain"))
 
     parent.dead(0, -signal.SIGPROF)
 
