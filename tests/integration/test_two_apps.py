@@ -24,9 +24,9 @@ import pytest
 import shop
 from celery import Celery
 from celery.events import EventReceiver
+from support.process import ROOT
 from support.records import quarantined
 from support.services import free_port
-from support.worker import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

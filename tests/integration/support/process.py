@@ -1,4 +1,7 @@
-"""Runs a framework's own worker as a separate process, waits until it says that it is ready, and stops it by its id."""
+"""Runs a program as a separate process, waits until it is ready, and stops it by its id.
+
+``support.worker`` builds on it for `celery worker`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Process", "until"]
+    from typing_extensions import Self
+
+__all__ = ["ROOT", "Process", "until"]
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +36,7 @@ def until(found: Callable[[], Any], what: str, *, patience: float = 20.0) -> Any
 
 
 class Process:
-    """One worker process; a context manager that is entered when ``ready`` stands in its log.
+    """One worker process; a context manager that is entered when :meth:`wait` says that it is ready.
 
     Args:
         command: Module of Python and its arguments.
@@ -41,14 +46,26 @@ class Process:
     """
 
     def __init__(
-        self, command: Sequence[str], directory: Path, *, ready: str, environment: dict[str, str], name: str = "worker"
+        self,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        environment: dict[str, str],
+        ready: str = "",
+        name: str = "worker",
     ) -> None:
         self._command = [sys.executable, "-W", "default", "-m", *command]
         self._directory, self._ready, self._environment = directory, ready, environment
+        self._begins = 0
         self.log_path = directory / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Process:  # noqa: PYI034 - typing.Self is newer than Python 3.10
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def __enter__(self) -> Self:
         integration = ROOT / "tests" / "integration"
         path = [str(ROOT), str(integration), str(integration / "apps"), os.environ.get("PYTHONPATH", "")]
         environment = {
@@ -58,14 +75,13 @@ class Process:
             **self._environment,
         }
         with self.log_path.open("ab") as log:
-            begins = log.tell()
+            self._begins = log.tell()
             self.process = subprocess.Popen(
                 self._command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:
-            until(lambda: self._ready in self.log()[begins:] or not self.alive(), f"{self._ready!r} in its log")
-            assert self.alive(), self.log()
+            self.wait()
         except BaseException:
             self.stop()
             raise
@@ -73,6 +89,11 @@ class Process:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
+
+    def wait(self) -> None:
+        """Return when it consumes; fail if it ends, or never does."""
+        until(lambda: self._ready in self.log()[self._begins :] or not self.alive(), f"{self._ready!r} in its log")
+        assert self.alive(), self.log()
 
     def alive(self) -> bool:
         """Whether the main process still runs."""

@@ -22,7 +22,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import shop
-from support.worker import ROOT, Worker
+from support.process import ROOT
+from support.worker import Worker
 
 from safeserial.schema import SchemaRegistry, default_registry, schema
 

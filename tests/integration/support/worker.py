@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from contextlib import suppress
@@ -13,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shop
+from support.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from celery import Celery
+    from typing_extensions import Self
 
 __all__ = ["Worker", "WorkerDied", "tree_peak_bytes", "tree_rss_bytes"]
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class WorkerDied(Exception):
@@ -67,7 +64,7 @@ def tree_peak_bytes(pid: int) -> int:
     return total
 
 
-class Worker:
+class Worker(Process):
     """One worker process; a context manager that is entered when it serves every queue.
 
     Args:
@@ -94,59 +91,20 @@ class Worker:
     ) -> None:
         self.setup, self.app, self.pool = setup, app, pool
         self.name = f"w{uuid.uuid4().hex[:8]}@shop"
-        self.log_path = directory / f"{self.name}.log"
         self._settings = directory / f"{self.name}.json"
         self._probe_queues = setup.queues if probe_queues is None else probe_queues
         self._patience = patience
-        self._command = [
-            sys.executable, "-W", "default", "-m", "celery", "-A", "shop", "worker", "-n", self.name, "-P", pool,
-            "-c", str(concurrency), "-Q", ",".join(setup.queues), "-l", "INFO", *options,
+        command = [
+            "celery", "-A", "shop", "worker", "-n", self.name, "-P", pool, "-c", str(concurrency),
+            "-Q", ",".join(setup.queues), "-l", "INFO", *options,
         ]  # fmt: skip
-        self.process: subprocess.Popen[bytes] | None = None
+        # C_FORCE_ROOT: containers test as root.
+        environment = {shop.SETTINGS: str(self._settings), "C_FORCE_ROOT": "1"}
+        super().__init__(command, directory, environment=environment, name=self.name)
 
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def __enter__(self) -> Worker:  # noqa: PYI034 - typing.Self is newer than Python 3.10
+    def __enter__(self) -> Self:
         self.setup.save(self._settings)
-        integration = ROOT / "tests" / "integration"
-        path = [str(ROOT), str(integration), str(integration / "apps"), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            shop.SETTINGS: str(self._settings),
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
-            "PYTHONUNBUFFERED": "1",
-            "C_FORCE_ROOT": "1",  # containers test as root
-        }
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                self._command,
-                cwd=self.log_path.parent,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            self._wait_until_it_consumes()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    def alive(self) -> bool:
-        """Whether the main process still runs."""
-        return self.process is not None and self.process.poll() is None
-
-    def log(self) -> str:
-        """All that it wrote so far."""
-        return self.log_path.read_text(encoding="utf-8", errors="replace")
+        return super().__enter__()
 
     def children(self) -> list[int]:
         """The pool's processes."""
@@ -158,24 +116,12 @@ class Worker:
     def peak_bytes(self) -> int:
         return tree_peak_bytes(self.pid)
 
-    def stop(self, *, patience: float = 20.0) -> None:
-        """Warm shutdown by TERM, KILL for what is left of its process group."""
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(patience)
-        # Started in a session of its own: the group holds this worker and its children, nobody else.
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(5)
-
     def died(self, what: str) -> WorkerDied:
         state = "runs" if self.alive() else f"ended with {self.process.returncode if self.process else None}"
         return WorkerDied(f"{what} (the worker {state}); end of its log:\n{self.log()[-6000:]}")
 
-    def _wait_until_it_consumes(self) -> None:
+    def wait(self) -> None:
+        """Return when every queue was served; raise what :meth:`died` makes if it ends, or never comes up."""
         # "ready" in the log is too early: RabbitMQ hands out what arrives in the first tenth of a second in a
         # function that swallows exceptions. So: an answered ping, a pause, then a task through every queue.
         deadline = time.monotonic() + self._patience
