@@ -203,7 +203,7 @@ def _open_unsigned_pickle(data: bytes, policy: Policy, buffers: Sequence[bytes] 
     from safeserial.minipickle import verify
 
     verdict = verify(data, allow=policy.table, limits=policy.limits, buffers=len(buffers or ()))
-    value = load_verified(verdict.canonical, [name for _, name in verdict.names], policy.objects, buffers=buffers)
+    value = load_verified(verdict.canonical, [name for _, name in verdict.names], policy.makers, buffers=buffers)
     sink.emit(
         AuditEvent(
             time_ms=int(time.time() * 1000),

@@ -19,6 +19,7 @@ from safeserial.formats.alike import alike, loose
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.names import class_to_read, name_to_write
 from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
+from safeserial.policy import flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,8 @@ def _encode_enum(value: Enum, ctx: Context) -> list[object]:
         return [name, label]
     number = value.__dict__.get("_value_")
     if isinstance(value, Flag) and type(number) is int:
+        if _is_too_wide(number, cls):
+            raise refuse_value(value, "has more bits than a reader takes")
         return [name, number]
     raise refuse_value(value, "is no member of its Enum")
 
@@ -62,13 +65,30 @@ def _check_enum(payload: Any, ctx: Context) -> None:
     if type(member) is str:
         if member not in cls.__members__:
             raise bad("enum", "no member of this name")
-    elif type(member) is not int or not issubclass(cls, Flag):
+    elif not issubclass(cls, Flag) or not _is_number(member, ctx):
         raise bad("enum")
+
+
+def _is_too_wide(number: int, cls: Any) -> bool:
+    return number.bit_length() > max(flags.width(cls), 64)
+
+
+def _is_number(payload: Any, ctx: Context) -> bool:
+    if type(payload) is int:
+        return True
+    # A class of more than 64 flags.
+    tagged = ctx.wire.split(payload) if type(payload) in (dict, list) else None
+    return tagged is not None and tagged[0].cls is int
 
 
 def _decode_enum(payload: Any, ctx: Context) -> object:
     cls: Any = ctx.policy.objects[payload[0]]
-    value = cls.__members__[payload[1]] if type(payload[1]) is str else cls(payload[1])
+    label = payload[1]
+    if type(label) is str:
+        return cls.__members__[label]
+    if _is_too_wide(label, cls):
+        raise bad("enum", "no value of this Flag")
+    value = flags.combination(cls, label)
     if type(value) is not cls:
         # Flag with boundary=EJECT answers an unknown bit with a plain int.
         raise bad("enum", "no value of this Flag")

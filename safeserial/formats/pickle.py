@@ -155,7 +155,7 @@ def load_verified(
     Args:
         canonical: ``Verdict.canonical``.
         names: The names of ``Verdict.names``, in order.
-        objects: ``policy.objects``: the object behind each listed name.
+        objects: ``policy.makers``: the object behind each listed name.
         buffers: As many out-of-band buffers as the verdict was asked for.
 
     Returns:
@@ -231,4 +231,4 @@ class PickleCodec:
 
     def build(self, judged: Judged, policy: Policy, limits: Limits) -> object:  # noqa: ARG002 - the judge charged them
         """Build the value of a judged body."""
-        return load_verified(judged.data, judged.names, policy.objects)
+        return load_verified(judged.data, judged.names, policy.makers)

@@ -11,17 +11,20 @@ from dataclasses import replace
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from safeserial.allow import Arg, Right, Row, Signature
 from safeserial.errors import Misconfigured
-from safeserial.policy import lint
+from safeserial.policy import flags, lint
 from safeserial.policy.grammar import Entry, parse, shown
 from safeserial.policy.messages import by_full_name
 from safeserial.policy.model import Compiled, Finding
 from safeserial.policy.presets import PRESETS
 from safeserial.policy.shapes import Shape, class_row, exact_state
 from safeserial.text import safe_repr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["compile_policy", "known_presets"]
 
@@ -104,7 +107,15 @@ def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...], message
         MappingProxyType(names),
         tuple(findings),
         MappingProxyType(by_full_name(messages, _resolve)),
+        _makers(table, objects),
     )
+
+
+def _makers(table: Mapping[str, Row], objects: Mapping[str, object]) -> Mapping[str, object] | None:
+    counted = {name: flags.maker(target) for name, target in objects.items()}
+    # One that a message may have as a value has to be the class itself, so nobody counts what pickle makes of it.
+    counted = {name: made for name, made in counted.items() if made and not table[name].rights & Right.REFERENCE}
+    return MappingProxyType({**objects, **counted}) if counted else None
 
 
 def _merge(entries: tuple[Entry, ...]) -> dict[str, _Merged]:

@@ -54,6 +54,8 @@ class Compiled:
         names: ``id`` of each listed object to the name under which it is written.
         warnings: Findings, in the order of the entries.
         messages: Full name of each listed Protocol Buffers message to its class.
+        makers: The objects with what pickle gets instead of a class whose instances are counted; ``None`` if there is
+            no such class.
     """
 
     table: AllowTable
@@ -61,6 +63,7 @@ class Compiled:
     names: Mapping[int, str]
     warnings: tuple[Finding, ...]
     messages: Mapping[str, type] = field(default_factory=lambda: MappingProxyType({}))
+    makers: Mapping[str, object] | None = None
 
 
 class _Compiler(Protocol):
@@ -210,6 +213,12 @@ class Policy:
     def objects(self) -> Mapping[str, object]:
         """The object behind each listed name."""
         return self.compiled.objects
+
+    @property
+    def makers(self) -> Mapping[str, object]:
+        """The objects as ``load_verified`` takes them: of a Flag with many combinations, what counts those it makes."""
+        compiled = self.compiled
+        return compiled.objects if compiled.makers is None else compiled.makers
 
     @property
     def messages(self) -> Mapping[str, type]:

@@ -30,6 +30,7 @@ from enum import Enum, EnumMeta, Flag
 from typing import TYPE_CHECKING, NamedTuple
 
 from safeserial.allow import Arg, Kind, Right, Row, Signature
+from safeserial.policy import flags
 from safeserial.policy.lint import static, warn
 from safeserial.policy.model import Finding
 
@@ -226,12 +227,10 @@ def _enum_signatures(cls: type[Enum]) -> tuple[Signature, ...]:
     if issubclass(cls, Flag):
         members = [member.value for member in cls.__members__.values()]
         if members and all(type(value) is int or isinstance(value, int) for value in members):
-            # Each combination a Flag has seen is kept for ever; bits that no member has would let messages fill
-            # the memory. KEEP is how a class says that it wants foreign bits all the same.
-            if getattr(getattr(cls, "_boundary_", None), "name", "") != "KEEP":
-                top = 1 << max(abs(int(value)).bit_length() for value in members)
-                return (Signature((Arg("kind", int(Kind.INT), -top, top - 1),)),)
-            return (Signature((Arg("kind", int(Kind.INT)),)),)
+            # Each combination a Flag has seen is kept for ever, so bits that no member has are refused; KEEP is how a
+            # class says that it wants them all the same.
+            top = 1 << flags.width(cls)
+            return (Signature((Arg("kind", int(Kind.INT), -top, top - 1),)),)
     # Exactly one argument: more of them are Enum's way to create classes.
     return (Signature((Arg("data"),)),)
 
