@@ -6,9 +6,14 @@ The shapes are those of ``benchmarks/untrusted.py``, which prints times as well;
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+
+from safeserial.schema.libraries import guarded
+from safeserial.schema.readers import Mismatch
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
 
@@ -47,3 +52,28 @@ def test_the_shapes_are_as_large_as_the_lane_takes() -> None:
         fits = size > 0.9 * untrusted.SIZE or more > untrusted.SIZE
         if not fits and shape.verdict in ("ok", "hash-cost"):
             assert untrusted.outcome(shape, parts=shape.parts + shape.parts // 20 + 1) in STOPS
+
+
+def test_of_thousands_of_errors_of_pydantic_only_the_first_becomes_objects() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    annotation: Any = list[Annotated[int, pydantic.Field(gt=0)]]
+    check = guarded(pydantic.TypeAdapter(annotation).validate_python)
+    wrong = [0] * 10_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(Mismatch) as caught:
+            check(wrong)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (caught.value.what, caught.value.where("xs")) == ("greater than", "xs[0]")
+    assert peak / len(wrong) < 250
+
+
+def test_the_first_error_is_told_where_its_place_is_no_text_either() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    check = guarded(pydantic.TypeAdapter(dict[str, int]).validate_python)
+    with pytest.raises(Mismatch) as caught:
+        check({"\ud800": "x", "a": "y"})
+    assert caught.value.where("xs") == "xs[...]"
