@@ -22,7 +22,7 @@ from celery.canvas import Signature
 from celery_plugin import wishes
 from safeserial.errors import Malformed, Misconfigured, Reason
 from safeserial.schema import MAX_VERSION, SchemaRegistry, declared_on, default_registry
-from safeserial.schema.usage import NEVER_MS
+from safeserial.schema.usage import NEVER_MS, newer_counted_as
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -255,8 +255,9 @@ class Schemas:
         """Count a message that is put back."""
         if self.meter is not None:
             declared = self.find(task)
-            name = task if declared is None else declared.name
-            self.meter.note("newer", name, claims.schema_version, claims.expires_at_ms or NEVER_MS)
+            name, known = (task, self._said.get(task, 0)) if declared is None else (declared.name, declared.version)
+            version = newer_counted_as(claims.schema_version, known)
+            self.meter.note("newer", name, version, claims.expires_at_ms or NEVER_MS)
 
     def upcast(self, task: str, older: Older, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Bring built arguments to the present version; called where the task runs.

@@ -9,7 +9,7 @@ from safeserial.adapters.program import Program
 from safeserial.errors import Malformed, Reason
 from safeserial.schema import SchemaRegistry, declared_on
 from safeserial.schema.chain import is_call
-from safeserial.schema.usage import NEVER_MS
+from safeserial.schema.usage import NEVER_MS, newer_counted_as
 
 if TYPE_CHECKING:
     from safeserial.adapters.base import Received
@@ -62,8 +62,9 @@ class Versions(Program):
     def newer(self, claims: Claims) -> None:
         """Count a message that waits for a process that knows its version."""
         if self.schema_meter is not None:
-            name = self._chain(claims.type).name
-            self.schema_meter.note("newer", name, claims.schema_version, claims.expires_at_ms or NEVER_MS)
+            chain = self._chain(claims.type)
+            version = newer_counted_as(claims.schema_version, chain.version)
+            self.schema_meter.note("newer", chain.name, version, claims.expires_at_ms or NEVER_MS)
 
     def call(self, received: Received, args: object, kwargs: object) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call as they are at the present version.

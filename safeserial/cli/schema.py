@@ -21,6 +21,7 @@ from safeserial.schema.compare import differences, is_same
 from safeserial.schema.derive import document
 from safeserial.schema.frozen import Folder, file_name
 from safeserial.schema.review import review
+from safeserial.schema.usage import FAR_NEWER
 from safeserial.schema_store import SQLiteSchemaUses
 from safeserial.text import safe_repr
 
@@ -330,7 +331,7 @@ def _status(ground: Ground, *, usage: str | None, json_out: bool) -> None:
         return
     rows = [tuple(dim(title) for title in ("schema", "version", "what", "times", "first", "last", "good until"))]
     for use in uses:
-        version = str(use.version) if use.version else "none said"
+        version = "far newer" if use.version == FAR_NEWER else str(use.version) if use.version else "none said"
         rows.append((safe_repr(use.schema, 200), version, _WORDS[use.operation], str(use.times), moment(use.first_ms),
                      moment(use.last_ms), _until(use.good_until_ms)))  # fmt: skip
     table(rows)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "FAR_NEWER",
     "NEVER_MS",
     "MemorySchemaUses",
     "Operation",
@@ -23,6 +24,7 @@ __all__ = [
     "SchemaUses",
     "SchemaUsesUnavailable",
     "good_until",
+    "newer_counted_as",
 ]
 
 #: ``seal``: sent as this version. ``open``: a message of this version came, and it is not the present one. ``upcast``:
@@ -32,6 +34,9 @@ Operation: TypeAlias = Literal["seal", "open", "upcast", "failed", "newer"]
 
 #: The expiry that is counted for a message that has none.
 NEVER_MS = 1 << 62
+#: The version under which all are counted that are newer by more than what a deployment skips.
+FAR_NEWER = 1 << 16
+_NEXT_VERSIONS = 8
 
 
 class SchemaUsesUnavailable(SafeSerialError):  # noqa: N818 - like ClaimsUnavailable
@@ -43,7 +48,7 @@ class SchemaUse(NamedTuple):
 
     Attributes:
         schema: Name of the schema.
-        version: The version, 0 where the sender said none.
+        version: The version, 0 where the sender said none, :data:`FAR_NEWER` for those that are far newer.
         operation: See :data:`Operation`.
         times: How often.
         first_ms: When first, milliseconds since the epoch.
@@ -118,6 +123,14 @@ class MemorySchemaUses:
 
     def close(self) -> None:
         """See :meth:`SchemaUses.close`."""
+
+
+def newer_counted_as(version: int, known: int) -> int:
+    """Under which version a message is counted that is put back.
+
+    Whoever may send names any number at all, so only the next few are counted one by one.
+    """
+    return version if version <= known + _NEXT_VERSIONS else FAR_NEWER
 
 
 def good_until(uses: Iterable[SchemaUse], schema: str, version: int) -> int | None:

@@ -15,7 +15,9 @@ from safeserial import Key, Keyring, Misconfigured, Reason, Refused
 from safeserial.adapters.base import Gatekeeper, Received
 from safeserial.audit import ClaimsUnavailable, MemoryClaims, MemoryQuarantine, MemorySink, QuarantineUnavailable
 from safeserial.envelope import Grants
-from safeserial.schema import SchemaRegistry
+from safeserial.schema import MemorySchemaUses, SchemaRegistry
+from safeserial.schema.usage import FAR_NEWER
+from safeserial.schema_store import SchemaMeter
 
 RING = Keyring([Key.generate("one")])
 BESIDE: dict[str, object] = {"timeout": "180", "callback": "shop.after"}
@@ -315,6 +317,22 @@ def test_versions_are_sealed_read_and_waited_for(monkeypatch: pytest.MonkeyPatch
     assert caught.value.reason is Reason.SCHEMA_NEWER
     assert 2.0 <= past.keep(newer, caught.value) <= 60.0
     assert past.quarantine.count() == 0, "it waits for a process that knows it"
+
+
+def test_versions_that_a_sender_makes_up_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, reader, registry, uses = make(), make(), SchemaRegistry(), MemorySchemaUses()
+    registry.schema("shop.charge", version=2)(lambda cents: None)
+    monkeypatch.setattr(reader.gateway, "schemas", registry)
+    reader.schema_meter = SchemaMeter(uses)
+    for version in (3, 10, 11, 500, 501):
+        monkeypatch.setattr(sender, "version_of", lambda _name, said=version: said)
+        received = Received(queue="orders", body=sealed(sender, [[450], {}]))
+        with pytest.raises(Refused) as caught:
+            reader.judge(received, beside=lambda: BESIDE)
+        reader.keep(received, caught.value)
+    reader.schema_meter.flush()
+
+    assert {use.version: use.times for use in uses.schema_uses()} == {3: 1, 10: 1, FAR_NEWER: 3}
 
 
 # -- settings

@@ -22,6 +22,7 @@ from safeserial.audit import SQLiteClaims
 from safeserial.envelope import Claims
 from safeserial.errors import Reason, Refused
 from safeserial.schema import MemorySchemaUses, SchemaRegistry
+from safeserial.schema.usage import FAR_NEWER
 
 Make = Callable[..., Any]
 
@@ -275,6 +276,20 @@ def test_a_newer_message_is_put_back_with_a_growing_delay_and_never_acknowledged
     # And a worker that knows it runs it.
     newer = program(4, {1: first, 2: second, 3: lambda args, kwargs: (args, kwargs)})
     assert opened(newer, raw)[0] == ["o", 500, "EUR", "what version 4 has"]
+
+
+def test_versions_that_a_sender_makes_up_are_counted_together(program: Make) -> None:
+    new, old = program(3), program(3)
+    for version in (4, 11, 12, 500, 501, 60_000):
+        new.charge.apply_async(("o", 5, "EUR"), schema_version=version)
+        old.receive(new.raw())
+
+    newer = {key: times for key, times in old.uses().items() if key[2] == "newer"}
+    assert newer == {
+        ("shop.charge", 4, "newer"): 1,
+        ("shop.charge", 11, "newer"): 1,
+        ("shop.charge", FAR_NEWER, "newer"): 4,
+    }
 
 
 def test_a_newer_message_makes_room_for_others_while_it_is_held(program: Make) -> None:

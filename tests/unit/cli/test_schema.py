@@ -20,7 +20,7 @@ from celery_plugin.cli import safeserial as celery_group
 from safeserial import Key, Keyring
 from safeserial.cli.evidence import now_ms
 from safeserial.schema import MemorySchemaUses, SchemaRegistry, SchemaUse
-from safeserial.schema.usage import NEVER_MS
+from safeserial.schema.usage import FAR_NEWER, NEVER_MS
 from safeserial.schema_store import SQLiteSchemaUses
 
 Cli = Callable[..., Result]
@@ -231,6 +231,7 @@ def test_status_says_which_upcasters_may_go(project: Project) -> None:
             SchemaUse("shop.cost", 1, "open", 1, now, now, NEVER_MS),
             SchemaUse("shop.cost", 1, "upcast", 1, now, now, 0),
             SchemaUse("shop.price", 4, "newer", 9, now, now, now + 10),
+            SchemaUse("shop.price", FAR_NEWER, "newer", 70, now, now, now + 10),
         ]
     )
     store.close()
@@ -239,13 +240,14 @@ def test_status_says_which_upcasters_may_go(project: Project) -> None:
     lines = text.output.splitlines()
     assert any("from version 1: ran 4 times, may be deleted" in line and "shop.price" in line for line in lines)
     assert any("from version 2: ran 6 times, needed until 20" in line for line in lines)
+    assert any("far newer" in line and "put back" in line for line in lines)
     assert any("from version 1: ran 1 times, needed until for ever" in line for line in lines)
     told = json.loads(project.cli("schema", "status", "--usage", "sqlite:uses.db", "--json").output)
     assert {(one["schema"], one["from_version"]): one["needed"] for one in told["upcasters"]} == {
         ("shop.price", 1): False, ("shop.price", 2): True, ("shop.cost", 1): True,
     }  # fmt: skip
     assert {one["failed"] for one in told["upcasters"] if one["schema"] == "shop.price"} == {0, 1}
-    assert len(told["uses"]) == 8
+    assert len(told["uses"]) == 9
 
 
 def test_status_says_of_an_upcaster_that_was_never_counted_that_nobody_can_say(project: Project) -> None:
