@@ -16,15 +16,16 @@ from weakref import WeakKeyDictionary
 from safeserial.allow import Arg, Kind, Right, Signature
 from safeserial.errors import Forbidden, Reason
 from safeserial.formats.alike import alike, loose
+from safeserial.formats.core_schema import texts
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.names import class_to_read, name_to_write
 from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
 from safeserial.policy import flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
-__all__ = ["HEAP_TYPE", "KINDS", "LISTED", "two"]
+__all__ = ["HEAP_TYPE", "KINDS", "LISTED", "compiles_freely", "two"]
 
 #: Py_TPFLAGS_HEAPTYPE: written in Python (or as a heap type), with no hidden C layout of our kind.
 HEAP_TYPE = 1 << 9
@@ -280,6 +281,23 @@ def _pattern_is_granted(pattern: str | bytes, flags: int, ctx: Context) -> bool:
         return False
     ctx.spend(row.cost)
     return True
+
+
+def compiles_freely(fields: Mapping[str, object], compiled: Collection[str], ctx: Context) -> str:
+    """Why a class that makes regular expressions of texts must not have these, or nothing.
+
+    What a tag may not bring, a text where the class expects a pattern may not either.
+
+    Args:
+        fields: Their content, by name.
+        compiled: Those where the class makes patterns.
+        ctx: The message.
+    """
+    for label in compiled:
+        for text in texts(fields.get(label)):
+            if not _pattern_is_granted(text, int(re.UNICODE) if isinstance(text, str) else 0, ctx):
+                return f"its field {label} makes a regular expression of a text: {_HOW}"
+    return ""
 
 
 def _encode_pattern(value: re.Pattern[Any], ctx: Context) -> list[object]:

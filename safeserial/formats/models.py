@@ -18,15 +18,17 @@ from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from safeserial.errors import Forbidden, Reason
 from safeserial.formats.alike import alike, loose
+from safeserial.formats.core_schema import compiled_fields, imports_names
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
-from safeserial.formats.listed import HEAP_TYPE, two
+from safeserial.formats.listed import HEAP_TYPE, compiles_freely, two
 from safeserial.formats.names import class_to_read, name_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-__all__ = ["KINDS", "MODELS", "attributes_beside", "built_in_base", "imports_names"]
+__all__ = ["KINDS", "MODELS", "attributes_beside", "built_in_base"]
 
 _SLOT = MemberDescriptorType
 #: What no field holds.
@@ -112,6 +114,7 @@ class _Plan:
         problem: Why none of them can be given back.
         fits: For a field, whether a value is what its annotation says; only where the constructor does not look.
         absent: What stands in a field that has no value, if anything does.
+        compiled: Where the constructor makes regular expressions of texts.
     """
 
     fields: frozenset[str]
@@ -119,6 +122,7 @@ class _Plan:
     problem: str = ""
     fits: Callable[[str, object], bool] | None = None
     absent: object = _NOTHING
+    compiled: frozenset[str] = frozenset()
 
 
 _plans: WeakKeyDictionary[type, _Plan] = WeakKeyDictionary()
@@ -152,7 +156,8 @@ def _plan_dataclass(cls: Any) -> _Plan:
     every = dataclasses.fields(cls)
     names = frozenset(f.name for f in every)
     problem = _problem(cls, "a dataclass", names, own="__dataclass_fields__" in vars(cls))
-    return _Plan(names, {f.name: f.name for f in every if f.init}, problem or imports_names(cls))
+    init = {f.name: f.name for f in every if f.init}
+    return _Plan(names, init, problem or imports_names(cls), compiled=compiled_fields(cls))
 
 
 def _is_attrs(cls: Any) -> bool:
@@ -209,6 +214,9 @@ def _record(tag: str, code: int, kind: Callable[[Any], bool], make: Callable[[An
         if plan.absent is not _NOTHING:
             state = {label: content for label, content in state.items() if content is not plan.absent}
         _refuse_misfits(value, plan, state)
+        problem = compiles_freely(state, plan.compiled, ctx)
+        if problem:
+            raise refuse_value(value, problem)
         made = cls(**{plan.init[label]: loose(content) for label, content in state.items()})
         changed = [label for label in plan.fields if not alike(getattr(made, label), getattr(value, label))]
         if type(made) is not cls or changed:
@@ -233,6 +241,9 @@ def _record(tag: str, code: int, kind: Callable[[Any], bool], make: Callable[[An
         misfits = _misfits(plan, payload[1])
         if misfits:
             raise bad(tag, f"does not fit its annotation{_shown(misfits)}")
+        problem = compiles_freely(payload[1], plan.compiled, ctx)
+        if problem:
+            raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, problem)
         made = cls(**{plan.init[label]: content for label, content in payload[1].items()})
         return _exact(cls, made, tag)
 
@@ -254,29 +265,6 @@ def _misfits(plan: _Plan, state: Mapping[str, object]) -> list[str]:
 def _shown(labels: Iterable[str]) -> str:
     """Names of fields, which are the class's own and no part of the message."""
     return "".join(f"{': ' if not at else ', '}{label}" for at, label in enumerate(labels))
-
-
-def imports_names(cls: Any) -> str:
-    """Why pydantic's schema of a class must not meet text from a message, or nothing.
-
-    ``ImportString`` imports what the text names, and no message may do that.
-    """
-    if not getattr(cls, "__pydantic_complete__", True):
-        return "is not fully defined: one of its annotations names what does not exist"
-    todo: list[Any] = [getattr(cls, "__pydantic_core_schema__", None)]
-    seen: set[int] = set()
-    while todo:
-        part = todo.pop()
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        if isinstance(part, dict):
-            todo += part.values()
-        elif isinstance(part, (list, tuple)):
-            todo += part
-        elif getattr(part, "__name__", "") == "import_string" and str(part.__module__).startswith("pydantic."):
-            return "has a field that imports what a text names (ImportString)"
-    return ""
 
 
 _NAMEDTUPLE = Handler("namedtuple", 38, None, _encode_namedtuple, _check_namedtuple, _decode_namedtuple, listed=True)

@@ -10,7 +10,8 @@ it is written, and refused if that does not give it back alike, for example beca
 takes a field from two keys, or has a validator that does not accept what it returned.
 
 Validation is the class's own: it runs the validators that its author wrote, and may make the models that its fields
-name from dicts. What it may not do is import: a field of ``ImportString`` is refused.
+name from dicts. What it may not do is import: a field of ``ImportString`` is refused. And a text that stands where
+validation would compile it needs what a regular expression needs.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from safeserial.errors import Forbidden, Reason
 from safeserial.formats.alike import alike, loose
+from safeserial.formats.core_schema import EXTRA, compiled_fields, imports_names
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
-from safeserial.formats.models import attributes_beside, built_in_base, imports_names
+from safeserial.formats.listed import compiles_freely
+from safeserial.formats.models import attributes_beside, built_in_base
 from safeserial.formats.names import class_to_read, name_to_write
 from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
 
@@ -43,6 +47,7 @@ class _Plan:
         root: Whether the model is the one value that it holds.
         extra: Whether it keeps values that are no fields.
         problem: Why none of them can be given back.
+        compiled: The fields where validation makes regular expressions of texts.
     """
 
     keys: Mapping[str, str]
@@ -50,6 +55,7 @@ class _Plan:
     root: bool = False
     extra: bool = False
     problem: str = ""
+    compiled: frozenset[str] = frozenset()
 
 
 _plans: WeakKeyDictionary[type, _Plan] = WeakKeyDictionary()
@@ -102,7 +108,7 @@ def _make_plan(cls: Any) -> _Plan:
             keys[name] = key
     made = frozenset(name for name, info in (_fields(cls) or {}).items() if info.default_factory is not None)
     root = bool(getattr(cls, "__pydantic_root_model__", False))
-    return _Plan(keys, made, root, config.get("extra") == "allow", problem)
+    return _Plan(keys, made, root, config.get("extra") == "allow", problem, compiled_fields(cls))
 
 
 def _key(alias: Any) -> str | None:
@@ -122,14 +128,14 @@ def _encode(value: Any, ctx: Context) -> list[object]:
         raise refuse_value(value, f"a parametrised {label} has no name to list: give it one, class Mine({label}[...])")
     name = name_to_write(value, cls, ctx)
     plan = _plan(cls)
+    held, extra = vars(value), value.__pydantic_extra__ or {}
     problem = plan.problem or attributes_beside(value, plan.keys)
+    problem = problem or compiles_freely({**held, EXTRA: extra}, plan.compiled, ctx)
     if problem:
         raise refuse_value(value, problem)
-    held = vars(value)
     lost = [label for label in plan.keys if label not in held]
     if lost:
         raise refuse_value(value, f"lacks a field: {', '.join(lost)}")
-    extra = value.__pydantic_extra__ or {}
     unset = [label for label in plan.keys if label not in value.__pydantic_fields_set__]
     # What nobody set is written too: a default may be another one tomorrow, or on the machine that reads.
     state = {label: held[label] for label in plan.keys}
@@ -218,12 +224,16 @@ def _check(payload: Any, ctx: Context) -> None:
 def _decode(payload: Any, ctx: Context) -> object:
     cls: Any = ctx.policy.objects[payload[0]]
     plan = _plan(cls)
+    extra: Any = {}
     if len(payload) == 4:
         extra = decode_pairs(payload[3], _TAG, dict)
         # Under the key of a field, it would be that field.
         if not all(type(key) is str and key not in plan.keys.values() for key in extra):
             raise bad(_TAG, "an extra value that is none")
         payload = [*payload[:3], extra]
+    problem = compiles_freely({**payload[1], EXTRA: extra}, plan.compiled, ctx) if plan.compiled else ""
+    if problem:
+        raise Forbidden(Reason.TYPE_NOT_ALLOWED, None, problem)
     value = _validated(cls, plan, payload)
     if type(value) is not cls:
         raise bad(_TAG, "its validation made something else")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import subprocess
 import sys
 from collections import deque, namedtuple
@@ -645,6 +646,91 @@ def test_a_pydantic_dataclass_that_imports_names_is_not_built(form: str) -> None
     assert "ImportString" in refused(Importing(), form)
     refusal = turned_away(T("dataclass", ["app:Importing", {"a": "os:getcwd"}]), form, policy)
     assert refusal.reason is Reason.BAD_TAGGED_VALUE
+
+
+class Rule(pydantic.BaseModel):
+    name: str = ""
+    match: re.Pattern[str] | None = None
+    more: dict[str, list[re.Pattern]] = {}  # type: ignore[type-arg]
+
+
+class Rules(pydantic.BaseModel):
+    rules: list[Rule]
+
+
+class AnyRules(pydantic.RootModel[list[re.Pattern[str]]]):
+    pass
+
+
+class LooseRules(pydantic.BaseModel, extra="allow"):
+    __pydantic_extra__: dict[str, re.Pattern[str]]
+
+
+@pydantic.dataclasses.dataclass
+class Ruled:
+    match: re.Pattern[str]
+
+
+RULES = (Rule, Rules, AnyRules, LooseRules, Ruled)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        Rule(name="a" * 9, match=re.compile("a+", re.I), more={"b": [re.compile(b"b")]}),
+        Rules(rules=[Rule(match=re.compile("a+"))]),
+        AnyRules([re.compile("a+")]),
+        LooseRules(one=re.compile("a+")),
+        Ruled(re.compile("a+")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_pattern_in_a_model_needs_what_a_pattern_needs_on_both_sides(value: Any, form: str) -> None:
+    granted = Policy(allow=[f"{one.__module__}:{one.__qualname__}" for one in RULES], presets=["regex@1"])
+    assert there_and_back(value, form, granted) == value
+    with pytest.raises(Refused) as caught:
+        codec(form).dumps(value, listing(*RULES))
+    assert "regex@1" in caught.value.detail
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "tree",
+    [
+        T("pydantic", ["app:Rule", {"match": "a+"}]),
+        T("pydantic", ["app:Rule", {"more": {"b": ["a+"]}}]),
+        T("pydantic", ["app:Rules", {"rules": [{"match": "a+"}]}]),
+        T("pydantic", ["app:AnyRules", {"root": ["a+"]}]),
+        T("pydantic", ["app:LooseRules", {}, [], ["one", "a+"]]),
+        T("dataclass", ["app:Ruled", {"match": "a+"}]),
+    ],
+    ids=lambda tree: str(tree.payload),
+)
+def test_a_text_is_not_made_a_pattern_by_a_model_where_no_pattern_may_come(tree: T, form: str) -> None:
+    refusal = turned_away(tree, form, listing(*RULES))
+    assert refusal.reason is Reason.TYPE_NOT_ALLOWED
+    assert "regex@1" in refusal.detail
+    # Where patterns may come, their length counts for such a text as well.
+    granted = listing(*RULES, presets=("regex@1",))
+    one: Any = codec(form)
+    one.load(forge(form, tree), granted, granted.limits)
+    wide = T(tree.tag, longer(tree.payload))
+    assert turned_away(wide, form, granted).reason is Reason.TYPE_NOT_ALLOWED
+
+
+def longer(payload: Any) -> Any:
+    if isinstance(payload, list):
+        return [longer(one) for one in payload]
+    if isinstance(payload, dict):
+        return {key: longer(one) for key, one in payload.items()}
+    return payload * 5000 if payload == "a+" else payload
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_other_fields_of_a_model_with_a_pattern_have_texts_as_ever(form: str) -> None:
+    rule = Rule(name="no pattern" * 1000)
+    assert there_and_back(rule, form, listing(*RULES)) == rule
 
 
 @pytest.mark.parametrize("form", FORMATS)
