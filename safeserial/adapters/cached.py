@@ -26,7 +26,7 @@ from safeserial.gateway import Gateway, internal_error, refusal_event
 from safeserial.policy.files import did_you_mean
 from safeserial.text import safe_repr
 
-__all__ = ["DROP", "MISSING", "OPTIONS", "PURPOSE", "SWAP", "CachedValues", "Found", "values_of"]
+__all__ = ["DROP", "MISSING", "OPTIONS", "PURPOSE", "SWAP", "CachedValues", "Found", "values_of", "whole"]
 
 PURPOSE = "cache"
 #: What :func:`values_of` reads of a cache's options; the others are the framework's.
@@ -221,6 +221,18 @@ class CachedValues:
                 disposition="enforce" if self._raises else "miss",
             )
         )
+
+
+def whole(delta: object) -> int:
+    """What a count is changed by.
+
+    Raises:
+        ValueError: It is no whole number. Redis refuses those too; a count that became a fraction, and was told without
+            it, could never be counted again.
+    """
+    if not isinstance(delta, int):
+        raise ValueError(f"values are counted in whole numbers, and delta is a {type(delta).__name__}")  # noqa: TRY004 - as all caches
+    return int(delta)
 
 
 def _subject(key: str | None) -> str | None:

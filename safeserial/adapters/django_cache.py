@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis.exceptions import ResponseError, WatchError
 
-from safeserial.adapters.cached import DROP, MISSING, OPTIONS, SWAP, values_of
+from safeserial.adapters.cached import DROP, MISSING, OPTIONS, SWAP, values_of, whole
 from safeserial.errors import Forbidden, Misconfigured, Reason
 
 if TYPE_CHECKING:
@@ -124,8 +124,9 @@ class SealedRedisCacheClient(RedisCacheClient):  # type: ignore[misc]
         """Add to an integer.
 
         Raises:
-            ValueError: There is none under the key.
+            ValueError: There is none under the key, or ``delta`` is no whole number.
         """
+        delta = whole(delta)
         if self._values.unsafe_raw_integers:
             return self._count(key, delta)
 

@@ -17,7 +17,7 @@ from django_redis.client import DefaultClient
 from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError, WatchError  # noqa: A004 - Redis's own
 
-from safeserial.adapters.cached import DROP, MISSING, SWAP, Found, values_of
+from safeserial.adapters.cached import DROP, MISSING, SWAP, Found, values_of, whole
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ class SealedClientMixin:
         client: Any = None,
         ignore_key_check: bool = False,
     ) -> int:
+        delta = whole(delta)
         if self._values.unsafe_raw_integers:
             return int(super()._incr(key, delta, version, client, ignore_key_check))  # type: ignore[misc]
         full = self.make_key(key, version=version)

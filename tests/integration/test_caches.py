@@ -459,6 +459,20 @@ def test_counting_keeps_the_timeout(bench: Bench) -> None:
     assert bench.cache.get("n") is None
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_count_changes_by_whole_numbers_only(make: Callable[..., Bench], plain: bool) -> None:
+    cache = make(unsafe_raw_integers=plain).cache
+    cache.set("n", 1, 100)
+    for delta in (1.5, 2.0, "1", None):
+        for count in (cache.incr, cache.decr):
+            with pytest.raises((ValueError, TypeError)):
+                count("n", delta)
+    with pytest.raises(ValueError, match="whole numbers, and delta is a float"):
+        cache.incr("n", 1.5)
+
+    assert (cache.get("n"), cache.incr("n", True), cache.decr("n", 5)) == (1, 2, -3)
+
+
 def test_no_count_is_lost_between_threads(bench: Bench) -> None:
     bench.cache.set("n", 0, 300)
 
