@@ -74,12 +74,17 @@ demo: $(VENV)/.demo
 
 # What depends on the build. ARGS that name files are run once, on the build at hand; CI says more.
 OTHER ?= tests/unit/minipickle tests/unit/formats tests/unit/policy tests/property tests/fuzz
+# In several processes: most tests wait for workers. PROCESSES=0 makes it one, for a debugger or a machine with little memory.
+PROCESSES ?= auto
+# Bytecode is written, whatever the environment says: each process collects all tests, and some hundred workers are started.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(PROCESSES) $(ARGS)
 ifeq ($(findstring tests/,$(ARGS)),)
 	@if [ "$$($(BIN)/python -c 'import safeserial; print(safeserial.BUILD)')" = compiled ]; then \
 		echo "== the pure build: $(OTHER)"; \
-		SAFESERIAL_PURE=1 SAFESERIAL_EXPECT=pure SAFESERIAL_TEST_POOLS= $(BIN)/python -m pytest $(ARGS) $(OTHER); \
+		SAFESERIAL_PURE=1 SAFESERIAL_EXPECT=pure SAFESERIAL_TEST_POOLS= \
+			$(BIN)/python -m pytest -n $(PROCESSES) $(ARGS) $(OTHER); \
 	fi
 endif
 

@@ -17,10 +17,12 @@ import copy
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -38,7 +40,8 @@ hypothesis.settings.load_profile("suite")
 for folder in ("integration", "integration/apps"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
-from support.services import Missing, Services, services_required  # noqa: E402 - found through the line above
+from support import parallel  # noqa: E402 - found through the line above
+from support.services import Missing, Services, services_required  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,11 +50,17 @@ NAMES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
 SERVICES = pytest.StashKey[Services]()
 SKIPPED = pytest.StashKey[Counter[str]]()
 REASONS = pytest.StashKey[dict[str, str]]()
+SHARED = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "last: runs after every other test of its module and parameter")
-    config.stash[SERVICES], config.stash[SKIPPED], config.stash[REASONS] = Services(), Counter(), {}
+    config.stash[SKIPPED], config.stash[REASONS] = Counter(), {}
+    if hasattr(config, "workerinput"):
+        config.stash[SHARED] = Path(config.workerinput["shared"])
+    elif getattr(config.option, "numprocesses", None):
+        config.stash[SHARED] = Path(tempfile.mkdtemp(prefix="safeserial-tests-"))
+    config.stash[SERVICES] = Services(config.stash.get(SHARED, None))
     problem = wrong_build(os.environ.get("SAFESERIAL_EXPECT", "")) or stale_extension()
     if problem:
         pytest.exit(problem, returncode=3)
@@ -78,11 +87,12 @@ def stale_extension() -> str:
         or stale("formats", "plain")
         or stale("formats", "protobuf_scan")
         or stale("formats", "counts")
+        or stale("", "probing")
     )
 
 
 def stale(package: str, module: str) -> str:
-    spec = importlib.util.find_spec(f"safeserial.{package}._{module}_c")
+    spec = importlib.util.find_spec(".".join(filter(None, ("safeserial", package, f"_{module}_c"))))
     if spec is None or spec.origin is None:
         return ""
     extension = Path(spec.origin)
@@ -98,8 +108,48 @@ def stale(package: str, module: str) -> str:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if SERVICES in config.stash:
+    if SERVICES in config.stash and not hasattr(config, "workerinput"):
         config.stash[SERVICES].stop()
+        if SHARED in config.stash:
+            shutil.rmtree(config.stash[SHARED], ignore_errors=True)
+
+
+# -- with `-n`: several processes, see support/parallel.py; the hooks are pytest-xdist's, which may be missing ------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return parallel.processes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return parallel.scheduler(config, log, config.stash[SHARED])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        parallel.tell_groups(session.items, session.config.stash[SHARED])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["skipped"] = dict(config.stash[SKIPPED])
+        config.workeroutput["reasons"] = config.stash[REASONS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[SKIPPED].update(told.get("skipped", {}))
+    node.config.stash[REASONS].update(told.get("reasons", {}))
 
 
 @pytest.hookimpl(trylast=True)

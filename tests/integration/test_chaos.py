@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from support.chaos import Chaos
 
+pytestmark = pytest.mark.slow
+
 TASKS = int(os.environ.get("SAFESERIAL_CHAOS_TASKS", "600"))
 LONG = TASKS >= 2_000
 #: Names in ``celery_plugin.guard`` and ``leases``. A dead worker's lease, above all, stands for a minute.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PER_PRODUCER = 40
 ETA_SECONDS = 14
 EARLY = 6

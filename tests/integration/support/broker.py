@@ -107,26 +107,46 @@ class Broker:
         """Delete one queue."""
 
 
-def open_redis_corner(url: str) -> redis.Redis:
-    """A Redis database of our own: the one named in ``url``, else the first empty one that we can lock."""
+def open_redis_corner(url: str, *, patience: float = 60.0) -> redis.Redis:
+    """A Redis database of our own: the one named in ``url``, else the first empty one that we can lock.
+
+    There are few, and other processes of this run, and other runs, have theirs: so it may have to wait for one.
+    """
     path = urlsplit(url).path.strip("/")
-    me = f"{socket.gethostname()} {os.getpid()}"
-    for number in [int(path)] if path else range(1, 16):
-        base = url[: -len(path)].rstrip("/") if path else url
-        client = redis.Redis.from_url(f"{base}/{number}")
-        holder = client.get(LOCK)
+    base = url[: -len(path)].rstrip("/") if path else url
+    deadline = time.monotonic() + patience
+    while True:
+        for number in [int(path)] if path else range(1, 16):
+            client = redis.Redis.from_url(f"{base}/{number}")
+            if _lock(client):
+                return client
+            client.close()
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no empty database on {url}: name one in SAFESERIAL_TEST_REDIS_URL")
+        time.sleep(0.5)
+
+
+def _lock(client: redis.Redis) -> bool:
+    """Whether this database is ours now."""
+    _empty_what_the_dead_hold(client)
+    if client.set(LOCK, f"{socket.gethostname()} {os.getpid()}", nx=True, ex=7200):
+        if client.dbsize() == 1:
+            return True
+        client.delete(LOCK)  # somebody else's data
+    return False
+
+
+def _empty_what_the_dead_hold(client: redis.Redis) -> None:
+    """Empty it, if its holder died without cleaning up, and nobody else did so and holds it already."""
+    with client.pipeline() as pipe, suppress(redis.WatchError):
+        pipe.watch(LOCK)
+        holder = pipe.get(LOCK)
         if isinstance(holder, bytes):
             host, _, pid = holder.decode().partition(" ")
-            if host != socket.gethostname() or os.path.exists(f"/proc/{pid}"):
-                client.close()
-                continue
-            client.flushdb()  # its holder died without cleaning up
-        if client.set(LOCK, me, nx=True, ex=7200):
-            if client.dbsize() == 1:
-                return client
-            client.delete(LOCK)  # somebody else's data
-        client.close()
-    raise RuntimeError(f"no empty database on {url}: name one in SAFESERIAL_TEST_REDIS_URL")
+            if host == socket.gethostname() and not os.path.exists(f"/proc/{pid}"):
+                pipe.multi()
+                pipe.flushdb()
+                pipe.execute()
 
 
 class RedisBroker(Broker):

@@ -5,6 +5,8 @@ Standard library alone: the root conftest imports this for every test run, unit 
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -51,10 +53,15 @@ def spawn(command: list[str], directory: Path, environment: dict[str, str]) -> s
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on right now.
+
+    Not one that the system would choose: it chooses those for every connection, too, also between now and the bind.
+    """
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _exchange(host: str, port: int, hello: bytes, *, timeout: float = 2.0) -> bytes:
@@ -80,10 +87,32 @@ def rabbitmq_answers(url: str) -> bool:
 
 
 @dataclass
+class _Adopted:
+    """A server that another process of this run started, and that has ended by now: as much of it as it takes to stop it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        with suppress(OSError):
+            # The command name is in brackets and may hold blanks. A zombie waits for a parent that may not care.
+            if Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return None
+        return 0
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("server", timeout)
+            time.sleep(0.05)
+        return 0
+
+
+@dataclass
 class _Owned:
     """A server that this test run started."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | _Adopted
     directory: Path
 
     def stop(self) -> None:
@@ -100,8 +129,14 @@ class _Owned:
 
 @dataclass
 class Services:
-    """The servers of one test run, looked for once and on first need."""
+    """The servers of one test run, looked for once and on first need.
 
+    Attributes:
+        shared: A folder in which several processes of one run agree: the first that needs a server looks for it or starts
+            it, and the one that began the run stops what was started.
+    """
+
+    shared: Path | None = None
     _found: dict[str, str | Missing] = field(default_factory=dict)
     _owned: list[_Owned] = field(default_factory=list)
 
@@ -112,10 +147,7 @@ class Services:
             Missing: Nothing answers and nothing could be started.
         """
         if name not in self._found:
-            try:
-                self._found[name] = self._redis() if name == "redis" else self._rabbitmq()
-            except Missing as missing:
-                self._found[name] = missing
+            self._found[name] = self._look(name) if self.shared is None else self._agree(name, self.shared)
         found = self._found[name]
         if isinstance(found, Missing):
             raise found
@@ -125,6 +157,25 @@ class Services:
         """Stop what this run started, by process id; leave everything else alone."""
         while self._owned:
             self._owned.pop().stop()
+        for note in self.shared.glob("*.started") if self.shared else ():
+            pid, directory = json.loads(note.read_text("utf-8"))
+            _Owned(_Adopted(pid), Path(directory)).stop()
+
+    def _look(self, name: str) -> str | Missing:
+        try:
+            return self._redis() if name == "redis" else self._rabbitmq()
+        except Missing as missing:
+            return missing
+
+    def _agree(self, name: str, shared: Path) -> str | Missing:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            note = shared / f"{name}.found"
+            if not note.exists():
+                found = self._look(name)
+                note.write_text(json.dumps([isinstance(found, Missing), str(found)]), "utf-8")
+            missing, text = json.loads(note.read_text("utf-8"))
+            return Missing(text) if missing else str(text)
 
     def _redis(self) -> str:
         override = os.environ.get("SAFESERIAL_TEST_REDIS_URL")
@@ -183,7 +234,11 @@ class Services:
         return self._await("RabbitMQ", f"amqp://guest:guest@127.0.0.1:{port}//", rabbitmq_answers, patience=45.0)
 
     def _start(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
-        self._owned.append(_Owned(spawn(command, directory, environment), directory))
+        server = spawn(command, directory, environment)
+        self._owned.append(_Owned(server, directory))
+        if self.shared is not None:
+            note = [server.pid, str(directory)]
+            (self.shared / f"{server.pid}.started").write_text(json.dumps(note), "utf-8")
 
     def _await(self, name: str, url: str, answers: Callable[[str], bool], *, patience: float) -> str:
         server, deadline = self._owned[-1], time.monotonic() + patience

@@ -35,7 +35,7 @@ class Corner:
     url: str
     prefix: str
 
-    def through(self, port: int, timeout_seconds: float = 0.3) -> str:
+    def through(self, port: int, timeout_seconds: float = 1.0) -> str:
         """The same database through another port of this machine."""
         number = self.client.connection_pool.connection_kwargs.get("db", 0)
         return f"redis://127.0.0.1:{port}/{number}?prefix={self.prefix}&timeout_seconds={timeout_seconds}"
@@ -45,7 +45,7 @@ class Corner:
         return {key.decode(): self.client.type(key) for key in self.client.scan_iter(f"{self.prefix}*")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def redis_database(services: Services) -> Iterator[tuple[Any, str]]:
     from support.broker import open_redis_corner
 
