@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
+pytestmark = pytest.mark.slow
+
 CASES = shop.CASES
 
 
@@ -204,7 +206,7 @@ def mixed(shop_at: Any, request: pytest.FixtureRequest, stock_only: bool) -> Ite
             for case in CASES * (1 if once else times):
                 publish(plan, case)
         assert sum(plan.bodies.values()) >= (400 if once else 1000)
-        wait_for(plan, worker, seconds=90)
+        wait_for(plan, worker, seconds=180)
         yield plan, worker
 
 

@@ -16,7 +16,9 @@ from celery.exceptions import TimeoutError as NoResult
 if TYPE_CHECKING:
     from support.worker import Worker
 
-ETA_SECONDS = 8
+pytestmark = pytest.mark.slow
+
+ETA_SECONDS = 12
 PER_KIND = 10
 
 

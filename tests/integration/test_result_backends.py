@@ -140,22 +140,22 @@ def test_a_forged_result_is_refused_and_a_true_one_is_not(working: Any, tmp_path
         store.write(first.id, data)
         forget_what_was_read(app)
         with pytest.raises(Refused) as caught:
-            app.AsyncResult(first.id).get(timeout=5)
+            app.AsyncResult(first.id).get(timeout=20)
         assert caught.value.cause is reason, name
         with pytest.raises(Refused):
             _ = app.AsyncResult(first.id).state
         both = ResultSet([app.AsyncResult(first.id), app.AsyncResult(second.id)], app=app)
         with pytest.raises(Refused):
-            both.join(timeout=5)
+            both.join(timeout=20)
     store.write(first.id, true)
     forget_what_was_read(app)
-    assert app.AsyncResult(first.id).get(timeout=5) == 2
+    assert app.AsyncResult(first.id).get(timeout=20) == 2
     assert not marker.exists()
 
 
 def test_a_worker_writes_the_true_result_over_a_forged_one(working: Any) -> None:
     app, store = working
-    result = app.tasks["shop.sleep"].apply_async((0.8,))
+    result = app.tasks["shop.sleep"].apply_async((2.5,))
     store.write(result.id, b"forged")
     time.sleep(0.2)
     with pytest.raises(Refused):
@@ -163,12 +163,12 @@ def test_a_worker_writes_the_true_result_over_a_forged_one(working: Any) -> None
     deadline = time.monotonic() + 20
     while store.read(result.id) == b"forged" and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert app.AsyncResult(result.id).get(timeout=5) == 0.8
+    assert app.AsyncResult(result.id).get(timeout=20) == 2.5
 
 
 def test_a_chord_with_a_forged_part_fails_and_does_not_wait_for_ever(working: Any) -> None:
     app, store = working
-    header = [app.tasks["shop.add"].s(1, 1), app.tasks["shop.sleep"].s(1.0)]
+    header = [app.tasks["shop.add"].s(1, 1), app.tasks["shop.sleep"].s(3.0)]
     body = chord(header)(app.tasks["shop.collect"].s(serial="never"))
     first = body.parent.results[0]
     assert first.get(timeout=20) == 2

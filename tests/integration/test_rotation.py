@@ -23,6 +23,8 @@ from safeserial.errors import Reason, Refused
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 TASKS = int(os.environ.get("SAFESERIAL_REHEARSAL_TASKS", "1000"))
 #: What the load is spread over, at least; the steps take about as long.
 LOAD_SECONDS = 15.0
@@ -209,8 +211,8 @@ def leak(steps: Steps, app: Any, setup: shop.Setup) -> None:
     """Tasks wait for their ETA in the workers when their key is disabled: none runs, and all are kept."""
     mark, count = app.tasks["shop.mark"], 20
     known = [record.id for record in quarantined(setup.quarantine)]
-    waiting = {mark.apply_async((n,), countdown=7).id for n in range(count)}
-    held = time.monotonic() + 5
+    waiting = {mark.apply_async((n,), countdown=14).id for n in range(count)}
+    held = time.monotonic() + 10
     while sum(len(tasks) for tasks in (app.control.inspect(timeout=1).scheduled() or {}).values()) < count:
         assert time.monotonic() < held, "the workers did not take the tasks"
     steps.take("add web-3")

@@ -137,7 +137,7 @@ def test_an_item_that_is_no_message_is_kept_and_the_worker_serves_on(bench: Benc
     runs = len(shop.rows(bench.worker.setup.runs))
 
     bench.shop_at.broker.client.lpush(bench.queue, raw)
-    new = await_new(bench.worker.setup.quarantine, bench.known, 1, patience=5.0)
+    new = await_new(bench.worker.setup.quarantine, bench.known, 1)
 
     bench.known.update(record.id for record in new)
     assert len(new) == 1, bench.worker.died(f"{len(new)} records instead of one")
@@ -162,13 +162,13 @@ def test_a_broadcast_that_is_no_message_does_not_end_the_worker(bench: Bench, ch
 
     assert client.publish(f"/{database}.{bench.shop_at.namespace}.{channel}", raw) == 1
 
-    assert bench.app.tasks["shop.mark"].delay(name).get(timeout=10) == "marked"
+    assert bench.app.tasks["shop.mark"].delay(name).get(timeout=20) == "marked"
     assert bench.worker.alive()
 
 
 @pytest.mark.last
 def test_nothing_is_left_behind_and_no_pool_process_was_lost(bench: Bench) -> None:
-    assert bench.app.control.ping(destination=[bench.worker.name], timeout=5, limit=1)
+    assert bench.app.control.ping(destination=[bench.worker.name], timeout=20, limit=1)
     assert bench.shop_at.broker.drain(bench.queue) == []
     assert bench.shop_at.broker.unacknowledged() == 0
     assert "WorkerLostError" not in bench.worker.log()

@@ -34,10 +34,10 @@ def down(*_: object, **__: object) -> Any:
 
 def test_a_lease_outlives_its_time_while_nothing_else_of_its_owner_moves() -> None:
     store = MemoryClaims()
-    mine, other = make(store), make(store)
+    mine, other = make(store, 1.0), make(store, 1.0)
     assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
     asked = time.monotonic()
-    while time.monotonic() < asked + 1.0:  # three times as long as a lease stands
+    while time.monotonic() < asked + 3.0:  # three times as long as a lease stands
         assert other.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
         time.sleep(0.05)
     mine.stop()

@@ -91,9 +91,9 @@ def test_many_threads_share_a_store_and_each_message_has_one_owner(corner: Corne
 
 def test_a_lease_runs_out_by_the_servers_clock_and_is_taken_over(corner: Corner) -> None:
     one, two = RedisClaims(corner.url), RedisClaims(corner.url)
-    assert claim(one, lease_seconds=0.3) is Outcome.CLAIMED
+    assert claim(one, lease_seconds=1.5) is Outcome.CLAIMED
     assert claim(two, owner="two") is Outcome.LEASED_BY_OTHER
-    time.sleep(0.35)
+    time.sleep(1.6)
     assert claim(two, owner="two") is Outcome.CLAIMED
     assert not one.renew("m", "one", lease_seconds=30)
     assert not one.finish("m", "one", 0)
@@ -140,11 +140,11 @@ def test_a_message_that_never_expires_has_a_tombstone_without_an_end(corner: Cor
 
 def test_a_tombstone_that_ended_is_no_key_any_more(corner: Corner) -> None:
     store = RedisClaims(corner.url)
-    expires = now_ms() + 200
+    expires = now_ms() + 1_500
     store.claim("m", "one", expires_at_ms=expires, lease_seconds=60)
     store.finish("m", "one", expires)
     assert claim(store, owner="two") is Outcome.DONE
-    time.sleep(0.3)
+    time.sleep(1.7)
     assert corner.keys_and_types() == {}
     store.close()
 
@@ -213,7 +213,7 @@ def test_of_two_threads_that_ask_after_a_lost_answer_one_claims(corner: Corner, 
 @pytest.mark.parametrize("mode", ["cut", "lose", "hang"])
 def test_what_ended_while_the_server_was_away_is_said_when_it_is_back(corner: Corner, proxy: Any, mode: str) -> None:
     later = Later()
-    store, other = RedisClaims(corner.through(proxy.port, 0.1), later=later), RedisClaims(corner.url)
+    store, other = RedisClaims(corner.through(proxy.port), later=later), RedisClaims(corner.url)
     claim(store, "ran")
     claim(store, "back")
     proxy.mode = mode
@@ -227,7 +227,7 @@ def test_what_ended_while_the_server_was_away_is_said_when_it_is_back(corner: Co
     later.run()
     assert len(later.waiting) == 1, "it is tried again"
     proxy.mode = "pass"
-    time.sleep(0.15)
+    time.sleep(1.1)
     later.run()
     assert later.waiting == []
     assert claim(other, "ran", "two") is Outcome.DONE
@@ -360,7 +360,7 @@ def test_a_real_timer_says_what_is_owed(corner: Corner, proxy: Any, monkeypatch:
         store.finish("m", "one", now_ms() + HOUR)
     time.sleep(0.25)
     proxy.mode = "pass"
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while store._owed and time.monotonic() < deadline:
         time.sleep(0.02)
     assert claim(other, owner="two") is Outcome.DONE

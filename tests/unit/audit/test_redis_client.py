@@ -237,17 +237,17 @@ def test_an_answer_that_makes_no_sense_is_a_typed_error(
 @pytest.mark.redis
 @every_store
 def test_a_server_that_hangs_costs_one_timeout_and_then_none(make: type, corner: Corner, proxy: Any) -> None:
-    store = make(corner.through(proxy.port, 0.3))
+    store = make(corner.through(proxy.port, 1.0))
     store.check()
     proxy.mode = "hang"
     call = calls(store)[1]
     begin = time.monotonic()
     for n in range(20):
-        with pytest.raises(UNAVAILABLE[make], match="no answer within 0.3" if n == 0 else "not asked again yet"):
+        with pytest.raises(UNAVAILABLE[make], match="no answer within 1" if n == 0 else "not asked again yet"):
             call()
-    assert time.monotonic() - begin < 0.6
+    assert time.monotonic() - begin < 2.0
     proxy.mode = "pass"
-    time.sleep(0.35)
+    time.sleep(1.1)
     call()
     store.close()
 

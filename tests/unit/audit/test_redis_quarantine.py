@@ -368,10 +368,12 @@ def test_a_full_store_takes_a_put_as_fast_as_an_empty_one(corner: Corner) -> Non
     store = RedisQuarantine(corner.url, unauthenticated=Quota(3_000, 1 << 30))
 
     def cost(base: int) -> float:
-        begin = time.perf_counter()
+        took = []
         for n in range(300):
+            begin = time.perf_counter()
             put(store, base + n)
-        return time.perf_counter() - begin
+            took.append(time.perf_counter() - begin)
+        return sorted(took)[150]  # of the others, some waited for somebody else's work
 
     empty = cost(0)
     for n in range(1_000, 3_700):

@@ -78,12 +78,12 @@ def test_longer_patterns_and_other_flags_are_refused_before_anything_is_compiled
     ids=lambda pattern: ascii(pattern)[:24],
 )
 def test_a_pattern_that_compiles_for_seconds_is_refused(pattern: str, flags: int) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(Refused) as caught:
         load(Pattern(pattern, flags))
 
     assert caught.value.reason is Reason.BUILD_FAILED
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
     with pytest.raises(ValueError, match="take long to compile"):
         compile_pattern(pattern, flags)
 
@@ -94,12 +94,12 @@ def test_nested_quantifiers_compile_in_no_time_or_are_refused(unit: str, flags: 
     depth = 2000 // len(unit.format("").encode())  # what is long is measured in UTF-8
     begin, inner = unit.split("{}")
     pattern = begin.replace("{{", "{") * depth + "a" + inner.replace("{{", "{").replace("}}", "}") * depth
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         load(Pattern(pattern, flags))
     except Refused as refusal:
         assert refusal.reason is Reason.BUILD_FAILED
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_message_has_no_more_patterns_than_it_may_take_time() -> None:
