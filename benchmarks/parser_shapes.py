@@ -479,18 +479,29 @@ def _integer(value: int) -> bytes:
 _P4 = b"\x80\4"
 #: The listed class, in memo entry 0.
 _POINT = _P4 + b"\x8c%c%b\x8c\5Point\x93\x940" % (len(_HERE), _HERE.encode())
+#: A name for plain data, likewise.
+_SET = b"cbuiltins\nset\n\x940"
+#: A list of as many members as make a set double its table, in memo entry 1.
+_MANY = b"](" + b"".join(b"K%c" % n for n in range(78)) + b"e\x940"
 PICKLE: dict[str, Callable[[int], bytes]] = {
     "lists kept": lambda size: fill(size, _P4, b"]", b"."),
     "lists nested": lambda size: fill(size, _P4 + b"](", b"]" * 200 + b"a" * 199, b"e."),
     "lists in a list": lambda size: fill(size, _P4 + b"](", b"]", b"e."),
     "dicts in a list": lambda size: fill(size, _P4 + b"](", b"}", b"e."),
     "sets in a list": lambda size: fill(size, _P4 + b"](", b"\x8f", b"e."),
+    "frozensets in a list": lambda size: fill(size, _P4 + b"](", b"(\x91", b"e."),
+    "sets dropped": lambda size: fill(size, _P4 + b"(", b"\x8f", b"1N."),
+    "sets remembered and dropped": lambda size: fill(size, _P4 + b"(", b"\x8f\x94", b"1N."),
+    "lists dropped": lambda size: fill(size, _P4 + b"(", b"]", b"1N."),
+    "marks dropped": lambda size: fill(size, _P4, b"(1", b"N."),
     "tuples in a list": lambda size: fill(size, _P4 + b"](", b")\x85", b"e."),
     "nones in a list": lambda size: fill(size, _P4 + b"](", b"N", b"e."),
     "small ints in a list": lambda size: fill(size, _P4 + b"](", b"K\1", b"e."),
     "one item at a time": lambda size: fill(size, _P4 + b"]", b"Na", b"."),
     "floats in a list": lambda size: fill(size, _P4 + b"](", b"G" + struct.pack(">d", 0.1), b"e."),
     "decimal ints in a list": lambda size: fill(size, _P4 + b"](", b"I1\n", b"e."),
+    "long decimal ints in a list": lambda size: fill(size, _P4 + b"](", b"L" + b"9" * 9000 + b"L\n", b"e."),
+    "ints of nine bytes in a list": lambda size: fill(size, _P4 + b"](", b"\x8a\x09" + b"\1" * 9, b"e."),
     "one long decimal int": lambda size: fill(size, b"L", b"9", b"L\n."),
     "one long int": lambda size: _P4 + b"\x8b" + (size - 8).to_bytes(4, "little") + b"\x7f" * (size - 8) + b".",
     "empty strings in a list": lambda size: fill(size, _P4 + b"](", b"\x8c\0", b"e."),
@@ -510,6 +521,17 @@ PICKLE: dict[str, Callable[[int], bytes]] = {
     "a huge length claimed": lambda size: _P4 + b"\x8e" + b"\xff" * 8 + b"a" * (size - 11),
     "text with escapes": lambda size: fill(size, b"V", b"\\u0041", b"\n."),
     "calls": lambda size: fill(size, _P4 + b"](", b"cbuiltins\nset\n](K\1e\x85R", b"e."),
+    "calls of a name remembered": lambda size: fill(size, _P4 + _SET + b"](", b"h\0)R", b"e."),
+    "sets made of one list": lambda size: fill(
+        size, _P4 + _SET + _MANY + b"](", b"h\0h\1\x85R", b"e."
+    ),
+    "bytes made of one text": lambda size: fill(
+        size, _P4 + b"c_codecs\nencode\n\x940X\0\x10\0\0" + b"a" * 4096 + b"\x940\x8c\6latin1\x940](",
+        b"h\0h\1h\2\x86R", b"e."
+    ),
+    "names remembered and dropped": lambda size: fill(
+        size, _P4 + b"\x8c\x08builtins\x940\x8c\x03set\x940", b"h\0h\1\x930", b"N."
+    ),
     "instances": lambda size: fill(size, _POINT + b"](", b"h\0)\x81", b"e."),
     "instances with state": lambda size: fill(size, _POINT + b"](", b"h\0)\x81}\x8c\1xK\1sb", b"e."),
 }  # fmt: skip

@@ -33,7 +33,8 @@ class Limits:
         max_opcodes: Pickle opcodes.
         max_stack_items: Pickle stack values and open marks together.
         max_memo_entries: Pickle memo entries.
-        max_weight: Values a pickle would have if nothing in it were shared.
+        max_weight: Values a pickle would have if nothing in it were shared. What reserves far more than its bytes
+            counts for that: a deque as 80 values, in other formats too, and a pickled set as 22.
         max_key_depth: Nesting inside one dict key or set member.
         max_hash_cost: Values visited by hashing and comparing all keys together.
         max_instances: Instances a pickle may create, and objects that unsigned data read by annotations may have.

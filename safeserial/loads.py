@@ -201,8 +201,10 @@ def _open_unsigned_pickle(data: bytes, policy: Policy, buffers: Sequence[bytes] 
         raise Forbidden(Reason.UNSIGNED_PICKLE)
     from safeserial.formats.pickle import load_verified
     from safeserial.minipickle import verify
+    from safeserial.minipickle.reserved import charge_reserved
 
     verdict = verify(data, allow=policy.table, limits=policy.limits, buffers=len(buffers or ()))
+    charge_reserved(verdict, policy.limits)
     value = load_verified(verdict.canonical, [name for _, name in verdict.names], policy.makers, buffers=buffers)
     sink.emit(
         AuditEvent(

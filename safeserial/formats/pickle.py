@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats.base import Judged
 from safeserial.minipickle import is_plain, verify
+from safeserial.minipickle.reserved import charge_reserved
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class PickleCodec:
         """Judge one body; nothing is built or imported."""
         # The wire's ceiling was charged before decompression; what counts here is the body's.
         verdict = verify(data, allow=policy.table, limits=limits, max_bytes=limits.max_raw_bytes)
+        charge_reserved(verdict, limits)
         names = tuple([name for _, name in verdict.names]) if verdict.names else ()
         return Judged("pickle", verdict.canonical, names)
 

@@ -61,8 +61,15 @@ LARGEST = {
     "wishes": ("distinct short keys", "callbacks", "tasks in the options of callbacks"),
     "JSON codec": ("empty arrays behind a tag", "distinct short keys", "fractions of long ints", "colliding tuples in a set"),
     "msgpack codec": ("maps of one", "ordered dicts", "a few arrays claim the rest", "distinct short keys"),
+    "MiniPickle loads": (
+        "sets in a list", "frozensets in a list", "sets dropped", "sets remembered and dropped", "dicts in a list", "lists nested",
+        "sets made of one list", "bytes made of one text", "calls", "memo", "the same key", "short wide strings in a list",
+    ),
     "MiniPickle verify": ("lists in a list", "tuples in a list", "the same key", "colliding keys", "a huge length claimed"),
-    "pickle codec": ("lists kept", "memo", "short wide strings in a list"),
+    "pickle codec": (
+        "sets in a list", "frozensets in a list", "sets dropped", "sets remembered and dropped", "lists kept", "memo",
+        "short wide strings in a list",
+    ),
     "zlib": ("zeros", "empty blocks"),
     "zstd": ("zeros", "a huge window", "empty blocks"),
     "envelope": ("a long header",),
@@ -84,6 +91,19 @@ def test_memory_is_bounded_and_grows_no_faster_than_the_document(name: str, shap
         assert cost < 8 * peak(parser, made(parser.formats[0], shape, 64 * KIB)) + ANYWAY
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"), [(name, one) for name in ("MiniPickle loads", "pickle codec") for one in LARGEST[name]]
+)
+def test_what_is_refused_costs_most_at_the_largest_size_at_which_it_is_read(name: str, shape: str) -> None:
+    parser = PARSERS[name]
+    large = made(parser.formats[0], shape, 256 * KIB)
+    if bench.outcome(parser, large) != "read":
+        fitting = bench.fitting(
+            parser, next(one for one in SHAPES if (one.format, one.name) == ("pickle", shape)), 256 * KIB
+        )
+        assert fitting is None or peak(parser, fitting) < bench.CEILING_MIB * MIB
+
+
 # What must not reach the parsers behind: refused by what was counted.
 COUNTED = [
     ("JSON, data-only", "arrays opened", "SS305 too-deep"),
@@ -103,6 +123,14 @@ COUNTED = [
     ("JSON codec", "colliding tuples in a set", "SS216 hash-cost"),
     ("JSON codec", "colliding ints in a dict", "SS216 hash-cost"),
     ("msgpack codec", "colliding tuples in a set", "SS216 hash-cost"),
+    ("MiniPickle loads", "lists nested", "SS305 too-deep"),
+    ("MiniPickle loads", "tuples in a list", "SS306 too-many-nodes"),
+    ("MiniPickle loads", "sets dropped", "SS224 stack-too-large"),
+    ("MiniPickle loads", "sets remembered and dropped", "SS224 stack-too-large"),
+    ("MiniPickle loads", "sets made of one list", "SS226 too-heavy"),
+    ("MiniPickle loads", "bytes made of one text", "SS226 too-heavy"),
+    ("pickle codec", "frozensets in a list", "SS226 too-heavy"),
+    ("pickle codec", "sets remembered and dropped", "SS226 too-heavy"),
     ("zlib", "zeros", "SS320 decompressed-too-large"),
     ("zstd", "zeros", "SS320 decompressed-too-large"),
     ("policy file", "one long dotted key", "misconfigured"),

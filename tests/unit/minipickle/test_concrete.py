@@ -9,7 +9,7 @@ import pickletools
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -23,6 +23,9 @@ from safeserial.limits import Limits
 from safeserial.minipickle import verify
 from safeserial.minipickle.concrete import PLAIN, construct, loads
 from safeserial.minipickle.opcodes import OPCODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMITS = Limits(max_nodes=2000, max_depth=40, max_weight=5000, max_stack_items=500, max_memo_entries=300)
 CALLS: dict[str, Any] = {
@@ -249,7 +252,7 @@ def test_a_changed_byte_is_a_value_or_a_refusal(value: object, protocol: int, da
         (b"N.N.", Malformed, Reason.TRAILING_BYTES, 2, None),
         (b"I010\n.", Malformed, Reason.BAD_LITERAL, 0, None),
         (b"}]Ns.", Malformed, Reason.BAD_KEY, 3, None),
-        (b")" + b"2\x86" * 64 + b".", Malformed, Reason.TOO_HEAVY, 40, None),
+        (b")" + b"2\x86" * 64 + b".", Malformed, Reason.TOO_HEAVY, 34, None),
         (b"X\xff\xff\xff\x7f", Malformed, Reason.TRUNCATED, 0, None),
     ],
 )  # fmt: skip
@@ -274,6 +277,42 @@ def test_limits_are_the_callers() -> None:
     with pytest.raises(Malformed) as caught:
         loads(pickle.dumps([[1]]), limits=Limits(max_depth=1))
     assert caught.value.reason is Reason.TOO_DEEP
+
+
+NODES = Limits.untrusted().max_nodes
+_MADE = b"\x80\x04cbuiltins\nset\n\x940]\x94(" + b"N" * 99 + b"e0](%be."
+
+
+@pytest.mark.parametrize(
+    ("shape", "most", "reason"),
+    [
+        # The root is one value, and each of these another.
+        (lambda n: b"\x80\x04](" + b"\x8f" * (n - 1) + b"e.", NODES, Reason.TOO_MANY_NODES),
+        # What is dropped is no value, but was made.
+        (lambda n: b"\x80\x04(" + b"\x8f" * (n - 1) + b"1N.", 2 * NODES, Reason.STACK_TOO_LARGE),
+        (lambda n: b"\x80\x04\x8f" + b"\x94" * n + b".", 2 * NODES, Reason.MEMO_TOO_LARGE),
+        (lambda n: b"\x80\x04cbuiltins\nset\n\x940](" + b"h\0)R" * n + b"e.", 5000, Reason.TOO_MANY_CALLS),
+        # A set of 99 members: its list and the arguments weigh one each.
+        (lambda n: _MADE % (b"h\0h\1\x85R" * n), 10 * NODES // 101, Reason.TOO_HEAVY),
+        (lambda n: b"\x80\x04" + b"]" * n + b"a" * (n - 1) + b".", 32, Reason.TOO_DEEP),
+    ],
+    ids=["values", "stack", "memo", "calls", "weight", "depth"],
+)
+def test_anybody_may_have_written_it_so_the_default_limits_are_those_of_unsigned_data(
+    shape: Callable[[int], bytes], most: int, reason: Reason
+) -> None:
+    loads(shape(most))
+    with pytest.raises(Malformed) as caught:
+        loads(shape(most + 1))
+    assert caught.value.reason is reason
+    loads(shape(most + 1), limits=Limits())
+
+
+def test_values_that_json_cannot_say_are_read_by_default() -> None:
+    assert loads(pickle.dumps((1 << 32_000, math.inf))) == (1 << 32_000, math.inf)
+    with pytest.raises(Malformed) as caught:
+        loads(bytes(Limits.untrusted().max_bytes + 1))
+    assert caught.value.reason is Reason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -369,6 +408,14 @@ def test_buffers_must_be_the_ones_that_are_used(data: bytes, buffers: list[Any])
         (b"\x80\x04cos\nsystem\n.", [], "an opcode that builds no plain data, or that does not fit"),
         (b"\x80\x04N}b.", [], "an opcode that builds no plain data, or that does not fit"),
         (b"\x80\x04\x8c\x05a.", [], "an opcode that builds no plain data, or that does not fit"),
+        # Spellings that the judge does not write.
+        (b"\x80\x04I1\n.", [], "an opcode that builds no plain data, or that does not fit"),
+        (b"\x80\x04K", [], "an opcode that builds no plain data, or that does not fit"),
+        (b"\x80\x04G\0\0.", [], "an opcode that builds no plain data, or that does not fit"),
+        (b"\x80\x04J\0.", [], "no STOP"),
+        (b"\x80\x04(iset.", [], "an opcode that builds no plain data, or that does not fit"),
+        (b"\x80\x04(iset\nset.", [], "an opcode that builds no plain data, or that does not fit"),
+        (b"\x80\x04X\xff\xff\xff\xff.", [], "an opcode that builds no plain data, or that does not fit"),
         (b"\x80\x040.", [], "no mark"),
         (b"\x80\x041.", [], "no mark"),
         (b"\x80\x042.", [], "stack underflow"),

@@ -16,6 +16,7 @@ from safeserial.allow import Arg, Kind, Right, Row, Signature
 from safeserial.errors import Refused
 from safeserial.limits import Limits
 from safeserial.minipickle import machine, verify
+from safeserial.minipickle.literals import value_at
 from safeserial.minipickle.verify import Verdict, judge
 from safeserial.policy import Policy
 
@@ -329,3 +330,13 @@ def test_a_machine_forgets_names_that_lead_to_others() -> None:
         assert isinstance(one, Verdict)
         assert isinstance(other, Verdict)
         assert (one.names, [name for _, name in other.names]) == ((), ["m:A"])
+
+
+@pytest.mark.parametrize("literal", [
+    b"N", b"\x88", b"\x89", b"K\x07", b"M\x05\x01", b"J\xff\xff\xff\xff", b"\x8a\x09\0\0\0\0\0\0\0\0\x01", b"\x8b\x01\0\0\0\xff", b"I01\n",
+    b"I00\n", b"I-7\n", b"L7L\n", b"G?\xf8\0\0\0\0\0\0", b"F1.5\n", b"S'x'\n", b"V\\u1234\n", b"\x8c\x02\xc4\x80", b"X\x01\0\0\0b",
+    b"\x8d\x01\0\0\0\0\0\0\0b", b"U\x01c", b"T\x01\0\0\0c", b"C\x02ab", b"B\x01\0\0\0a", b"\x8e\x01\0\0\0\0\0\0\0a", b"\x96\2\0\0\0\0\0\0\0ab",
+])  # fmt: skip
+def test_a_constant_is_what_cpython_reads(literal: bytes) -> None:
+    found, expected = value_at(literal, 0), pickle.loads(literal + b".")
+    assert (type(found), found) == (type(expected), expected)
