@@ -452,7 +452,8 @@ def test_a_key_of_rqs_that_holds_something_else_does_not_end_the_worker(
         corner.client.set(name, "x")
     begins = len(worker.log())
     queue.enqueue_job(job)
-    until(lambda: "a job cannot be run: ResponseError" in worker.log()[begins:], "the job to be put aside")
+    told = f"a job cannot be run: {poisoned} holds a string where RQ keeps a zset"
+    until(lambda: told in worker.log()[begins:], "the job to be put aside")
     assert until(lambda: corner.client.zscore(held, job.id), "the job among those that are held")
     assert corner.ran(serial) == []
     corner.client.delete(poisoned)
@@ -460,6 +461,85 @@ def test_a_key_of_rqs_that_holds_something_else_does_not_end_the_worker(
         corner.client.restore(poisoned, 0, before)
     corner.await_runs(serial)
     assert worker.alive()
+
+
+def test_a_worker_begins_when_its_own_keys_are_free(corner: Corner, queue: Any, safe: SafeRQ, serial: str) -> None:
+    before = corner.client.dump("rq:workers")
+    for key in ("rq:worker:patient", "rq:workers:third", "rq:workers"):
+        corner.client.delete(key)
+        corner.client.rpush(key, "x")
+    command = ["rq.cli", "worker", "--url", corner.url, "--worker-class", "rq_app.Worker", "--name", "patient", "third"]
+    with Process(
+        command, corner.directory, ready="the worker waits", environment=corner.environment, name="patient"
+    ) as patient:
+        job = safe.Queue("third", connection=corner.client).enqueue(rq_app.shop, serial)
+        assert "rq:worker:patient holds a list where RQ keeps a hash" in patient.log()
+        assert "rq:workers:third holds a list where RQ keeps a set" in patient.log()
+        for key in ("rq:worker:patient", "rq:workers:third", "rq:workers"):
+            assert corner.client.lrange(key, 0, -1) == [b"x"]
+            corner.client.delete(key)
+        if before:
+            corner.client.restore("rq:workers", 0, before)
+        assert job.latest_result(timeout=20) is not None
+        assert "Traceback" not in patient.log()
+
+
+def test_a_worker_that_works_off_a_queue_says_which_key_is_in_its_way(corner: Corner) -> None:
+    corner.client.rpush("rq:workers:fourth", "x")
+    environment = {**os.environ, **corner.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "rq.cli", "worker", "--url", corner.url, "--worker-class", "rq_app.Worker", "--burst",
+         "fourth"], env=environment, capture_output=True, text=True, timeout=60, cwd=corner.directory, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "rq:workers:fourth holds a list where RQ keeps a set" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("rq:worker:honest", "hash"),
+        ("rq:workers", "set"),
+        ("rq:finished:first", "zset"),
+        ("rq:failed:first", "zset"),
+        ("rq:queue:first", "list"),
+        ("rq:queue:first:intermediate", "list"),
+        ("rq:scheduled:first", "zset"),
+        ("rq:deferred:first", "zset"),
+    ],
+)
+def test_no_key_of_rqs_ends_a_worker_by_its_type_and_no_job_is_lost(
+    corner: Corner, queue: Any, worker: Process, serial: str, key: str, kind: str
+) -> None:
+    still_serves(queue)
+    time.sleep(0.3)
+    begins, jobs = len(worker.log()), []
+    if kind == "list":
+        # While the first of them runs, nobody takes the others.
+        jobs = [queue.enqueue(rq_app.nap, serial, 1), *(queue.enqueue(rq_app.shop, serial) for _ in range(3))]
+        corner.await_runs(serial, 1)
+    # What somebody deletes is gone; this is about what is put in its place, so it is moved away meanwhile.
+    if corner.client.exists(key):
+        corner.client.rename(key, "aside")
+    corner.client.set(key, "x")
+    if kind != "list":
+        jobs = [queue.enqueue(rq_app.shop, serial) for _ in range(4)]
+        if key != "rq:scheduled:first":
+            jobs.append(queue.enqueue_in(timedelta(seconds=1), rq_app.shop, serial))
+    time.sleep(4)
+    assert worker.alive(), worker.log()[-4000:]
+    assert corner.client.get(key) == b"x"
+    corner.client.delete(key)
+    if corner.client.exists("aside"):
+        corner.client.rename("aside", key)
+    for job in jobs:
+        assert job.latest_result(timeout=20) is not None, worker.log()[begins:][-4000:]
+    assert len(corner.ran(serial)) == len(jobs)
+    still_serves(queue)
+    log = worker.log()[begins:]
+    assert "unhandled exception" not in log and "Traceback" not in log, log[-4000:]
+    if key not in ("rq:workers", "rq:deferred:first", "rq:queue:first:intermediate"):  # which are seldom looked at
+        assert f"{key} holds a string where RQ keeps a {kind}" in log
 
 
 def test_garbage_in_the_lists_that_maintenance_reads(corner: Corner, queue: Any, worker: Process) -> None:

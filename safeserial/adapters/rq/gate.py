@@ -60,7 +60,7 @@ _HOLD = """
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-redis.call('LREM', KEYS[2], 1, ARGV[1])
+if redis.call('TYPE', KEYS[2]).ok == 'list' then redis.call('LREM', KEYS[2], 1, ARGV[1]) end
 """
 _HELD = """
 local kind = redis.call('TYPE', KEYS[1]).ok

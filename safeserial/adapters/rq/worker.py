@@ -17,13 +17,14 @@ from rq.utils import as_text, get_version, now, utcformat
 from rq.worker import BaseWorker
 
 from safeserial.adapters.base import COPY_SECONDS
+from safeserial.adapters.rq import places
 from safeserial.adapters.rq.job import SafeJob, Unserializer
 from safeserial.audit import AuditEvent
 from safeserial.envelope import is_sealed
-from safeserial.errors import Forbidden, Malformed, Reason, Refused
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from safeserial.adapters.rq.gate import SafeRQ
@@ -39,13 +40,16 @@ COMMAND = "rq.command"
 _DUE = """
 local hash = redis.call('TYPE', KEYS[3]).ok == 'hash'
 if hash and (redis.call('HGET', KEYS[3], 'rate_limit_key') or '') ~= '' then return 2 end
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 if hash then redis.call('HSET', KEYS[3], 'status', 'queued', 'enqueued_at', ARGV[2]) end
 local front = hash and redis.call('HGET', KEYS[3], 'enqueue_at_front') == '1'
 redis.call(front and 'LPUSH' or 'RPUSH', KEYS[2], ARGV[1])
+-- Last: where the queue's key holds something else, the job stays among those that are due.
+redis.call('ZREM', KEYS[1], ARGV[1])
 return 1
 """
 _LIMITED = 2
+_LOOK_SECONDS = 2.0
 
 
 class SafeFailedJobRegistry(FailedJobRegistry):  # type: ignore[misc]
@@ -94,7 +98,10 @@ class SafeQueue(rq.Queue):  # type: ignore[misc]
 
     def let_go(self, raw_id: bytes) -> None:
         """Take an entry off the list where RQ keeps what a worker has begun with."""
-        self.connection.lrem(self.intermediate_queue_key, 1, raw_id)
+        try:
+            self.connection.lrem(self.intermediate_queue_key, 1, raw_id)
+        except redis.ResponseError:
+            _tell("an entry cannot be taken off", self.connection, places.of_queues([self]))
 
     @classmethod
     def dequeue_any(  # noqa: PLR0917 - RQ's signature
@@ -117,9 +124,9 @@ class SafeQueue(rq.Queue):  # type: ignore[misc]
                     found = cls.lmove(connection, listed[0].key, patience)
                 else:
                     found = cls.lpop(list(by_key), patience, connection=connection)
-            except redis.ResponseError as error:
+            except redis.ResponseError:
                 # Where a queue should be is something else. That is for a person to see; the worker waits.
-                logger.critical("safeserial: a queue's key is no list: %s", type(error).__name__)
+                _tell("no job can be taken", connection, places.of_queues(listed))
                 time.sleep(1.0)
                 if timeout is None:
                     return None
@@ -127,7 +134,12 @@ class SafeQueue(rq.Queue):  # type: ignore[misc]
             if found is None:
                 return None
             queue = by_key[as_text(found[0])]
-            job = gate.receive(queue, found[1])
+            try:
+                job = gate.receive(queue, found[1])
+            except redis.ResponseError:
+                _tell("a job cannot be judged", connection, places.of_queues(listed))
+                gate.hold(queue, found[1], COPY_SECONDS)
+                continue
             if job is not None:
                 return job, queue
 
@@ -145,18 +157,30 @@ class SafeScheduler(RQScheduler):  # type: ignore[misc]
         script = self.connection.register_script(_DUE)
         for registry in self._scheduled_job_registries:
             queue = self.safeserial.Queue(registry.name, connection=self.connection)
-            for raw_id in self.connection.zrangebyscore(registry.key, 0, int(time.time()), start=0, num=1000):
-                job_key = self.safeserial.Job.redis_job_namespace_prefix.encode() + raw_id
-                if script(keys=[registry.key, queue.key, job_key], args=[raw_id, utcformat(now())]) == _LIMITED:
-                    self._wait_for_a_slot(queue, raw_id)
-                    self.connection.zrem(registry.key, raw_id)
+            try:
+                self._move_due(queue, registry.key, script)
+            except redis.ResponseError:
+                _tell("what is due cannot be queued", self.connection, places.of_queues([queue]))
         self._status = self.Status.STARTED
+
+    def _move_due(self, queue: SafeQueue, scheduled: str, script: Any) -> None:
+        for raw_id in self.connection.zrangebyscore(scheduled, 0, int(time.time()), start=0, num=1000):
+            job_key = self.safeserial.Job.redis_job_namespace_prefix.encode() + raw_id
+            if script(keys=[scheduled, queue.key, job_key], args=[raw_id, utcformat(now())]) == _LIMITED:
+                self._wait_for_a_slot(queue, raw_id)
+                self.connection.zrem(scheduled, raw_id)
 
     @staticmethod
     def _wait_for_a_slot(queue: SafeQueue, raw_id: bytes) -> None:
         job = queue.safeserial.receive(queue, raw_id)
         if job is not None and job.has_rate_limit:
             queue._enqueue_rate_limited_job(job)  # noqa: SLF001 - as RQ's scheduler
+
+
+def _tell(what: str, connection: Any, wanted: Mapping[str, str]) -> None:
+    """Say which key is to blame for an answer of Redis that ended something."""
+    found = places.misplaced(connection, wanted)
+    logger.critical("safeserial: %s: %s", what, found or "Redis refused a command of RQ's")
 
 
 class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
@@ -191,12 +215,60 @@ class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
             Misconfigured: A setting, key, policy entry or function cannot be used.
         """
         self.safeserial.prepare()
+        self._wait_for_our_places(is_burst=bool(kwargs.get("burst", args[0] if args else False)))
         return bool(super().work(*args, **kwargs))
+
+    def _wait_for_our_places(self, *, is_burst: bool) -> None:
+        """Begin when RQ can: it could not even register a worker."""
+        while found := places.misplaced(self.connection, places.of_worker(self)):
+            if is_burst:
+                raise Misconfigured(f"the worker cannot begin: {found}", key="redis")
+            logger.critical("safeserial: the worker waits: %s", found)
+            time.sleep(_LOOK_SECONDS)
+
+    # What only tells others of this worker is not worth the worker.
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """As RQ's."""
+        self._unless_misplaced("heartbeat", pipeline, lambda: super(SafeWorkerMixin, self).heartbeat(timeout, pipeline))
+
+    def set_state(self, state: Any, pipeline: Any = None) -> None:
+        """As RQ's."""
+        self._unless_misplaced("state", pipeline, lambda: super(SafeWorkerMixin, self).set_state(state, pipeline))
+
+    def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
+        """As RQ's. The job goes on."""
+        self._unless_misplaced(
+            "heartbeat", None, lambda: super(SafeWorkerMixin, self).maintain_heartbeats(*args, **kwargs)
+        )
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """As RQ's, which writes a heartbeat in the same step."""
+        self._unless_misplaced("heartbeat", None, lambda: super(SafeWorkerMixin, self).check_for_suspension(burst))
+
+    def register_death(self) -> None:
+        """As RQ's."""
+        self._unless_misplaced("end", None, super().register_death)
+
+    def _unless_misplaced(self, what: str, pipeline: Any, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except redis.ResponseError:
+            if pipeline is not None:
+                raise
+            _tell(f"the worker's {what} is not written", self.connection, places.of_worker(self))
 
     def execute_job(self, job: SafeJob, queue: SafeQueue) -> None:
         """As RQ's, once it is claimed."""
         gate, received = self.safeserial, job.received
         assert received is not None
+        found = places.misplaced(self.connection, places.of_job(self, queue, job))
+        if found:
+            # Found later, it would end the process that runs the job, in the midst of it or before it began.
+            logger.critical("safeserial: a job cannot be run: %s", found)
+            gate.release(received)
+            gate.hold(queue, job.id.encode(), COPY_SECONDS)
+            return
         try:
             if not gate.claim(received):
                 gate.hold(queue, job.id.encode(), COPY_SECONDS)
@@ -206,9 +278,9 @@ class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
             return
         try:
             super().execute_job(job, queue)
-        except redis.ResponseError as error:
-            # One of RQ's keys, perhaps of this very job, holds something else. The next worker would end by it, too.
-            logger.critical("safeserial: a job cannot be run: %s from Redis", type(error).__name__)
+        except redis.ResponseError:
+            # As above, and it came since.
+            _tell("a job cannot be run", self.connection, places.of_job(self, queue, job))
             self.execution = None
             gate.release(received)
             gate.hold(queue, job.id.encode(), COPY_SECONDS)
@@ -233,7 +305,8 @@ class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
         except redis.ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever lies in those lists
-            logger.error("safeserial: RQ's maintenance failed with %s", type(error).__name__)
+            found = places.misplaced(self.connection, places.of_queues(self.queues))
+            logger.error("safeserial: RQ's maintenance failed with %s%s", type(error).__name__, found and f": {found}")
             self.last_cleaned_at = now()
 
     def _start_scheduler(
