@@ -484,6 +484,34 @@ def test_a_worker_begins_when_its_own_keys_are_free(corner: Corner, queue: Any, 
         assert "Traceback" not in patient.log()
 
 
+def test_a_scheduler_whose_lock_is_something_else_ends_no_worker(corner: Corner, safe: SafeRQ, serial: str) -> None:
+    lock, queue = "rq:scheduler-lock:fifth", safe.Queue("fifth", connection=corner.client)
+    corner.client.rpush(lock, "x")
+    command = ["rq.cli", "worker", "--url", corner.url, "--worker-class", "rq_app.Worker", "--with-scheduler",
+               "--maintenance-interval", "1", "fifth"]  # fmt: skip
+    with Process(
+        command, corner.directory, ready="Listening on", environment=corner.environment, name="scheduler"
+    ) as worker:
+        later = queue.enqueue_in(timedelta(seconds=1), rq_app.shop, serial)
+        assert queue.enqueue(rq_app.shop, serial).latest_result(timeout=20) is not None
+        corner.client.delete(lock)
+
+        def looked() -> bool:
+            # Locks are taken with the maintenance, between two jobs.
+            still_serves(queue)
+            return later.latest_result(timeout=1) is not None
+
+        until(looked, "the scheduled job", patience=40.0)
+        corner.client.delete(lock)
+        corner.client.rpush(lock, "x")
+        time.sleep(3)
+        still_serves(queue)
+    log = worker.log()
+    assert f"the scheduler has no lock: {lock} holds a list where RQ keeps a string" in log
+    assert "Traceback" not in log, log[-4000:]
+    assert corner.client.lrange(lock, 0, -1) == [b"x"]
+
+
 def test_a_worker_that_works_off_a_queue_says_which_key_is_in_its_way(corner: Corner) -> None:
     corner.client.rpush("rq:workers:fourth", "x")
     environment = {**os.environ, **corner.environment, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -149,6 +149,34 @@ class SafeScheduler(RQScheduler):  # type: ignore[misc]
 
     safeserial: SafeRQ
 
+    def acquire_locks(self, auto_start: bool = False) -> set[str]:
+        """As RQ's; none where a lock's key holds something else, until it does not."""
+        try:
+            return set(super().acquire_locks(auto_start))
+        except redis.ResponseError:
+            self._told("no lock")
+            self._acquired_locks: set[str] = set()
+            return set()
+
+    def heartbeat(self) -> None:
+        """As RQ's."""
+        try:
+            super().heartbeat()
+        except redis.ResponseError:
+            self._told("no heartbeat")
+
+    def release_locks(self) -> None:
+        """As RQ's."""
+        try:
+            super().release_locks()
+        except redis.ResponseError:
+            self._told("no release of its locks")
+
+    def _told(self, what: str) -> None:
+        locks = dict.fromkeys(map(self.get_locking_key, self._queue_names), "string")
+        own = getattr(self, "key", None)  # since RQ 3.0
+        _tell(f"the scheduler has {what}", self.connection, locks if own is None else {**locks, own: "hash"})
+
     def enqueue_scheduled_jobs(self) -> None:
         """As RQ's. Whether a job may run already, whoever takes it off the queue asks its seal."""
         self._status = self.Status.WORKING
