@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import kombu
 
-from safeserial.adapters import kombu_compression, kombu_transport
+from safeserial.adapters import kombu_compression, kombu_places, kombu_transport
 from safeserial.adapters.base import Gatekeeper, Received
 from safeserial.envelope import is_sealed
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
@@ -154,7 +154,14 @@ class SafeKombu(Gatekeeper):
         if queue.no_ack or options.get("no_ack"):
             raise Misconfigured("what is refused could not stay on the broker: leave no_ack off", key="no_ack")
         guard = _Guard(self, handlers, str(queue.name), convert)
-        return SealedConsumer(channel, [queue], on_message=guard, on_decode_error=guard.undecodable, **options)
+        try:
+            return SealedConsumer(channel, [queue], on_message=guard, on_decode_error=guard.undecodable, **options)
+        except Exception as error:
+            if not kombu_places.is_misplaced(error):
+                raise
+            where = f"{safe_repr(queue.name)} or its exchange"
+            problem = f"a key of kombu's for {where} holds something else: {safe_repr(str(error), 300)}"
+            raise Misconfigured(problem, key="redis") from None
 
 
 class SealedProducer(kombu.Producer):  # type: ignore[misc]

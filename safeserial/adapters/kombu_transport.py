@@ -16,6 +16,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from safeserial.adapters import kombu_places
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,6 +53,10 @@ def protect(connection: Any) -> None:
     restore = getattr(qos, "restore_by_tag", None)
     if restore is not None and not hasattr(restore, _MARK):
         qos.restore_by_tag = _total_restore(restore)
+        kombu_places.shield(module, _OF_A_HANDLER)
+    for channel in getattr(transport, "channels", ()) if restore is not None else ():
+        # Channels that were there before hold the unshielded one.
+        channel.handlers["BRPOP"] = channel._brpop_read  # noqa: SLF001
 
 
 def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,13 +71,22 @@ def _total_loads(loads: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    def hand_out(message: Any, queue: str) -> None:
+        try:
+            deliver(message, queue)
+        except Exception as error:
+            channel = getattr(error, kombu_places.NOT_HELD, None)
+            if channel is None:
+                raise
+            kombu_places.put_back(channel, message, queue, json.dumps)
+
     def total(message: Any, queue: str) -> None:
         if type(message) is _Unreadable:
             # Where it goes if it has to be put back.
             message["properties"]["delivery_info"]["routing_key"] = queue
         if _has_an_address(message):
             try:
-                deliver(message, queue)
+                hand_out(message, queue)
             except _SHAPE_ERRORS as error:
                 if getattr(error, _OF_A_HANDLER, False):
                     raise
@@ -81,7 +96,7 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
         else:
             logger.warning("safeserial: an unreadable item on a queue")
         try:
-            deliver(unreadable(_as_json(message), queue), queue)
+            hand_out(unreadable(_as_json(message), queue), queue)
         except _SHAPE_ERRORS as error:
             # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
             logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
@@ -96,7 +111,12 @@ def _total_restore(restore: Callable[..., Any]) -> Callable[..., Any]:
             return restore(qos, tag, client, leftmost)
         except qos.channel.connection_errors:
             raise
-        except Exception as error:  # noqa: BLE001 - of what anybody can write there; it would come again at every look
+        except Exception as error:
+            # Of what anybody can write there: it would come again at every look.
+            if kombu_places.is_misplaced(error):
+                if kombu_places.restore_from_memory(qos, tag, error, leftmost):
+                    return None
+                raise
             logger.warning("safeserial: an unreadable item among the unacknowledged (%s)", type(error).__name__)
         return _take_back(qos, tag, client)
 

@@ -7,12 +7,14 @@ with what lay on the list as its body, while the worker serves on.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import shop
+from support.process import until
 from support.records import await_new
 
 from safeserial.errors import Reason
@@ -173,3 +175,21 @@ def test_nothing_is_left_behind_and_no_pool_process_was_lost(bench: Bench) -> No
     assert bench.shop_at.broker.unacknowledged() == 0
     assert "WorkerLostError" not in bench.worker.log()
     assert "Connection to broker lost" not in bench.worker.log()
+
+
+@pytest.mark.parametrize("key", ["unacked", "unacked_index", "queue"])
+def test_a_key_of_another_type_under_kombus_names_ends_no_worker(bench: Bench, key: str) -> None:
+    client = bench.shop_at.broker.client
+    name = bench.queue if key == "queue" else key
+    until(lambda: not client.exists(name), f"{name} to be empty")
+    client.hset(name, "x", "y") if key != "unacked" else client.set(name, "x")
+    add, results = bench.app.tasks["shop.add"], []
+    if key != "queue":
+        results = [add.apply_async((1, n), {"serial": f"{key}-{n}"}, queue=bench.queue) for n in range(3)]
+    time.sleep(4)
+    assert bench.worker.alive(), bench.worker.log()[-4000:]
+    assert not any(result.ready() for result in results)
+    client.delete(name)
+    results = results or [add.apply_async((1, n), {"serial": f"{key}-{n}"}, queue=bench.queue) for n in range(3)]
+    assert [result.get(timeout=30) for result in results] == [1, 2, 3]
+    assert f"{name} holds a " in bench.worker.log()
