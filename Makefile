@@ -77,7 +77,7 @@ OTHER ?= tests/unit/minipickle tests/unit/formats tests/unit/policy tests/proper
 # In several processes: most tests wait for workers. PROCESSES=0 makes it one, for a debugger or a machine with little memory.
 PROCESSES ?= auto
 # Bytecode is written, whatever the environment says: each process collects all tests, and some hundred workers are started.
-test: export PYTHONDONTWRITEBYTECODE =
+test coverage: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(PROCESSES) $(ARGS)
 ifeq ($(findstring tests/,$(ARGS)),)
@@ -93,6 +93,7 @@ COVERED := safeserial/envelope,safeserial/minipickle,safeserial/policy
 coverage: $(VENV)/.dev
 	rm -f .coverage .coverage.*
 	SAFESERIAL_PURE=1 SAFESERIAL_SAME_EXAMPLES=1 PYTHONHASHSEED=0 $(BIN)/python -m coverage run --source=$(COVERED) -m pytest \
+		-n $(PROCESSES) \
 		tests/unit/envelope tests/unit/minipickle tests/unit/policy tests/unit/formats/test_pickle.py tests/unit/cli -p no:randomly $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --fail-under=100
