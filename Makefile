@@ -13,7 +13,8 @@ export SAFESERIAL_BUILD
 COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.pxd _machine_c.pxd) \
 	$(addprefix safeserial/formats/,plain.py plain.pxd _plain_c.pxd) \
 	$(addprefix safeserial/formats/,protobuf_scan.py protobuf_scan.pxd _protobuf_scan_c.pxd) \
-	$(addprefix safeserial/formats/,counts.py counts.pxd _counts_c.pxd)
+	$(addprefix safeserial/formats/,counts.py counts.pxd _counts_c.pxd) \
+	$(addprefix safeserial/,probing.py probing.pxd _probing_c.pxd)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types contracts bench docs coverage build clean FORCE
@@ -127,6 +128,7 @@ clean:
 		safeserial/minipickle/_machine_c.*.so safeserial/minipickle/_machine_c.*.pyd \
 		safeserial/formats/_plain_c.*.so safeserial/formats/_plain_c.*.pyd \
 		safeserial/formats/_protobuf_scan_c.*.so safeserial/formats/_protobuf_scan_c.*.pyd \
-		safeserial/formats/_counts_c.*.so safeserial/formats/_counts_c.*.pyd
+		safeserial/formats/_counts_c.*.so safeserial/formats/_counts_c.*.pyd \
+		safeserial/_probing_c.*.so safeserial/_probing_c.*.pyd
 
 FORCE:

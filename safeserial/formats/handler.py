@@ -6,22 +6,24 @@ and back. It may build the one type it is for; it never imports a module and nev
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from safeserial import probing
     from safeserial.limits import Limits
     from safeserial.policy import Policy
+else:
+    probing = build.engine("safeserial", "probing")
 
 __all__ = [
     "CUSTOM_CODE",
-    "MAX_COLLISIONS",
     "Context",
     "Handler",
     "Wire",
@@ -33,10 +35,6 @@ __all__ = [
     "refuse_value",
     "type_label",
 ]
-
-# Hashes of int, tuple, Decimal, complex and frozenset are not salted, so a sender can choose keys that all collide and
-# make one dict quadratic. Honest keys do not share a hash 64 times (powers of two do so 67 times only from 2**4000 on).
-MAX_COLLISIONS = 64
 
 #: The one extension code of all handlers that users register; the tag's text stands beside the payload.
 CUSTOM_CODE = 127
@@ -166,26 +164,21 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def check_collisions(keys: Collection[Any]) -> None:
-    """Refuse keys so many of which share one hash that a dict or set of them would cost more than linear time.
+def check_collisions(keys: Collection[Any], *, as_set: bool) -> None:
+    """Refuse keys that were chosen so that a dict or set of them costs more than linear time.
 
     Raises:
         Malformed: ``HASH_COST``.
         TypeError: A key cannot be hashed.
     """
-    if len(keys) <= MAX_COLLISIONS:
-        return
-    # 61 bits on every platform we run on: hashing the hashes spreads as well as it can, so counting them is linear.
-    groups = Counter(map(hash, keys))
-    worst = max(groups.values())
-    if worst > MAX_COLLISIONS:
-        raise Malformed(Reason.HASH_COST, None, f"{worst} keys share one hash")
+    if probing.crowded(keys, as_set):
+        raise Malformed(Reason.HASH_COST, None, "keys that were chosen to meet in one place of a table")
 
 
 def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callable[[Any], Any]) -> Any:
     """Build a mapping by ``make(pairs)`` from keys that were counted, and refuse repeats."""
     try:
-        check_collisions(keys)
+        check_collisions(keys, as_set=False)
         made = make(zip(keys, values, strict=True))
     except TypeError:
         raise bad(tag, "a key cannot be hashed") from None
@@ -197,7 +190,7 @@ def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callabl
 def checked_set(tag: str, items: list[Any], make: Callable[[Any], Any]) -> Any:
     """Build a set by ``make(items)`` from members that were counted, and refuse repeats."""
     try:
-        check_collisions(items)
+        check_collisions(items, as_set=True)
         made = make(items)
     except TypeError:
         raise bad(tag, "a member cannot be hashed") from None

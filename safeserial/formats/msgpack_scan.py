@@ -20,9 +20,11 @@ from safeserial.errors import Malformed, Reason, Refused
 from safeserial.limits import Limits, charge
 
 if TYPE_CHECKING:
+    from safeserial import probing
     from safeserial.formats import counts
 else:
     counts = build.engine("safeserial.formats", "counts")
+    probing = build.engine("safeserial", "probing")
 
 __all__ = ["check", "pack", "parse"]
 
@@ -30,6 +32,7 @@ _WALK_FIRST = counts.__name__.endswith("._counts_c")
 # msgpack writes 511 levels and reads 1024; what is read must be writable, for the check that writes it again.
 _MAX_READ_DEPTH = 500
 _COUNTED = b"\xdc\xdd\xde\xdf"
+_LARGE_MAPS = b"\xde\xdf"
 _EXTENSIONS = b"\xc7\xc8\xc9\xd4\xd5\xd6\xd7\xd8"
 _KEYS = frozenset({str, int})
 _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
@@ -90,6 +93,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
             max_array_len=len(data),
             max_map_len=len(data),
             max_ext_len=len(data),
+            object_pairs_hook=_table if entries is None and _has(data, _LARGE_MAPS) else None,
         )
         again = None if entries is not None else pack(value)
     except UnicodeDecodeError:
@@ -103,6 +107,13 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
     if entries and entries != counts.entries(value):
         raise Malformed(Reason.DUPLICATE_KEY)
     return value
+
+
+def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Make a map that the walk has not looked at."""
+    if len(pairs) > probing.FEW and probing.crowded([key for key, _ in pairs], as_set=False):
+        raise Malformed(Reason.HASH_COST)  # the walk says where
+    return dict(pairs)
 
 
 def _is_small(data: bytes, limits: Limits) -> bool:

@@ -94,7 +94,7 @@ def check_pairs(payload: object, tag: str, ctx: Context) -> None:
 
 def encode_pairs(value: Any, ctx: Context) -> list[Any]:  # noqa: ARG001 - the signature of Handler.encode
     """Write any dict as a flat list of keys and values."""
-    check_collisions(value)
+    check_collisions(value, as_set=False)
     flat: list[Any] = []
     # Its order stands beside the dict that it is, which move_to_end() does not touch.
     for pair in OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value):
@@ -108,7 +108,7 @@ def decode_pairs(payload: list[Any], tag: str, make: Callable[[Any], Any]) -> An
 
 
 def _encode_set(value: Any, _: Context) -> list[Any]:
-    check_collisions(value)
+    check_collisions(value, as_set=True)
     return list(value)
 
 

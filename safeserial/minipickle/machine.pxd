@@ -10,7 +10,7 @@ cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
 cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE, R_FLAT_STATE
 cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
 cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
-cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _MANY_SPELLINGS, _SPARE_LINES
+cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _MANY_SPELLINGS, _SPARE_LINES, _SALT, _LARGE_TABLE, _FREE_LIST, _BY_WORK, _BY_COPY
 cdef list _SPARE
 cdef bytes PLAIN_FORM
 
@@ -34,10 +34,10 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
-    cdef readonly dict keys_seen, key_values, args_of
+    cdef readonly dict keys_seen, key_values, args_of, grown
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
-    cdef readonly list rows, patterns, letters, pieces, names
+    cdef readonly list large, rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
     cdef readonly bytearray out
@@ -75,7 +75,18 @@ cdef class Machine:
     cdef Py_ssize_t keep(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     cdef bint grow_items(self) except -1
     cdef bint grow_marks(self) except -1
-    cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
+    @cython.locals(before='long long', last='long long')
+    cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
+    cdef bint absorb_keys(self, Py_ssize_t slot, Py_ssize_t low, Py_ssize_t high, long long large, Py_ssize_t at) except -1
+    cdef bint check_table(self, list hashes, bint as_set, Py_ssize_t at) except -1
+    @cython.locals(hashes=list, i=Py_ssize_t)
+    cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    @cython.locals(n=Py_ssize_t, head='long long', hashes=list)
+    cdef bint check_large(self, Py_ssize_t at) except -1
+    @cython.locals(runs=list, hashes=list, base=Py_ssize_t, i=Py_ssize_t)
+    cdef list hashes_in(self, Py_ssize_t last, Py_ssize_t at)
+    @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
+    cdef slot_hash(self, long long slot, Py_ssize_t at)
     @cython.locals(at=Py_ssize_t)
     cpdef long long kind_of(self, long long slot) except -1
     cpdef long long special_of(self, long long slot) except -1
@@ -188,6 +199,8 @@ cdef class Machine:
     @cython.locals(index=Py_ssize_t, rights='long long', base=Py_ssize_t, k=Py_ssize_t)
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(slot='long long', cost='long long', weight='long long', edge=Py_ssize_t, n=Py_ssize_t)
+    cdef bint check_nodes(self, long long slot, Py_ssize_t at) except -1
+    @cython.locals(slot='long long', hashes=list)
     cdef bint check_members(self, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
     @cython.locals(special='long long', base=Py_ssize_t, k=Py_ssize_t, n=Py_ssize_t)
     cdef Py_ssize_t call_special(self, Py_ssize_t function, Py_ssize_t args, Py_ssize_t at, Py_ssize_t stop) except -1

@@ -27,6 +27,7 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from safeserial import build
 from safeserial.allow import EMPTY, Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.minipickle.arrays import call_fits
@@ -43,14 +44,18 @@ from safeserial.minipickle.literals import (
 from safeserial.minipickle.match import fits, state_fits, wanted, work_of
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
-from safeserial.minipickle.rules import PATTERN_INTS, holders_of, rule_of
+from safeserial.minipickle.rules import COPIES, PATTERN_INTS, holders_of, rule_of
+from safeserial.probing import FEW, UNKNOWN
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
 
+    from safeserial import probing
     from safeserial.allow import AllowTable, Arg, Row
     from safeserial.limits import Limits
+else:
+    probing = build.engine("safeserial", "probing")
 
 __all__ = ["COMPILED", "Machine", "Outcome", "is_plain", "run_over"]
 
@@ -121,6 +126,13 @@ _FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
+# Keys of the tables below are numbers that the stream has a say in: numbers of nodes and memo entries, offsets, hashes.
+# Mixed with one that nobody outside knows, and that is another in each process, they lie where nobody put them.
+_SALT = hash("safeserial.minipickle") & ((1 << 60) - 1)
+_LARGE_TABLE = FEW
+# What calls cost, where no number says it: as much as their arguments ask for, or as long as they are.
+_BY_WORK, _BY_COPY = -1, -2
+_FREE_LIST = 4 * FEW  # a set is made of a list of constants as long as this without a look at them
 _SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 _MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
 _LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take four bytes themselves
@@ -254,6 +266,8 @@ class Machine:
         self.holders: frozenset[str] | None = None  # names that listed names go through, once one is asked for
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
+        self.large: list[int] = []  # dicts, sets and instances of many keys
+        self.grown: dict[int, int] = {}  # by instance, the last run of keys that were put into it
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
         # Careful runs only: values of keys, by container and by node.
@@ -381,6 +395,10 @@ class Machine:
                 self.buckets.clear()
             if self.first_keys:
                 self.first_keys.clear()
+            if self.large:
+                self.large.clear()
+            if self.grown:
+                self.grown.clear()
             if self.opaque:
                 self.opaque.clear()
             if self.keys_seen:
@@ -591,19 +609,24 @@ class Machine:
         self.items.extend(self.stack[low:high:step])
         self.items_used = len(self.items)
 
-    def remember_keys(self, n: int, low: int, high: int) -> None:
-        """The even slots of the stack from ``low`` to ``high`` are keys of dict ``n``."""
+    def remember_keys(self, n: int, low: int, high: int, step: int) -> None:
+        """Every ``step``-th slot of the stack from ``low`` to ``high`` is a key of dict or member of set ``n``."""
+        before = self.grown.get(n ^ _SALT, 0) if self.head[n] & K_INSTANCE else self.first[n]
         # The two words in front of the keys are put in through the items, too.
         if COMPILED:
             while self.items_used + 2 > self.items_cap:
                 self.grow_items()
-            self.items[self.items_used] = self.first[n]
-            self.items[self.items_used + 1] = (high - low) >> 1
+            self.items[self.items_used] = before
+            self.items[self.items_used + 1] = (high - low) // step
             self.items_used += 2
         else:
-            self.items += (self.first[n], (high - low) >> 1)
+            self.items += (before, (high - low) // step)
             self.items_used += 2
-        self.first[n] = self.keep(low, high, 2) - 1
+        last = self.keep(low, high, step) - 1
+        if self.head[n] & K_INSTANCE:
+            self.grown[n ^ _SALT] = last
+        else:
+            self.first[n] = last
 
     # -- what others may ask --------------------------------------------------------------------------------------
 
@@ -633,7 +656,7 @@ class Machine:
         """The kind bits of what a dict has under ``"args"``; values are looked at by careful runs alone."""
         if not self.careful:
             raise _Careful
-        return self.kind_of(self.args_of[slot]) if slot in self.args_of else 0
+        return self.kind_of(self.args_of[slot ^ _SALT]) if slot ^ _SALT in self.args_of else 0
 
     def is_nested(self, slot: int) -> bool:
         """Whether a container holds more than constants."""
@@ -665,9 +688,9 @@ class Machine:
         if op == 0x8C:  # SHORT_BINUNICODE
             return data[place + 2 : place + 2 + data[place + 1]].decode("utf-8", "surrogatepass")
         if op == 0x46 or op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # FLOAT, INT, LONG, STRING, UNICODE
-            if place not in self.texts:
-                self.texts[place] = value_at(data, place)
-            return self.texts[place]
+            if place ^ _SALT not in self.texts:
+                self.texts[place ^ _SALT] = value_at(data, place)
+            return self.texts[place ^ _SALT]
         return value_at(data, place)
 
     def count_of(self, slot: int) -> int:
@@ -754,6 +777,8 @@ class Machine:
                     self.add_edge(n, self.stack[i], 1)
                     k -= 1
             self.loose[n] += k
+            if mine & (K_LIST | K_INSTANCE) == K_LIST and high > low:
+                self.remember_keys(n, low, high, 1)  # a call may make a set of it
         self.weight[n] = weight
         return True
 
@@ -850,11 +875,17 @@ class Machine:
             raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
         if high > low and (COMPILED or not self.quick_keys(slot, low, high, at)):
             self.check_keys(slot, low, high, 2, at)
-            if self.head[slot] & K_DICT:
-                self.remember_keys(slot, low, high)
+            self.remember_keys(slot, low, high, 2)
         if self.careful:
             self.check_once(slot, low, high, at)
-        return self.absorb(slot, low, high, at)
+        return self.absorb_keys(slot, low, high, 2 * _LARGE_TABLE, at)
+
+    def absorb_keys(self, slot: int, low: int, high: int, large: int, at: int) -> bool:
+        """:meth:`absorb` for a dict or set; one that got many keys is looked at in the end."""
+        done = self.absorb(slot, low, high, at)
+        if self.count[slot] > large and self.count[slot] - (high - low) <= large:
+            self.large.append(slot)
+        return done
 
     def quick_keys(self, n: int, low: int, high: int, at: int) -> bool:
         """Take strings and short ints as keys of a dict in one step; pure build only. False where they need a look."""
@@ -890,20 +921,20 @@ class Machine:
         What stood there is lost then, and with it what may have closed a cycle: the value would be deeper than the
         graph that is measured. No pickler writes a key twice. Whether two instances are equal cannot be said.
         """
-        seen = self.keys_seen.setdefault(n, set())
+        seen = self.keys_seen.setdefault(n ^ _SALT, set())
         for i in range(low, high, 2):
             value = self.key_value(self.stack[i])
-            if value in seen:
+            if (_SALT, value) in seen:
                 raise Malformed(Reason.BAD_KEY, at, "the dict has this key already")
             if value is not _UNKNOWN:
-                seen.add(value)
+                seen.add((_SALT, value))
                 if value == "args":
-                    self.args_of[n] = self.stack[i + 1]
+                    self.args_of[n ^ _SALT] = self.stack[i + 1]
 
     def key_value(self, slot: int) -> object:
         """What a key is equal to; ``_UNKNOWN`` where there is an instance or name in it. Keys are not deep."""
-        if slot >= 0 and slot in self.key_values:
-            return self.key_values[slot]
+        if slot >= 0 and slot ^ _SALT in self.key_values:
+            return self.key_values[slot ^ _SALT]
         value: object = _UNKNOWN
         if slot < 0:
             value = self.constant(~slot)
@@ -916,7 +947,7 @@ class Machine:
             parts = [self.key_value(part) for part in self.items_of(slot)]
             if _UNKNOWN not in parts:
                 value = tuple(parts) if self.head[slot] & K_TUPLE else frozenset(parts)
-        self.key_values[slot] = value
+        self.key_values[slot ^ _SALT] = value
         return value
 
     def add_members(self, slot: int, low: int, high: int, at: int) -> bool:
@@ -925,7 +956,8 @@ class Machine:
             self.may_grow(slot, at, K_SET, R_SET)
         if high > low:
             self.check_keys(slot, low, high, 1, at)
-        return self.absorb(slot, low, high, at)
+            self.remember_keys(slot, low, high, 1)
+        return self.absorb_keys(slot, low, high, _LARGE_TABLE, at)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -958,10 +990,87 @@ class Machine:
             elif op == 0x96 or op == 0x97:  # BYTEARRAY8, NEXT_BUFFER
                 raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
 
+    def check_table(self, hashes: list[int], as_set: bool, at: int) -> None:
+        """Refuse keys or members that make a table slow together, though no two of them need have one hash."""
+        slow = False
+        for value in hashes:
+            if value != UNKNOWN:
+                slow = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
+                break
+        if slow:
+            raise Malformed(Reason.HASH_COST, at, "keys that were chosen to meet in one place of a table")
+
+    def check_frozenset(self, low: int, high: int, at: int) -> None:
+        """:meth:`check_table` for the stack from ``low`` to ``high``."""
+        hashes: list[int] = []
+        for i in range(low, high):
+            hashes.append(self.slot_hash(self.stack[i], at))  # noqa: PERF401 - in C, a comprehension is a function
+        self.check_table(hashes, True, at)
+
+    def check_large(self, at: int) -> None:
+        """Look at all dicts, sets and instances of many keys."""
+        for n in self.large:
+            head = self.head[n]
+            if not head & K_INSTANCE:
+                self.check_table(self.hashes_in(self.first[n], at), head & K_SET != 0, at)
+                continue
+            hashes = self.hashes_in(self.grown.get(n ^ _SALT, 0), at)
+            self.check_table(hashes, False, at)
+            self.check_table(hashes, True, at)
+
+    def hashes_in(self, last: int, at: int) -> list[int]:
+        """The hashes of what :meth:`remember_keys` kept, in order, by the place of the last run."""
+        runs: list[int] = []
+        while last:
+            runs.append(last)
+            last = self.items[last - 1]
+        hashes: list[int] = []
+        while runs:
+            base = runs.pop()
+            for i in range(base + 1, base + 1 + self.items[base]):
+                hashes.append(self.slot_hash(self.items[i], at))  # noqa: PERF401 - in C, a comprehension is a function
+        return hashes
+
+    def slot_hash(self, slot: int, at: int) -> int:
+        """The hash of a key as CPython computes it; ``UNKNOWN`` where nobody can choose it, as that of text."""
+        place = ~slot
+        if slot < 0:
+            data = self.data
+            op = data[place]
+            if op == 0x4B:  # BININT1
+                return data[place + 1]
+            if op == 0x4D:  # BININT2
+                return data[place + 1] | data[place + 2] << 8
+            if op == 0x4A:  # BININT
+                low = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16
+                high = data[place + 4]
+                low += (high - 256 if high >= 128 else high) * 0x1000000  # no shift: of what is negative, C has none
+                return low if low != -1 else -2
+            if self.kind_of(slot) & (K_STR | K_BYTES):
+                return UNKNOWN
+        else:
+            head = self.head[slot]
+            if head & K_INSTANCE:
+                if self.rows[self.entry[slot]].hashing == "free":
+                    return UNKNOWN
+            elif head & K_TUPLE and not head & F_INSTANCE:
+                return self.tuple_hash(slot, at)
+            elif head & K_CONSTANTS:
+                if head & (K_STR | K_BYTES):
+                    return UNKNOWN
+                return hash(self.constant(self.where[slot]))
+            if not head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
+                return UNKNOWN
+            known = self.known_hash(slot, at)
+            return UNKNOWN if known is None else known
+        value = self.constant(place)
+        # NaN hashes by identity.
+        return hash(value) if value == value else UNKNOWN  # noqa: PLR0124
+
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
-        if n not in self.first_keys and n not in self.buckets:
-            self.first_keys[n] = ~place
+        if n ^ _SALT not in self.first_keys and n ^ _SALT not in self.buckets:
+            self.first_keys[n ^ _SALT] = ~place
         else:
             number = cast("float", self.constant(place))
             if number == number:  # noqa: PLR0124 - NaN hashes by identity
@@ -969,14 +1078,14 @@ class Machine:
 
     def collide(self, n: int, value: int, weight: int, at: int) -> None:
         """One more key of this hash in container ``n``: it is compared with all before it."""
-        bucket = self.buckets.get(n)
+        bucket = self.buckets.get(n ^ _SALT)
         if bucket is None:
-            bucket = self.buckets[n] = {}
-            if n in self.first_keys:
-                first = self.first_keys[n]
-                bucket[self.tuple_hash(first, at) if first >= 0 else hash(self.constant(~first))] = 1
-        before = bucket.get(value, 0)
-        bucket[value] = before + 1
+            bucket = self.buckets[n ^ _SALT] = {}
+            if n ^ _SALT in self.first_keys:
+                first = self.first_keys[n ^ _SALT]
+                bucket[(self.tuple_hash(first, at) if first >= 0 else hash(self.constant(~first))) ^ _SALT] = 1
+        before = bucket.get(value ^ _SALT, 0)
+        bucket[value ^ _SALT] = before + 1
         self.charge_hash(before * weight, at)
 
     def check_key(self, n: int, slot: int, at: int) -> None:
@@ -993,10 +1102,10 @@ class Machine:
         # Hashed once, and compared at least once where the key is there already.
         self.charge_hash(2 * weight, at)
         if head & K_TUPLE and not head & F_INSTANCE:
-            if self.has_bytearray or self.used_buffers or n in self.first_keys or n in self.buckets:
+            if self.has_bytearray or self.used_buffers or n ^ _SALT in self.first_keys or n ^ _SALT in self.buckets:
                 self.collide(n, self.tuple_hash(slot, at), weight, at)
             else:
-                self.first_keys[n] = slot
+                self.first_keys[n ^ _SALT] = slot
         elif head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
             self.check_made_key(n, slot, weight, at)
 
@@ -1010,19 +1119,19 @@ class Machine:
                 self.collide(n, value, 8 * weight, at)
             else:
                 # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
-                before = self.opaque.get(n, 0)
-                self.opaque[n] = before + 1
+                before = self.opaque.get(n ^ _SALT, 0)
+                self.opaque[n ^ _SALT] = before + 1
                 self.charge_hash((before * weight) >> 2, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
-        found = self.tuple_hashes.get(slot)
+        found = self.tuple_hashes.get(slot ^ _SALT)
         if found is None:
             found = self.flat_hash(slot, at)
             if found is None:
                 found = cast("int", self.known_hash(slot, at))
             if self.head[slot] & F_HELD:
-                self.tuple_hashes[slot] = found  # it is seen again and again
+                self.tuple_hashes[slot ^ _SALT] = found  # it is seen again and again
         return found
 
     def flat_hash(self, slot: int, at: int) -> int | None:
@@ -1058,7 +1167,7 @@ class Machine:
                     return None if unknown else hash(value)
                 if not unknown:
                     # Wherever else it is a part, it is not looked into again.
-                    value = self.part_hashes[node] = Hashed(hash(value))
+                    value = self.part_hashes[node ^ _SALT] = Hashed(hash(value))
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
@@ -1066,8 +1175,8 @@ class Machine:
                 if KEY_CLASS[self.data[~child]] == 2:
                     raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
                 done.append(self.constant(~child))
-            elif child in self.part_hashes:
-                done.append(self.part_hashes[child])
+            elif child ^ _SALT in self.part_hashes:
+                done.append(self.part_hashes[child ^ _SALT])
             elif self.head[child] & K_NAMES:
                 done.append(self.name_of(child))  # it hashes by identity, however often it is looked up
             elif self.head[child] & K_INSTANCE:
@@ -1220,10 +1329,10 @@ class Machine:
             raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {self.max_bits} bits")
         # Each *distinct* one pays for those before it, wherever they stand, because a list of them may become a set,
         # and a field of an instance its hash.
-        family = self.hashes.setdefault(hash(value), value)
+        family = self.hashes.setdefault(hash(value) ^ _SALT, value)
         if isinstance(family, int):
             if family != value:
-                self.hashes[hash(value)] = {family, value}
+                self.hashes[hash(value) ^ _SALT] = {family, value}
         else:
             family.add(value)
             self.charge_hash(8 * len(family), at)
@@ -1382,11 +1491,11 @@ class Machine:
             raise Malformed(Reason.MEMO_TOO_LARGE, at, f"the limit is {self.max_memo}")
         if key != used and not self.is_sparse:
             self.is_sparse = True
-            self.sparse = {order: order for order in range(used)}
+            self.sparse = {order ^ _SALT: order for order in range(used)}
         if self.is_sparse:
-            if key in self.sparse:
+            if key ^ _SALT in self.sparse:
                 raise Malformed(Reason.MEMO_MISUSE, at, f"entry {key} is written twice")
-            self.sparse[key] = used
+            self.sparse[key ^ _SALT] = used
         if used == self.memo_cap:
             self.memo = _doubled(self.memo)
             self.memo_cap *= 2
@@ -1431,7 +1540,7 @@ class Machine:
     def get(self, at: int, stop: int) -> int:
         """GET, BINGET, LONG_BINGET: the slot; writes the shortest GET of the dense memo."""
         key = self.memo_key(at, stop)
-        order = self.sparse.get(key, -1) if self.is_sparse else key
+        order = self.sparse.get(key ^ _SALT, -1) if self.is_sparse else key
         if not 0 <= order < self.memo_used:
             raise Malformed(Reason.MEMO_MISUSE, at, f"entry {safe_repr(key)} was not written")
         width = 2 if order < 256 else 5
@@ -1503,7 +1612,7 @@ class Machine:
         self.rows.append(row)
         self.rights[index] = rule.rights
         self.made[index] = rule.made
-        self.cost[index] = -1 if row.work else row.cost
+        self.cost[index] = _BY_WORK if row.work else _BY_COPY if row.name in COPIES else row.cost
         self.code_at[index] = place = self.codes_used
         codes = rule.codes(len(self.patterns), len(self.letters))
         while place + len(codes) > self.codes_cap:
@@ -1633,7 +1742,9 @@ class Machine:
         if not self.rights[index] & R_HASHABLE:
             flags |= F_UNHASHABLE
         weight, cost = self.weight[args], self.cost[index]
-        if cost < 0:
+        if cost == _BY_COPY:
+            cost = weight * 3  # a text weighs one for 64 characters, and the copy is as long
+        elif cost == _BY_WORK:
             cost = min(work_of(self, self.rows[index].work, self.items_of(args)), _CEILING)
         self.charge_call(weight + cost, at)
         n = self.node(self.made[index] | flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
@@ -1668,11 +1779,11 @@ class Machine:
         if k < _FEW:
             if not self.accepts(index, base, k):
                 raise self.bad_arguments(index, base, k, at)
-        elif (index, base) not in self.accepted:
+        elif (index ^ _SALT, base) not in self.accepted:
             if not self.accepts(index, base, k):
                 raise self.bad_arguments(index, base, k, at)
             if self.are_flat(base, k):
-                self.accepted.add((index, base))
+                self.accepted.add((index ^ _SALT, base))
 
     def are_flat(self, base: int, k: int) -> bool:
         """Whether no item is a container: of anything else all stays true that was said once."""
@@ -1746,9 +1857,9 @@ class Machine:
         pattern = self.patterns[self.codes[c + 5] if op != P_CHARS else self.codes[c + 2]]
         if slot >= 0 and (not self.head[slot] & K_CONSTANTS or self.head[slot] & K_INSTANCE):
             return fits(self, slot, pattern)
-        found = self.fitted.get((c, slot))
+        found = self.fitted.get((c ^ _SALT, slot))
         if found is None:
-            found = self.fitted[c, slot] = fits(self, slot, pattern)
+            found = self.fitted[c ^ _SALT, slot] = fits(self, slot, pattern)
         return found
 
     def short_size(self, at: int, kind: int) -> int:
@@ -1792,24 +1903,40 @@ class Machine:
     def check_members(self, base: int, k: int, at: int) -> None:
         """A set is made by a call: what is in the list becomes its members, though no opcode says so."""
         for slot in self.slots(base, k):
-            if slot < 0 or not self.head[slot] & F_NODES:
+            if slot < 0 or not self.head[slot] & (K_CONTAINERS | F_NODES):
                 continue
-            if self.depth[slot] > self.max_key_depth + 1:
-                raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
-            if self.careful:
-                # The number of the instance that is about to be made.
-                n = self.nodes
-                edge = self.edge_first[slot]
-                while edge:
-                    self.check_key(n, self.edge_to[edge], at)
-                    edge = self.edge_next[edge]
-            else:
-                # Should all their hashes be equal, each is compared with all before it.
-                cost, weight = self.count[slot], self.weight[slot]
-                cost = (cost * weight) >> 6
-                if cost > _FREE_MEMBERS:
-                    raise _Careful
-                self.charge_hash(cost, at)
+            if self.count[slot] > _FREE_LIST and not self.careful:
+                raise _Careful
+            # Each member takes a place in a table up to five times as long, and the same list may be given again.
+            self.charge_call(7 * self.count[slot], at)
+            if self.head[slot] & F_NODES:
+                self.check_nodes(slot, at)
+            if self.count[slot] > _FREE_LIST and not self.head[slot] & K_INSTANCE:
+                if self.head[slot] & (K_LIST | K_DICT | K_SET):
+                    hashes = self.hashes_in(self.first[slot], at)
+                else:
+                    hashes = [self.slot_hash(part, at) for part in self.items_of(slot)]
+                self.check_table(hashes, False, at)
+                self.check_table(hashes, True, at)
+
+    def check_nodes(self, slot: int, at: int) -> None:
+        """What is no constant in this container becomes a member of a set."""
+        if self.depth[slot] > self.max_key_depth + 1:
+            raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
+        if self.careful:
+            # The number of the instance that is about to be made.
+            n = self.nodes
+            edge = self.edge_first[slot]
+            while edge:
+                self.check_key(n, self.edge_to[edge], at)
+                edge = self.edge_next[edge]
+        else:
+            # Should all their hashes be equal, each is compared with all before it.
+            cost, weight = self.count[slot], self.weight[slot]
+            cost = (cost * weight) >> 6
+            if cost > _FREE_MEMBERS:
+                raise _Careful
+            self.charge_hash(cost, at)
 
     def call_special(self, function: int, args: int, at: int, stop: int) -> int:
         """REDUCE of getattr, which is folded, or of one of copyreg's reconstructors."""
@@ -2062,14 +2189,14 @@ class Machine:
         # State that an instance has already grows no more, so what was said of it stays true; but some patterns look
         # at the instance too.
         again = not row.state and state >= 0 and self.head[state] & F_SEALED != 0
-        if not again or (index, state) not in self.states_fitted:
+        if not again or (index ^ _SALT, state) not in self.states_fitted:
             why = state_fits(self, row, state, target)
             if why:
                 raise Forbidden(Reason.BAD_STATE, at, f"{safe_repr(row.name)}: {why}")
             if not row.state:
-                self.states_fitted.add((index, state))
+                self.states_fitted.add((index ^ _SALT, state))
             elif self.rights[index] & R_FLAT_STATE:
-                self.flat_keys.update([(index, key) for key in self.keys_of(state)])
+                self.flat_keys.update([(index ^ _SALT, key) for key in self.keys_of(state)])
         self.states[target] = state
 
     def seal(self, state: int) -> None:
@@ -2110,7 +2237,7 @@ class Machine:
         if run == 0 or self.items[run - 1] != 0:
             return False  # none, or more than one run
         for i in range(run + 1, run + 1 + self.items[run]):
-            if (index, self.items[i]) not in self.flat_keys:
+            if (index ^ _SALT, self.items[i]) not in self.flat_keys:
                 return False
         return True
 
@@ -2166,7 +2293,7 @@ class Machine:
             key = int(text)
         else:
             return False
-        order = self.sparse.get(key, -1) if self.is_sparse else key
+        order = self.sparse.get(key ^ _SALT, -1) if self.is_sparse else key
         if not 0 <= order < self.memo_used:
             return False
         other = self.memo[order]
@@ -2273,6 +2400,8 @@ class Machine:
             if root >= 0:
                 self.survey(root, at)
                 self.depth[root], self.weight[root] = self.seen_depth[root], self.seen_weight[root]
+        if self.large:
+            self.check_large(at)
         self.values += 1
         if self.values > self.max_nodes:
             raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
@@ -2413,6 +2542,8 @@ class Machine:
                     n = self.empty(K_FROZENSET | F_INSTANCE)
                     if sp > k:
                         self.check_keys(n, k, sp, 1, at)
+                        if sp - k > _LARGE_TABLE:
+                            self.check_frozenset(k, sp, at)
                         if self.careful:
                             self.first[n] = self.keep(k, sp, 1)
                         self.absorb(n, k, sp, at)

@@ -14,7 +14,7 @@ from safeserial.allow import AllowTable, Arg, Kind, Right, Row
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PATTERN_INTS", "Rule", "holders_of", "rule_of"]
+__all__ = ["COPIES", "PATTERN_INTS", "Rule", "holders_of", "rule_of"]
 
 #: Integers for one pattern: code, kinds, whether it is bounded, low, high, number of the letters or the pattern.
 PATTERN_INTS = 6
@@ -34,6 +34,8 @@ _MADE = {
     "builtins:set": int(Kind.SET),
     "builtins:frozenset": int(Kind.FROZENSET),
 }
+#: Those that copy text or bytes.
+COPIES = frozenset({"_codecs:encode", "builtins:bytes", "builtins:bytearray"})
 # They hash what they are given, whatever a table says of them; their subclasses are known by Right.HASHES.
 _HASHES_ITS_LIST = frozenset({"builtins:set", "builtins:frozenset"})
 

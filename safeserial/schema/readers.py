@@ -15,13 +15,17 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
-from operator import eq
 from typing import TYPE_CHECKING, Any
 
+from safeserial import build
 from safeserial.errors import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from safeserial import probing
+else:
+    probing = build.engine("safeserial", "probing")
 
 __all__ = [
     "PLAIN",
@@ -54,8 +58,6 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 # Equal hashes that chance or the structure of 64-bit numbers can give; a flood has thousands.
 _MAX_SAME_HASH = 40
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,19}")
-# Hashes of these are keyed, so that nobody can choose them.
-_KEYED: frozenset[type] = frozenset({str, bytes})
 
 
 class Mismatch(Exception):  # noqa: N818 - it never leaves the package
@@ -303,7 +305,7 @@ def hashed_array(item: Reader, make: Callable[[list[Any]], Any]) -> Reader:
         members = _each(item, value, how)
         if not (how.build or item.pure):
             return members  # not built, so there is nothing to hash
-        _spread(members)
+        _spread(members, as_set=True)
         made = _hashed(make, members)
         if len(made) != len(members):
             raise Mismatch("the same member twice")
@@ -337,7 +339,7 @@ def mapping(key: Reader, item: Reader) -> Reader:
             raise
         if not (how.build or key.pure):
             return None  # an Enum's members may have a hash of the user's making
-        _spread(keys)
+        _spread(keys, as_set=False)
         made = _hashed(dict, zip(keys, items, strict=True))
         if len(made) != len(keys):
             raise Mismatch("the same key twice", Reason.DUPLICATE_KEY)
@@ -346,22 +348,16 @@ def mapping(key: Reader, item: Reader) -> Reader:
     return Reader(read, "an object", frozenset({dict}), parts=(key, item))
 
 
-def _spread(members: list[Any]) -> None:
-    """Refuse members chosen to have one hash: a set or mapping of n of them costs n * n comparisons.
-
-    Hashes of text and bytes are keyed; those of UUIDs, decimals, tuples and most classes are not.
-    """
-    if _KEYED.issuperset(map(type, members)):
-        return
+def _spread(members: list[Any], *, as_set: bool) -> None:
+    """Refuse members that were chosen so that a set or mapping of ``n`` of them costs ``n * n`` steps."""
     try:
-        # Sorted and not counted in a table, which members chosen for it would make slow as well.
-        hashes = sorted(map(hash, members))
+        crowded = probing.crowded(members, as_set, _MAX_SAME_HASH)
     except TypeError:
         raise Mismatch("a member that cannot be in a set") from None
     except Exception as error:
         raise raised(error) from error
-    if any(map(eq, hashes, hashes[_MAX_SAME_HASH:])):
-        raise Mismatch("members chosen to have one hash", Reason.HASH_COST)
+    if crowded:
+        raise Mismatch("members chosen to meet in one place of a table", Reason.HASH_COST)
 
 
 def _hashed(make: Callable[[Any], Any], members: Iterable[Any]) -> Any:

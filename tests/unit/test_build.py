@@ -37,6 +37,7 @@ EXTENSIONS = {
     f"safeserial/formats/_plain_c{SUFFIX}",
     f"safeserial/formats/_protobuf_scan_c{SUFFIX}",
     f"safeserial/formats/_counts_c{SUFFIX}",
+    f"safeserial/_probing_c{SUFFIX}",
 }
 INSTALLED = importlib.util.find_spec(COMPILED) is not None
 COMPILER = shutil.which(shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0])
@@ -241,7 +242,7 @@ def test_the_source_distribution_has_what_is_compiled_and_nothing_that_was(check
     _, names = made(checkout, "sdist")
     for package, module in (
         ("safeserial/minipickle", "machine"), ("safeserial/formats", "plain"), ("safeserial/formats", "protobuf_scan"),
-        ("safeserial/formats", "counts"),
+        ("safeserial/formats", "counts"), ("safeserial", "probing"),
     ):  # fmt: skip
         assert {f"{package}/{module}.py", f"{package}/{module}.pxd", f"{package}/_{module}_c.pxd"} <= set(names)
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "safeserial/py.typed"} <= set(names)

@@ -33,6 +33,7 @@ from pickles import (  # noqa: E402 - found through the line above
     names,
     numbers,
     partials,
+    tables,
 )  # fmt: skip
 from pickles.parts import Vector  # noqa: E402
 from pickles.techniques import TECHNIQUES  # noqa: E402
@@ -46,6 +47,7 @@ FAMILIES = (
     build,
     containers,
     keys,
+    tables,
     memo,
     frames,
     numbers,

@@ -292,8 +292,8 @@ _MADE = b"\x80\x04cbuiltins\nset\n\x940]\x94(" + b"N" * 99 + b"e0](%be."
         (lambda n: b"\x80\x04(" + b"\x8f" * (n - 1) + b"1N.", 2 * NODES, Reason.STACK_TOO_LARGE),
         (lambda n: b"\x80\x04\x8f" + b"\x94" * n + b".", 2 * NODES, Reason.MEMO_TOO_LARGE),
         (lambda n: b"\x80\x04cbuiltins\nset\n\x940](" + b"h\0)R" * n + b"e.", 5000, Reason.TOO_MANY_CALLS),
-        # A set of 99 members: its list and the arguments weigh one each.
-        (lambda n: _MADE % (b"h\0h\1\x85R" * n), 10 * NODES // 101, Reason.TOO_HEAVY),
+        # A set of 99 members: its list and the arguments weigh one each, and each member seven more.
+        (lambda n: _MADE % (b"h\0h\1\x85R" * n), 10 * NODES // (101 + 7 * 99), Reason.TOO_HEAVY),
         (lambda n: b"\x80\x04" + b"]" * n + b"a" * (n - 1) + b".", 32, Reason.TOO_DEEP),
     ],
     ids=["values", "stack", "memo", "calls", "weight", "depth"],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import struct
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,12 @@ from safeserial.allow import Arg, Kind, Right, Row, Signature
 from safeserial.errors import Reason, Refused
 from safeserial.limits import Limits
 from safeserial.minipickle import verify
+
+FOLDER = Path(__file__).parents[2] / "vectors"
+if str(FOLDER) not in sys.path:
+    sys.path.insert(0, str(FOLDER))
+
+from paths import on_one_path  # noqa: E402 - found through the lines above
 
 R = Right
 _MADE = int(R.CLASS | R.CALL | R.NEW | R.FRESH | R.HASHABLE | R.HASHES)
@@ -86,10 +94,14 @@ def test_members_of_a_small_set_are_charged_without_a_second_run() -> None:
     assert caught.value.reason is Reason.HASH_COST
 
 
-def test_a_list_that_holds_no_node_costs_nothing() -> None:
+def test_a_short_list_that_holds_no_node_costs_nothing_and_a_long_one_is_looked_at() -> None:
     head, tail = CALLS["set"]
 
-    assert verify(head + b"](" + b"K\1" * 5000 + b"e" + tail, allow=TABLE, limits=Limits(max_hash_cost=0))
+    assert verify(head + b"](" + b"K\1" * 256 + b"e" + tail, allow=TABLE, limits=Limits(max_hash_cost=0))
+    assert verify(head + b"](" + b"K\1" * 5000 + b"e" + tail, allow=TABLE, limits=Limits(max_hash_cost=50))
+    assert refused(
+        head + b"](" + b"J" + b"J".join(key.to_bytes(4, "little") for key in on_one_path(600)) + b"e" + tail
+    ) is (Reason.HASH_COST)
 
 
 class CountingTable(dict[str, Row]):

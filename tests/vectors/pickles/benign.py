@@ -97,6 +97,7 @@ def _values() -> Iterator[tuple[str, object, str, range]]:
         "long-list": list(range(1100)),
         "long-dict": {f"key{n}": n for n in range(1100)},
         "keys": {1: "a", "b": 2, None: 3, (1, ("x",)): 4, 1.5: 5, b"z": 6, False: 7},
+        "many-number-keys": {**{n << 40: n for n in range(200)}, **{-n: n for n in range(1, 100)}, **{n / 1024: n for n in range(1, 200, 2)}, "a": 1, None: 2, **{(n, n + 1): n for n in range(100)}},
         "deep": functools.reduce(lambda inner, _: [inner], range(60), []),
         "message": {"order": {"id": 17, "lines": [{"sku": "A-1", "qty": 2}, {"sku": "B-2", "qty": 1}], "paid": False}, "trace": None},
         "celery-body": ((17, "a"), {"retry": True}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}),
@@ -106,10 +107,11 @@ def _values() -> Iterator[tuple[str, object, str, range]]:
         "celery-result": {"status": "SUCCESS", "result": 42, "traceback": None, "children": [], "date_done": "2026-11-26T12:30:15", "task_id": "x"},
     }  # fmt: skip
     for key, value in plain.items():
-        yield key, value, "stdlib" if key in ("scalars", "keys") else "empty", _ALL
+        yield key, value, "stdlib" if key in ("scalars", "keys", "many-number-keys") else "empty", _ALL
     stdlib: dict[str, object] = {
         "bytes": [b"\x00\xff", b"x" * 300, bytes(range(256))],
         "bytearray": [bytearray(b"abc"), bytearray(), bytearray(300)],
+        "sets-of-many-numbers": [{n << 50 for n in range(300)}, {n / 256 for n in range(300)}, frozenset(range(0, 3000, 7)), {(n, -n) for n in range(300)}],
         "set": {1, 2, 3}, "set-of-tuples": {(1, 2), (3, 4)}, "empty-set": set(), "frozenset": frozenset({1, 2}), "set-of-one-text": {"x"}, "frozenset-in-set": {frozenset({1}), frozenset()},
         "complex": [complex(1, -2), 0j], "range": [range(5), range(0, 10, 3), range(0)], "slice": [slice(1, 2), slice(None), slice(1, 10, 2)],
         "ellipsis": [..., NotImplemented], "namespace": types.SimpleNamespace(a=1, b=[2]),

@@ -107,6 +107,9 @@ cost
     hash-collision-tuples   tuples that all have one hash
     hash-collision-floats   floats that all have one hash
     hash-collision-instances instances that may all have one hash
+    hash-path-dict          keys whose hashes differ, and that walk past each other all the same
+    hash-path-set           the same in a set
+    hash-path-calls         the same in a list that a call makes a set of
     hash-collision-calls    the same in a list that a call makes a set of
     many-keys               more keys than the ceiling
     key-with-a-list-inside  a key that holds itself through a list

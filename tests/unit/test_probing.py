@@ -1,0 +1,205 @@
+"""Keys that make a table slow together: found from their hashes, as CPython would place them, on both builds."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import sys
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safeserial import probing as pure
+from safeserial.errors import Malformed, Reason
+from safeserial.formats import codec
+from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.minipickle import machine
+from safeserial.policy import Policy
+
+FOLDER = Path(__file__).parents[1] / "vectors"
+if str(FOLDER) not in sys.path:
+    sys.path.insert(0, str(FOLDER))
+
+from paths import on_one_path  # noqa: E402 - found through the lines above
+
+BUILDS: list[Any] = [pure]
+try:
+    BUILDS.append(importlib.import_module("safeserial._probing_c"))
+except ModuleNotFoundError:
+    pass
+both = pytest.mark.parametrize("probing", BUILDS, ids=["pure", "compiled"][: len(BUILDS)])
+
+PATH = on_one_path(400)
+MEMBERS = on_one_path(4900, as_set=True)
+
+
+def drawn(count: int, bits: int) -> list[int]:
+    return random.Random(bits).sample(range(1 << bits), count)
+
+
+HONEST: dict[str, list[Any]] = {
+    "counted": list(range(5000)),
+    "downwards": list(range(5000, 0, -1)),
+    "below zero": list(range(-5000, 5000, 2)),
+    "drawn from a few": drawn(5000, 14),
+    "drawn from many": drawn(5000, 60),
+    **{f"shifted by {bits}": [n << bits for n in range(2000)] for bits in range(1, 61, 4)},
+    "milliseconds": list(range(1_790_000_000_000, 1_790_000_000_000 + 60_000 * 3000, 60_000)),
+    "halves": [n / 2 for n in range(3000)],
+    "fractions of a power of two": [n / 1024 for n in range(3000)],
+    "hundredths": [n / 100 for n in range(3000)],
+    "decimals": [Decimal(n) / 100 for n in range(3000)],
+    "thirds": [Fraction(n, 3) for n in range(3000)],
+    "pairs": [(n, n + 1) for n in range(3000)],
+    "pairs of few": [(n % 60, n // 60) for n in range(3000)],
+    "text and numbers": [n if n % 3 else str(n) for n in range(3000)],
+}
+
+
+@both
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_keys_are_never_taken_for_chosen_ones(probing: Any, name: str) -> None:
+    assert not probing.crowded(HONEST[name], False)
+    assert not probing.crowded(HONEST[name], True)
+
+
+@both
+@pytest.mark.parametrize(
+    "keys",
+    [
+        PATH, [*PATH, *range(10**6, 10**6 + 600)], ["a", *PATH, "b"], [*map(str, range(150)), *PATH], [float(n) for n in PATH],
+        [Decimal(n) for n in PATH], [*PATH[:100], *PATH],
+    ],
+    ids=["alone", "and more", "text around", "text before", "floats", "decimals", "some twice"],
+)  # fmt: skip
+def test_keys_on_one_path_are_found_whatever_stands_beside_them(probing: Any, keys: list[Any]) -> None:
+    # Of all these, no two different ones share a hash.
+    assert len(set(map(hash, set(keys)))) == len(set(keys))
+    assert probing.crowded(keys, False)
+
+
+@both
+def test_members_on_one_path_of_a_set_are_found(probing: Any) -> None:
+    assert probing.slow_set(list(MEMBERS))
+    assert not probing.slow_set(drawn(4900, 40))
+    assert probing.slow_set([*sorted(MEMBERS)])
+
+
+@both
+def test_keys_of_one_hash_are_found_by_number_and_text_is_passed_by(probing: Any) -> None:
+    same = [n * ((1 << 61) - 1) for n in range(1, 70)]
+    assert probing.crowded(same, False) and probing.crowded(same, True)
+    assert not probing.crowded(same[:64], False)
+    assert probing.crowded(same[:64], False, 40)
+    assert not probing.crowded(["a"] * 200, False)
+    assert not probing.crowded(["a"] * 200 + [1], True)  # whose hash nobody chose
+    with pytest.raises(TypeError):
+        probing.crowded([[]], False)
+
+
+@both
+def test_few_keys_need_no_look(probing: Any) -> None:
+    assert not probing.slow_dict([0] * pure.FEW)
+    assert not probing.slow_set([0] * pure.FEW)
+    assert not probing.slow_dict([pure.UNKNOWN] * 5000)
+    assert not probing.slow_set([pure.UNKNOWN] * 5000)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.integers(65, 3000), st.integers(10, 62))
+def test_a_set_is_laid_out_as_the_interpreter_does_it(seed: int, count: int, bits: int) -> None:
+    # What a set yields is its table from front to back, so this is the real thing and no copy of ours.
+    members = random.Random(seed).sample(range(1 << max(bits, count.bit_length() + 1)), count)
+    members = [n for n in members if n < sys.hash_info.modulus]
+    table, size = pure._table(8), 8
+    for used, value in enumerate(members, 1):
+        table[pure._seek(table, size - 1, value) & 0xFFFFFFFF] = value
+        if 5 * used >= 3 * (size - 1):
+            table, size, _ = pure._grown(table, size, used, 1 << 60)
+    assert [value for value in table if value != pure.UNKNOWN] == list(set(members))
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-1, 300), st.sampled_from(PATH)), max_size=900),
+    st.booleans(),
+)
+def test_the_builds_agree(hashes: list[int], doubled: bool) -> None:
+    hashes = hashes * 3 if doubled else hashes
+    assert len({build.slow_dict(hashes) for build in BUILDS}) == 1
+    assert len({build.slow_set(hashes) for build in BUILDS}) == 1
+
+
+def test_the_builds_agree_on_what_stands_at_the_edge() -> None:
+    edge: list[bool] = []
+    for count in range(64, 400, 4):
+        for one in ("slow_dict", "slow_set"):
+            (said,) = {getattr(build, one)(list(PATH[-count:] + PATH[: 400 - count])) for build in BUILDS}
+            edge.append(said)
+    assert True in edge and False in edge
+
+
+# -- where they come in -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["json", "msgpack"])
+@pytest.mark.parametrize(
+    "value",
+    [dict.fromkeys(PATH), {"in": [dict.fromkeys(PATH)]}, {(n,): 1 for n in range(200)} | dict.fromkeys(PATH)],
+    ids=["dict", "inside", "mixed"],
+)  # fmt: skip
+def test_typed_documents_are_neither_written_nor_read_with_such_keys(form: str, value: Any) -> None:
+    one, policy = codec(form), Policy()
+    with pytest.raises(Malformed) as caught:
+        one.load(one.dumps(value, policy), policy, policy.limits)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_no_set_is_made_of_members_in_such_an_order(kind: type) -> None:
+    # A set's own order is another, in which they are as good as any.
+    one, policy = codec("json"), Policy()
+    assert one.load(one.dumps(kind(MEMBERS), policy), policy, policy.limits) == set(MEMBERS)
+    alone = one.dumps(kind([MEMBERS[0] + 123_456_789]), policy)
+    assert b"123456789" in alone
+    with pytest.raises(Malformed) as caught:
+        one.load(alone.replace(b"123456789", b",".join(b"%d" % n for n in MEMBERS)), policy, policy.limits)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+def msgpack_map(keys: list[int]) -> bytes:
+    import msgpack
+
+    head = b"\xde" + len(keys).to_bytes(2, "big") if len(keys) > 15 else bytes((0x80 | len(keys),))
+    return head + b"".join(msgpack.packb(key) + b"\xc0" for key in keys)
+
+
+@pytest.mark.parametrize(
+    "around", [b"%b", b"\x91%b", b"\x81\xa1a%b", b"\x92%b\x01"], ids=["alone", "array", "map", "before"]
+)
+def test_plain_msgpack_is_refused_where_the_map_ends(around: bytes) -> None:
+    data = around % msgpack_map(list(PATH))
+    with pytest.raises(Malformed) as caught:
+        load_untrusted_msgpack(data)
+    assert caught.value.reason is Reason.HASH_COST
+    assert caught.value.offset == len(data) - around.endswith(b"\x01")
+
+
+@pytest.mark.parametrize(
+    "keys", [list(range(-200, 300)), [n << 40 for n in range(300)], drawn(3000, 62), [*range(2**64 - 300, 2**64)]]
+)
+def test_plain_msgpack_with_honest_keys_is_read(keys: list[int]) -> None:
+    assert load_untrusted_msgpack(msgpack_map(keys)) == dict.fromkeys(keys)
+
+
+def test_the_judges_own_tables_lie_where_nobody_put_them() -> None:
+    # Memo numbers are the sender's, and a table of them is walked like any other.
+    one = machine.Machine(b"\x80\x04Nq\x05Nq\x09\x86.", {}, Policy().limits, 0)
+    assert one.run()
+    assert set(one.sparse.values()) == {0, 1}
+    assert not set(one.sparse) & {5, 9}

@@ -1,0 +1,47 @@
+"""Whole numbers that make a dict or set slow together, though all their hashes differ: they meet on one path.
+
+Once no bits of the hash are left, CPython looks for a free slot at ``i``, ``5 * i + 1`` and so on, which is one walk
+through the whole table. Most of the numbers have their own place along
+it; each of the others gets to where it begins, and walks past all of those.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+_RUN = 10  # slots that a set looks at in a row
+
+
+@cache
+def on_one_path(count: int, *, as_set: bool = False) -> tuple[int, ...]:
+    """``count`` distinct numbers, in the order in which they are to be put in."""
+    size = 8
+    while 5 * count >= 3 * (size - 1):
+        size *= 2
+    mask, run = size - 1, _RUN if as_set else 1
+    fill = count * 5 // 6 if as_set else count // 2
+    taken = bytearray(size)
+    order: dict[int, int] = {}
+    at, placed = 0, 0
+    while placed < fill:
+        order.setdefault(at, len(order))
+        for slot in range(at, at + run if at + run - 1 <= mask else at + 1):
+            if not taken[slot] and placed < fill:
+                taken[slot] = 1
+                placed += 1
+        at = (5 * at + 1) & mask
+    first = [slot for slot in range(size) if taken[slot]]
+    early = len(order) // 3 + 1
+    found: list[int] = []
+    number = size
+    while len(found) < count - fill:
+        at, rest = number & mask, number
+        while taken[at] and (not as_set or at + run - 1 > mask or all(taken[at : at + run])):
+            if not rest:
+                if order.get(at, size) < early:
+                    found.append(number)
+                break
+            rest >>= 5
+            at = (5 * at + 1 + rest) & mask
+        number += 1
+    return (*first, *found)

@@ -1,0 +1,48 @@
+"""Keys of different hashes that meet on one path through a table, so that each later one walks past all before it."""
+
+from __future__ import annotations
+
+import struct
+
+from paths import on_one_path
+
+from pickles.parts import NEW, Vector, bad, here, name
+
+KEYS = on_one_path(400)
+MEMBERS = on_one_path(4900, as_set=True)
+
+
+def _written(values: tuple[int, ...], how: str = "J", after: bytes = b"") -> bytes:
+    """The opcodes of numbers, each with ``after`` behind it."""
+    write = {
+        "J": lambda n: b"J" + struct.pack("<i", n),
+        "float": lambda n: b"G" + struct.pack(">d", n),
+        "text": lambda n: b"I%d\n" % n,
+        "long text": lambda n: b"L%dL\n" % n,
+        "complex": lambda n: name("builtins", "complex") + b"G" + struct.pack(">d", n) + b"G" + bytes(8) + b"\x86R",
+    }[how]
+    return b"".join(write(value) + after for value in values)
+
+
+_SET = name("builtins", "set")
+_LEDGER = name("shop", "Ledger") + NEW
+_TAGS = name("shop", "Tags") + NEW
+# A set and a dict take other paths, so each of these is refused for what it becomes.
+VECTORS: list[Vector] = [
+    *(
+        bad("hash-path-dict", p, "hash-cost", f"whole numbers that meet on one path, {how}", (b"(" if p == 0 else b"}("), _written(KEYS, how, b"N"), b"d" if p == 0 else b"u", here(b"."))
+        for p, how in ((0, "text"), (0, "long text"), (1, "J"), (2, "float"), (4, "J"))
+    ),
+    bad("hash-path-dict", 4, "hash-cost", "one by one", b"}", _written(KEYS, after=b"Ns"), here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "some at once, with text in between", b"}(", _written(KEYS[:150], after=b"N"), b"u(", b"\x8c\1aN", _written(KEYS[150:], after=b"N"), b"u", here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "and more behind them, so that it is large when it is done", b"}(", _written(KEYS, after=b"N"), _written(tuple(range(10**6, 10**6 + 600)), after=b"N"), b"u", here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "in a subclass of dict", _LEDGER + b"(", _written(KEYS, after=b"N"), b"u", here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "in one that is dropped", b"N}(", _written(KEYS, after=b"N"), b"u0", here(b".")),
+    bad("hash-path-set", 4, "hash-cost", "members that meet on one path of a set", b"\x8f(", _written(MEMBERS), b"\x90", here(b".")),
+    bad("hash-path-set", 4, "hash-cost", "in two parts", b"\x8f(", _written(MEMBERS[:1000]), b"\x90(", _written(MEMBERS[1000:]), b"\x90", here(b".")),
+    bad("hash-path-set", 4, "hash-cost", "in a frozenset", b"(", _written(MEMBERS), here(b"\x91"), b"."),
+    bad("hash-path-set", 4, "hash-cost", "in a subclass of set", _TAGS + b"(", _written(MEMBERS), b"\x90", here(b".")),
+    bad("hash-path-calls", 2, "hash-cost", "in a list that a call makes a set of", b"c__builtin__\nset\n](", _written(MEMBERS) + b"e\x85", here(b"R"), b"."),
+    bad("hash-path-calls", 4, "hash-cost", "in a list that grows bit by bit", _SET + b"]", _written(KEYS[:1], after=b"a"), b"(", _written(KEYS[1:]) + b"e\x85", here(b"R"), b"."),
+    bad("hash-path-calls", 2, "hash-cost", "in a list that a class of the sender's choice makes a set of", name("shop", "Fixed") + b"](", _written(MEMBERS) + b"e\x85", here(b"\x81"), b"."),
+]  # fmt: skip
