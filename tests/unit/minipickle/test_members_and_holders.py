@@ -159,3 +159,104 @@ def test_what_a_reconstructor_is_given_is_the_argument_of_its_base() -> None:
         with pytest.raises(Refused) as caught:
             verify(head + base + b"\n" + other + b"tR.", allow=table)
         assert caught.value.reason is Reason.BAD_ARGUMENTS
+
+
+# -- tables of many keys ----------------------------------------------------------------------------------------------
+
+_TUPLE = (Signature(), Signature((Arg("any"),)))
+MIXED = {
+    "shop:Fixed": Row("shop:Fixed", _MADE, _TUPLE),
+    "shop:Point": Row("shop:Point", int(R.CLASS | R.NEW | R.HASHABLE), hashing="free"),
+    "shop:Odd": Row("shop:Odd", int(R.CLASS | R.NEW | R.HASHABLE)),
+    "shop:Kind": Row("shop:Kind", int(R.CLASS | R.REFERENCE)),
+    "shop:Book": Row("shop:Book", int(R.CLASS | R.NEW | R.FRESH | R.DICT)),
+}
+_NEW = b"\x8c\x04shop\x8c%c%b\x93)\x81"
+
+
+def made(name: bytes) -> bytes:
+    return _NEW % (len(name), name)
+
+
+def ints(values: tuple[int, ...], after: bytes = b"") -> bytes:
+    return b"".join(b"J" + struct.pack("<i", value) + after for value in values)
+
+
+EVERY_KIND = (
+    made(b"Point") + made(b"Odd") + b"\x8c\x04shop\x8c\x04Kind\x93" + b"X\x2c\1\0\0" + b"x" * 300 + b"C\1a"
+    + b"\x8a\x09" + b"\xff" * 8 + b"\1" + b"(K\1\x91" + b"(K\1" + made(b"Odd") + b"t" + b"G\x7f\xf8" + bytes(6) + b"N\x88M\1\1"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [False, True], ids=["honest", "on one path"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        b"(%b\x91",
+        b"\x8f(%b\x90",
+        b"\x8c\x04shop\x8c\x05Fixed\x93(%bt\x85\x81",
+        b"\x8c\x04shop\x8c\x05Fixed\x93](%be\x85\x81",
+    ],
+    ids=["frozenset", "set", "set of a tuple", "set of a list"],
+)
+def test_every_kind_of_member_may_stand_beside_many_numbers(around: bytes, path: bool) -> None:
+    members = on_one_path(4900, as_set=True) if path else tuple(range(-200, 200))
+    data = b"\x80\x04" + around % (EVERY_KIND + ints(members)) + b"."
+    if not path:
+        assert verify(data, allow=MIXED)
+        return
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=MIXED)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+@pytest.mark.parametrize("path", [False, True], ids=["honest", "on one path"])
+@pytest.mark.parametrize("target", [b"}", made(b"Book")], ids=["dict", "subclass"])
+def test_every_kind_of_key_may_stand_beside_many_numbers(target: bytes, path: bool) -> None:
+    keys = on_one_path(600) if path else tuple(range(-300, 300))
+    # Each of the kinds is one more key, with None behind it.
+    kinds = made(b"Point") + b"N" + b"X\x2c\1\0\0" + b"x" * 300 + b"N" + b"\x8a\x09" + b"\xff" * 8 + b"\1N"
+    data = b"\x80\x04" + target + b"(" + kinds + ints(keys, b"N") + b"u."
+    if not path:
+        assert verify(data, allow=MIXED)
+        return
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=MIXED)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+@pytest.mark.parametrize("inner", [b"\x8f(%b\x90", b"(%b\x91"])
+def test_a_set_may_be_made_of_a_set(inner: bytes) -> None:
+    made_of = b"\x8c\x04shop\x8c\x05Fixed\x93" + inner % ints(tuple(range(300))) + b"\x85\x81."
+
+    assert verify(b"\x80\x04" + made_of, allow=MIXED)
+
+
+def test_a_short_list_of_heavy_members_is_looked_at_as_well() -> None:
+    head, tail = CALLS["set"]
+    members = [tuple(range(n, n + 60)) for n in range(200)]
+
+    assert verify(head + pickle.dumps(members, 2)[2:-1] + tail, allow=TABLE)
+
+
+def test_what_a_call_makes_a_set_of_is_charged_for_each_set() -> None:
+    head, tail = CALLS["set"]
+    data = head + b"](" + b"K\1" * 100 + b"e" + tail
+
+    assert verify(data, allow=TABLE, limits=Limits(max_weight=802))
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=TABLE, limits=Limits(max_weight=801))
+    assert caught.value.reason is Reason.TOO_HEAVY
+
+
+@pytest.mark.parametrize("copied", [b"c_codecs\nencode\n", b"cbuiltins\nbytearray\n", b"cbuiltins\nbytes\n"])
+def test_what_a_call_copies_is_charged_for_each_copy(copied: bytes) -> None:
+    name = copied[1:-1].replace(b"\n", b":").decode()
+    table = {name: Row(name, int(R.CLASS | R.CALL), (Signature((Arg("data"),)),))}
+    data = b"\x80\x02" + copied + b"X" + struct.pack("<I", 64_000) + b"a" * 64_000 + b"\x85R."
+
+    # The text weighs 1001, the tuple one more; a copy is charged three times as much again.
+    assert verify(data, allow=table, limits=Limits(max_weight=4 * 1002))
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=table, limits=Limits(max_weight=4 * 1002 - 1))
+    assert caught.value.reason is Reason.TOO_HEAVY
