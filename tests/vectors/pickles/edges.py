@@ -55,6 +55,8 @@ VECTORS: list[Vector] = [
     bad("at-the-ceiling", 4, "hash-cost", "a list that becomes a set by a call", name("builtins", "set") + b"](" + b"".join(b"K" + bytes([n]) + b"\x85" for n in range(16)) + b"e\x85", here(b"R"), b".", limits={"max_hash_cost": 3}),
     bad("at-the-ceiling", 4, "bad-key", "a list that becomes a set, one level too deep", name("builtins", "set") + b"](" + b")" + b"\x85" * 32 + b"e\x85", here(b"R"), b"."),
     bad("at-the-ceiling", 4, "bad-key", "one level too deep", b"})" + b"\x85" * 32 + b"N", here(b"s"), b"."),
+    bad("at-the-ceiling", 4, "too-heavy", "each member of a set that a call makes is charged", name("builtins", "set") + b"](" + b"K\1" * 100 + b"e\x85", here(b"R"), b".", limits={"max_weight": 801}),
+    bad("at-the-ceiling", 2, "too-heavy", "and each copy of a text", name("_codecs", "encode") + b"X\0\4\0\0" + b"a" * 1024 + b"\x8c\6latin1\x86", here(b"R"), b".", limits={"max_weight": 75}),
     bad("at-the-ceiling", 4, "bad-key", "what cannot be hashed, in a list that becomes a set", CAREFUL + name("builtins", "set") + b"](]e\x85", here(b"R"), b"t."),
     bad("at-the-ceiling", 4, "too-heavy", "instances that grow from the outside in", b"(" + (BAG + NEW + b"\x94") * 41 + b"t"
         + b"".join(b"h" + bytes([i]) + b"}(" + text("a") + b"h" + bytes([i + 1]) + text("b") + b"h" + bytes([i + 1]) + b"ub0" for i in range(40)), here(b".")),
