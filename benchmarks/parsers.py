@@ -58,7 +58,13 @@ LIMITS = POLICY.limits
 #: The codecs for signed bodies under the numbers that unsigned data has.
 SMALL = Policy(
     allow=POLICY_ENTRIES,
-    limits=replace(LIMITS, max_bytes=256 * KIB, max_raw_bytes=256 * KIB, max_nodes=Limits.untrusted().max_nodes),
+    limits=replace(
+        LIMITS,
+        max_bytes=256 * KIB,
+        max_raw_bytes=256 * KIB,
+        max_nodes=Limits.untrusted().max_nodes,
+        max_instances=2_500,
+    ),
 )
 #: Of the wishes in a task message, as ``celery_plugin.runtime`` has them.
 WISH_LIMITS = replace(LIMITS, max_bytes=LIMITS.max_raw_bytes, max_int_bits=64, allow_nan=False)

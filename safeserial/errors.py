@@ -255,7 +255,7 @@ _ROWS: tuple[tuple[Reason, int, int, Severity, str], ...] = (
     (Reason.STACK_TOO_LARGE, 224, 770, _W, "More values or marks on the stack than max_stack_items."),
     (Reason.MEMO_TOO_LARGE, 225, 770, _W, "More memo entries than max_memo_entries, or an index above its ceiling."),
     (Reason.TOO_HEAVY, 226, 409, _A, "Shared structure would expand past max_weight: an exponential bomb."),
-    (Reason.TOO_MANY_INSTANCES, 227, 770, _W, "More instances than max_instances, or than a Flag may keep."),
+    (Reason.TOO_MANY_INSTANCES, 227, 770, _W, "More instances or tags than max_instances, or than a Flag may keep."),
     (Reason.TOO_MANY_CALLS, 228, 770, _W, "More calls than max_calls."),
     (Reason.LOAD_DISAGREED, 229, 436, _A, "Loading touched other names than the verdict recorded. Report this bug."),
     (Reason.BUILD_FAILED, 230, 755, _W, "An allowed constructor raised while the value was built."),

@@ -30,6 +30,7 @@ from safeserial.formats.custom import by_class, by_tag
 from safeserial.formats.handler import CUSTOM_CODE, Context, Handler, Wire, bad, refuse_value
 from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
+from safeserial.limits import charge
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
     holder = [value]
     level: list[tuple[Any, Any, Any]] = [(holder, 0, value)]
     tagged: list[tuple[Handler, list[Any]]] = []
-    depth, nodes = -1, 1
+    depth, nodes, instances = -1, 1, 0
     ceiling = min(limits.max_depth, wire.max_write_depth)
     keeps, leaves = wire.keeps, wire.leaves
     while level:
@@ -145,6 +146,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 pair, node = wire.wrap(handler, _encode(handler, item, ctx))
                 parent[key] = node
                 nodes += wire.nodes(handler)
+                instances += 1
                 if handler.max_bytes is not None:
                     tagged.append((handler, pair))
                 following.append((pair, 1, pair[1]))
@@ -176,6 +178,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
             raise excess(value, Reason.TOO_DEEP, ceiling)
         if nodes > limits.max_nodes:
             raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
+    charge(Reason.TOO_MANY_INSTANCES, instances, limits.max_instances)
     _charge_sizes(tagged)
     return tree
 
@@ -381,6 +384,7 @@ def judge_tags(found: list[Found], ctx: Context, *, again: bool = False) -> None
         ctx: Of the message.
         again: The message was judged before. What a handler's ``decode`` looks at itself is then left to it.
     """
+    charge(Reason.TOO_MANY_INSTANCES, len(found), ctx.limits.max_instances)
     _charge_sizes([(handler, pair) for _, _, handler, pair in found if handler.max_bytes is not None])
     handler = None
     try:

@@ -799,3 +799,22 @@ def test_a_writer_counts_values_and_levels_as_readers_do(label: str, value: Any,
         with pytest.raises(Malformed) as caught:
             codec(form).judge(data, policy, limits)
         assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_message_has_no_more_tagged_values_than_the_limit_on_both_sides(form: str) -> None:
+    value = [(1,), {2}, ((), [frozenset()])]
+    data = codec(form).dumps(value, Policy())
+    assert codec(form).dumps(value, Policy(limits=Limits(max_instances=5))) == data
+    assert codec(form).load(data, Policy(), Limits(max_instances=5)) == value
+    # What needs no tag is none.
+    assert codec(form).dumps([1, "a", {"b": [None]}], Policy(limits=Limits(max_instances=0)))
+    for limits in (Limits(max_instances=4), Limits(max_instances=0)):
+        for call in (
+            lambda limits=limits: codec(form).dumps(value, Policy(limits=limits)),
+            lambda limits=limits: codec(form).judge(data, Policy(), limits),
+            lambda limits=limits: codec(form).load(data, Policy(), limits),
+        ):
+            with pytest.raises(Malformed) as caught:
+                call()
+            assert caught.value.reason is Reason.TOO_MANY_INSTANCES
