@@ -86,6 +86,8 @@ def test_memory_is_bounded_and_grows_no_faster_than_the_document(name: str, shap
     cost = peak(parser, large)
 
     assert cost < bench.CEILING_MIB * MIB
+    # Readers intern keys, and the interpreter's table of those grows once and for all: it belongs to the first document.
+    cost = peak(parser, large)
     if cost > ANYWAY + PER_BYTE * len(large):
         # Tables and lists that are doubled as they grow may be doubled once more.
         assert cost < 8 * peak(parser, made(parser.formats[0], shape, 64 * KIB)) + ANYWAY
