@@ -6,11 +6,16 @@ keys of Celery that decide what is decoded, and by whom, are set here and checke
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kombu.utils.url import maybe_sanitize_url
 
 from celery_plugin.codec import NAME
 from safeserial.config import Settings
 from safeserial.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["apply", "check_app", "load", "result_backend"]
 
@@ -20,21 +25,38 @@ _BACKENDS = {"redis", "rediss", "cache+memory", "file", "rpc", "db", "database",
 _DIALECTS = ("db+", "database+")
 
 
+class _Address(str):
+    """An address that shows no password: ``celery report`` prints what stands in ``app.conf``, for others to read."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(maybe_sanitize_url(str(self), mask="********"))
+
+
 def load(app: Any, options: dict[str, object]) -> Settings:
     """Merge file, ``app.conf``, arguments and environment."""
-    conf = {}
+    conf = {key: app.conf[name] for name, key in _own(app)}
+    conf.update((key, str(value)) for key, value in conf.items() if type(value) is _Address)
+    return Settings.load(conf=conf, arguments=options)
+
+
+def _own(app: Any) -> Iterator[tuple[str, str]]:
+    """The names of our settings in ``app.conf``, and what they are called in every other place."""
     # Under a namespace, app.conf lists the keys as the user wrote them: CELERY_SAFESERIAL_FORMAT.
     prefixes = (_PREFIX, f"{app.namespace}_{_PREFIX}".lower()) if app.namespace else (_PREFIX,)
     for prefix in prefixes:
         for name in list(app.conf):
             if isinstance(name, str) and name.lower().startswith(prefix):
-                conf[name.lower()[len(prefix) :]] = app.conf[name]
-    return Settings.load(conf=conf, arguments=options)
+                yield name, name.lower()[len(prefix) :]
 
 
 def apply(app: Any) -> None:
     """Set what Celery must be set to, whatever the user's configuration says."""
     conf = app.conf
+    for name, _ in _own(app):
+        if type(conf[name]) is str and "://" in conf[name]:
+            conf[name] = _Address(conf[name])
     conf.task_serializer = NAME
     conf.result_serializer = NAME
     conf.accept_content = [NAME]

@@ -11,7 +11,7 @@ from celery.worker.consumer import Consumer
 
 from celery_plugin import guard, install
 from celery_plugin.runtime import Runtime
-from celery_plugin.settings import check_app, result_backend
+from celery_plugin.settings import check_app, load, result_backend
 from safeserial import Key, Keyring, Misconfigured
 
 RING = Keyring([Key.generate("k")])
@@ -128,6 +128,24 @@ def test_settings_come_from_app_conf_arguments_and_environment(monkeypatch: pyte
     assert (settings.format, settings.context, settings.audience) == ("msgpack", "argument", "environment")
     assert settings.origins["format"].layer == "app.conf"
     assert settings.origins["context"].layer == "argument"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_bug_report_shows_no_password_of_a_store(late: bool) -> None:
+    conf = {"safeserial_claims": "redis://reader:hunter2@127.0.0.1/3", "safeserial_format": "json"}
+    app = Celery("settings", broker="redis://:hunter2@127.0.0.1/0", set_as_current=False)
+    if late:
+        _ = app.conf.task_serializer
+    app.conf.update(conf)
+    runtime = install(app, keyring=RING, quarantine="memory:")
+
+    assert "hunter2" not in app.bugreport()
+    assert "safeserial_claims: 'redis://reader:********@127.0.0.1" in app.bugreport()
+    assert "safeserial_format: 'json'" in app.bugreport()
+    assert runtime.settings.claims == conf["safeserial_claims"]
+    # Read again, as every process of a pool does.
+    again = load(app, {"keyring": RING, "quarantine": "memory:"})
+    assert again.claims == conf["safeserial_claims"] and type(again.claims) is str
 
 
 def test_the_django_namespace_is_read() -> None:
