@@ -115,7 +115,8 @@ class Row(NamedTuple):
             the digits of its numbers. See ``match.work_of``.
         hashing: What an instance's hash follows from. ``"free"``: nobody can choose it (identity, or text and bytes,
             whose hash has a key), or nobody can make many share it. ``"arguments"``: it is that of the tuple of
-            arguments. ``"decimal"``, ``"fraction"``: of the number that the arguments say. ``""``: not known, so it
+            arguments. ``"number"``, ``"tuple"``: of the one argument. ``"decimal"``, ``"fraction"``, ``"timedelta"``:
+            of the number that the arguments say. ``""``: not known, so it
             is taken to be the same for all.
     """
 

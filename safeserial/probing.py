@@ -19,22 +19,27 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, MutableSequence
+    from collections.abc import Collection, Iterable, MutableSequence
 
-__all__ = ["FEW", "MAX_SAME_HASH", "UNKNOWN", "crowded", "slow_dict", "slow_set"]
+__all__ = ["DOUBTFUL", "FEW", "FINE", "MAX_SAME_HASH", "SLOW", "UNKNOWN", "crowded", "slow_dict", "slow_set", "unlike"]
 
 #: The same file is compiled under another name.
 COMPILED = __name__.endswith("._probing_c")
 #: No table of so many keys is slow enough to be looked at.
 FEW = 64
+#: What :func:`slow_dict` and :func:`slow_set` say.
+FINE, SLOW, DOUBTFUL = 0, 1, 2
 #: Stands for a hash that nobody can choose. CPython gives it to nothing: it means an error there.
 UNKNOWN = -1
+# Unknown outside this process.
+_SALT = hash("safeserial.probing")
 #: So many keys of one hash are compared with each other. Powers of two have one hash 67 times only from 2**4000 on.
 MAX_SAME_HASH = 64
 #: Steps for each key, over the whole table, that are no work of chance.
-_DICT_STEPS, _SET_STEPS = 100, 512
+_DICT_STEPS, _SET_STEPS = 64, 320
 _LINEAR_PROBES = 9
 _LARGE_SET = 50_000
+_EQUAL, _PLACE = 1 << 31, (1 << 31) - 1
 # A hash is shifted as the unsigned number of 64 bits that it is in C; after the first shift it is no longer negative.
 _UNSIGNED = (1 << 59) - 1
 _KEYED: frozenset[type] = frozenset({str, bytes})
@@ -63,7 +68,17 @@ def crowded(keys: Collection[Any], as_set: bool, same_hash: int = MAX_SAME_HASH)
     ranked = sorted(hashes)
     if any(one == other != UNKNOWN for one, other in zip(ranked, ranked[same_hash:], strict=False)):
         return True
-    return slow_set(hashes) if as_set else slow_dict(hashes)
+    said = slow_set(hashes) if as_set else slow_dict(hashes)
+    if said == DOUBTFUL:
+        different = unlike(keys)
+        hashes = [UNKNOWN if type(key) in _KEYED else hash(key) for key in different]
+        said = slow_set(hashes, True) if as_set else slow_dict(hashes, True)
+    return said != FINE
+
+
+def unlike(keys: Iterable[Any]) -> list[Any]:
+    """The keys without those that are equal to an earlier one; no choice of keys makes it slow."""
+    return [key for _, key in dict.fromkeys((_SALT, key) for key in keys)]
 
 
 def _table(size: int) -> MutableSequence[int]:
@@ -72,18 +87,23 @@ def _table(size: int) -> MutableSequence[int]:
     return empty * size  # type: ignore[no-any-return]
 
 
-def slow_dict(hashes: list[int]) -> bool:
-    """Whether a dict of keys with these hashes, put in in this order, takes more than 100 steps for each.
+def slow_dict(hashes: list[int], distinct: bool = False) -> int:
+    """Whether a dict of keys with these hashes, put in in this order, takes far more steps than one of as many others.
 
     A dict of one size is written anew, in the same order, into one of twice the size, so every size is looked at: each
-    with as many keys as it can hold. Equal hashes are taken for equal keys.
+    with as many keys as it can hold.
 
     Args:
         hashes: As ``hash`` gives them, ``UNKNOWN`` for those that cannot be chosen.
+        distinct: The keys differ, all of them.
+
+    Returns:
+        ``FINE``, ``SLOW``, or ``DOUBTFUL`` if many hashes are equal and it is not said whether the keys are: each that
+        is another key takes a place of its own.
     """
     total = len(hashes)
     if total <= FEW:
-        return False
+        return FINE
     size = 2 * FEW
     # One size more than is needed: where a dict of text alone gets its first other key, it grows early.
     last = size
@@ -93,43 +113,57 @@ def slow_dict(hashes: list[int]) -> bool:
     steps, ceiling = 0, _DICT_STEPS * total
     while size <= last:
         table = _table(size)
-        mask, room = size - 1, 2 * size // 3
+        mask, room, spare = size - 1, 2 * size // 3, min(FEW, size // 8)
         for value in hashes:
             if value == UNKNOWN:
                 continue
             i = value & mask
             found = table[i]
-            if found != UNKNOWN and found != value:  # noqa: PLR1714 - a tuple would be made each time
+            equal = 0
+            if found != UNKNOWN:
+                equal = found == value
                 perturb = value >> 5 & _UNSIGNED
-                while found != UNKNOWN and found != value:  # noqa: PLR1714
+                while found != UNKNOWN:
                     i = (i * 5 + perturb + 1) & mask
                     perturb >>= 5
-                    steps += 1
                     found = table[i]
+                    if found == value:
+                        equal += 1
+                    else:
+                        # What has the same hash is compared, which is paid for elsewhere.
+                        steps += 1
                 if steps > ceiling:
-                    return True
-            if found == UNKNOWN:
-                table[i] = value
+                    return SLOW
+            table[i] = value
+            if equal and not distinct:
+                spare -= 1
+                if spare == 0:
+                    return DOUBTFUL
+            else:
                 room -= 1
                 if room == 0:
                     break
         size *= 2
-    return False
+    return FINE
 
 
-def slow_set(hashes: list[int]) -> bool:
-    """Whether a set of members with these hashes, put in in this order, takes more than 512 steps for each.
+def slow_set(hashes: list[int], distinct: bool = False) -> int:
+    """Whether a set of members with these hashes, put in in this order, takes far more steps than one of others.
 
-    A set that grows is written anew in the order of its table. Equal hashes are taken for equal members.
+    A set that grows is written anew in the order of its table.
 
     Args:
         hashes: As ``hash`` gives them, ``UNKNOWN`` for those that cannot be chosen.
+        distinct: The members differ, all of them.
+
+    Returns:
+        As :func:`slow_dict`.
     """
     total = len(hashes)
     if total <= FEW:
-        return False
+        return FINE
     ceiling = _SET_STEPS * total
-    size, used, steps = 8, 0, 0
+    size, used, steps, spare = 8, 0, 0, FEW
     table = _table(size)
     for value in hashes:
         if value == UNKNOWN:
@@ -137,30 +171,37 @@ def slow_set(hashes: list[int]) -> bool:
         at = _seek(table, size - 1, value)
         steps += at >> 32
         if steps > ceiling:
-            return True
-        at &= 0xFFFFFFFF
-        if table[at] == UNKNOWN:
-            table[at] = value
-            used += 1
-            if 5 * used >= 3 * (size - 1):
-                table, size, more = _grown(table, size, used, ceiling - steps)
-                steps += more
+            return SLOW
+        if at & _EQUAL and not distinct:
+            spare -= 1
+            if spare == 0:
+                return DOUBTFUL
+        at &= _PLACE
+        table[at] = value
+        used += 1
+        if 5 * used >= 3 * (size - 1):
+            table, size, more = _grown(table, size, used, ceiling - steps)
+            steps += more
     # Members of unknown hash make it grow further.
     while steps <= ceiling and 5 * total >= 3 * (size - 1):
         table, size, more = _grown(table, size, max(used, size // 2), ceiling - steps)
         steps += more
-    return steps > ceiling
+    return SLOW if steps > ceiling else FINE
 
 
 def _seek(table: MutableSequence[int], mask: int, value: int) -> int:
-    """Where a hash stands or would stand, and 2**32 times the steps to get there."""
-    start, perturb, steps = value & mask, value >> 5 & _UNSIGNED, 0
+    """The free slot where a hash goes, ``_EQUAL`` if it was met on the way, and 2**32 times the steps to get there."""
+    start, perturb, steps, equal = value & mask, value >> 5 & _UNSIGNED, 0, 0
     while True:
         end = start + _LINEAR_PROBES + 1 if start + _LINEAR_PROBES <= mask else start + 1
         for i in range(start, end):
-            if table[i] == UNKNOWN or table[i] == value:
-                return steps << 32 | i
-            steps += 1
+            found = table[i]
+            if found == UNKNOWN:
+                return steps << 32 | equal | i
+            if found == value:
+                equal = _EQUAL
+            else:
+                steps += 1
         start = (start * 5 + 1 + perturb) & mask
         perturb >>= 5
 
@@ -177,7 +218,7 @@ def _grown(table: MutableSequence[int], size: int, used: int, ceiling: int) -> t
         if value != UNKNOWN:
             at = _seek(moved, larger - 1, value)
             steps += at >> 32
-            moved[at & 0xFFFFFFFF] = value
+            moved[at & _PLACE] = value
             if steps > ceiling:
                 break
     return moved, larger, steps

@@ -7,7 +7,7 @@ cdef bytes KINDS, WIDTHS
 cdef long long _FEW
 
 @cython.locals(end=Py_ssize_t, pos=Py_ssize_t, at=Py_ssize_t, nodes='long long', found='long long', left='long long', is_map=bint,
-               stack=list, hashes=list, tables=list, level='long long', marker_allowed=bint, marker_here=bint, around='long long', is_key=bint, code=int,
+               stack=list, numbers=list, tables=list, level='long long', marker_allowed=bint, marker_here=bint, around='long long', is_key=bint, code=int,
                count='long long', kind=int, width=int, step=int, items='long long', rest=int)
 cpdef long long walk(bytes data, long long max_depth, long long max_nodes, long long max_string, long long max_int_bits,
                      bint allow_nan, bint tags) except -1

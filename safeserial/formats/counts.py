@@ -76,21 +76,21 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
     # map, keys and values are counted alike: a key stands where the number left is even.
     left, is_map = 1, False
     stack: list[int] = []
-    # Hashes of the whole numbers that are keys of this map, if it is one of many keys; and those around it.
-    hashes: list[int] | None = None
+    # The whole numbers that are keys of this map, if it is one of many keys; and those of the maps around it.
+    numbers: list[int] | None = None
     tables: list[list[int] | None] = []
     level = 0
     marker_allowed = False
     while True:
         if left == 0:
-            if hashes is not None and probing.slow_dict(hashes):
+            if numbers is not None and probing.crowded(numbers, False):
                 raise Malformed(Reason.HASH_COST, pos, "keys that were chosen to meet in one place of a table")
             if level == 0:
                 break
             level -= 1
             around = stack.pop()
             left, is_map = around >> 1, around & 1 == 1
-            hashes = tables.pop()
+            numbers = tables.pop()
             continue
         is_key = is_map and left & 1 == 0
         left -= 1
@@ -100,8 +100,8 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
         pos += 1
         marker_here, marker_allowed = marker_allowed, False
         if code < 0x80 or code >= 0xE0:
-            if is_key and hashes is not None:
-                hashes.append(hash(code if code < 0x80 else code - 256))
+            if is_key and numbers is not None:
+                numbers.append(code if code < 0x80 else code - 256)
             continue
         if 0xA0 <= code < 0xC0:
             count = code & 31
@@ -146,8 +146,8 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
             if level > max_depth:
                 raise Malformed(Reason.TOO_DEEP, at, f"more than the limit of {max_depth}")
             left, is_map = items, kind == _MAP
-            tables.append(hashes)
-            hashes = [] if is_map and count > _FEW else None
+            tables.append(numbers)
+            numbers = [] if is_map and count > _FEW else None
             marker_allowed = tags and kind == _ARRAY and count == 2
         elif kind in (_STR, _BIN):
             if count > max_string:
@@ -170,11 +170,11 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
                 rest = 0x80 if code == 0xCA else 0xF0
                 if data[at + 2] & rest == rest:
                     raise Malformed(Reason.NOT_FINITE, at)
-        elif max_int_bits < 64 or (is_key and hashes is not None):
+        elif max_int_bits < 64 or (is_key and numbers is not None):
             number = int.from_bytes(data[at + 1 : pos], "big", signed=code >= 0xD0)
             charge(Reason.NUMBER_OUT_OF_RANGE, number.bit_length(), max_int_bits, at)
-            if is_key and hashes is not None:
-                hashes.append(hash(number))
+            if is_key and numbers is not None:
+                numbers.append(number)
     if pos != end:
         raise Malformed(Reason.TRAILING_BYTES, pos)
     return found

@@ -33,10 +33,10 @@ class Hashed:
 
 
 def hash_like(how: str, parts: Sequence[object]) -> object:
-    """Something whose hash is equal for two instances whenever theirs is.
+    """Something that hashes as the instance does.
 
     Args:
-        how: ``Row.hashing``: ``"arguments"``, ``"decimal"`` or ``"fraction"``.
+        how: ``Row.hashing``, but ``"free"`` and ``""``.
         parts: The arguments, or what they hash like.
 
     Returns:
@@ -50,14 +50,25 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
         if found is not None:
             whole, rest, exponent = found.groups()
             ten = pow(10, int(exponent or 0) - len(rest), _MODULUS)
-            return _number(whole + rest) * ten % _MODULUS
+            value = _number(whole + rest) * ten % _MODULUS
+            return -value if parts[0].startswith("-") else value
     if how == "fraction":
         if len(parts) == 2 and all(isinstance(part, int) for part in parts):
-            return _ratio(*(abs(part) for part in parts if isinstance(part, int)))
+            above, below = (part for part in parts if isinstance(part, int))
+            return _ratio(above, below)
         if len(parts) == 1 and isinstance(parts[0], str):
             ratio = _RATIO.fullmatch(parts[0])
             if ratio is not None:
-                return _ratio(_number(ratio.group(1)), _number(ratio.group(2) or "1"))
+                above = _number(ratio.group(1))
+                return _ratio(-above if parts[0].startswith("-") else above, _number(ratio.group(2) or "1"))
+    if how == "number":
+        return parts[0] if parts else 0
+    if how == "tuple":
+        return parts[0] if parts else ()
+    if how == "timedelta" and len(parts) <= 3 and all(isinstance(part, int) for part in parts):
+        days, seconds, microseconds = (*(part for part in parts if isinstance(part, int)), 0, 0, 0)[:3]
+        seconds, microseconds = seconds + microseconds // 1_000_000, microseconds % 1_000_000
+        return days + seconds // 86_400, seconds % 86_400, microseconds
     return tuple(parts)
 
 
@@ -72,6 +83,7 @@ def _number(digits: str) -> int:
 
 def _ratio(above: int, below: int) -> object:
     try:
-        return above * pow(below, -1, _MODULUS) % _MODULUS
+        value = abs(above) * pow(abs(below), -1, _MODULUS) % _MODULUS
     except ValueError:
-        return sys.hash_info.inf  # a multiple of the prime has no inverse
+        value = sys.hash_info.inf  # a multiple of the prime has no inverse
+    return -value if (above < 0) != (below < 0) else value

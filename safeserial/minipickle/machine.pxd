@@ -34,7 +34,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
-    cdef readonly dict keys_seen, key_values, args_of, grown
+    cdef readonly dict keys_seen, key_values, args_of, grown, looked_at
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list large, rows, patterns, letters, pieces, names
@@ -78,13 +78,17 @@ cdef class Machine:
     @cython.locals(before='long long', last='long long')
     cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     cdef bint absorb_keys(self, Py_ssize_t slot, Py_ssize_t low, Py_ssize_t high, long long large, Py_ssize_t at) except -1
-    cdef bint check_table(self, list hashes, bint as_set, Py_ssize_t at) except -1
-    @cython.locals(hashes=list, i=Py_ssize_t)
+    @cython.locals(hashes=list)
+    cdef bint check_table(self, list slots, bint as_set, Py_ssize_t at) except -1
+    @cython.locals(hashes=list)
+    cdef list hashes_of(self, list slots, Py_ssize_t at)
+    cdef token(self, long long slot)
+    @cython.locals(slots=list, i=Py_ssize_t)
     cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
-    @cython.locals(n=Py_ssize_t, head='long long', hashes=list)
+    @cython.locals(n=Py_ssize_t, head='long long', slots=list)
     cdef bint check_large(self, Py_ssize_t at) except -1
-    @cython.locals(runs=list, hashes=list, base=Py_ssize_t, i=Py_ssize_t)
-    cdef list hashes_in(self, Py_ssize_t last, Py_ssize_t at)
+    @cython.locals(runs=list, slots=list, base=Py_ssize_t, i=Py_ssize_t)
+    cdef list kept(self, Py_ssize_t last)
     @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
     cdef slot_hash(self, long long slot, Py_ssize_t at)
     @cython.locals(at=Py_ssize_t)
@@ -200,7 +204,7 @@ cdef class Machine:
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(slot='long long', cost='long long', weight='long long', edge=Py_ssize_t, n=Py_ssize_t)
     cdef bint check_nodes(self, long long slot, Py_ssize_t at) except -1
-    @cython.locals(slot='long long', hashes=list)
+    @cython.locals(slot='long long', slots=list)
     cdef bint check_members(self, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
     @cython.locals(special='long long', base=Py_ssize_t, k=Py_ssize_t, n=Py_ssize_t)
     cdef Py_ssize_t call_special(self, Py_ssize_t function, Py_ssize_t args, Py_ssize_t at, Py_ssize_t stop) except -1

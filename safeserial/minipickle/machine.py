@@ -45,7 +45,7 @@ from safeserial.minipickle.match import fits, state_fits, wanted, work_of
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
 from safeserial.minipickle.rules import COPIES, PATTERN_INTS, holders_of, rule_of
-from safeserial.probing import FEW, UNKNOWN
+from safeserial.probing import DOUBTFUL, FEW, FINE, UNKNOWN
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -268,6 +268,7 @@ class Machine:
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
         self.large: list[int] = []  # dicts, sets and instances of many keys
         self.grown: dict[int, int] = {}  # by instance, the last run of keys that were put into it
+        self.looked_at: dict[int, int] = {}  # by list, how long it was when a call made a set of it
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
         # Careful runs only: values of keys, by container and by node.
@@ -399,11 +400,14 @@ class Machine:
                 self.large.clear()
             if self.grown:
                 self.grown.clear()
+            if self.looked_at:
+                self.looked_at.clear()
+            if self.key_values:
+                self.key_values.clear()
             if self.opaque:
                 self.opaque.clear()
             if self.keys_seen:
                 self.keys_seen.clear()
-                self.key_values.clear()
                 self.args_of.clear()
 
     def is_small(self) -> bool:
@@ -990,46 +994,69 @@ class Machine:
             elif op == 0x96 or op == 0x97:  # BYTEARRAY8, NEXT_BUFFER
                 raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
 
-    def check_table(self, hashes: list[int], as_set: bool, at: int) -> None:
+    def check_table(self, slots: list[int], as_set: bool, at: int) -> None:
         """Refuse keys or members that make a table slow together, though no two of them need have one hash."""
-        slow = False
+        hashes = self.hashes_of(slots, at)
+        said = FINE
         for value in hashes:
             if value != UNKNOWN:
-                slow = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
+                said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
                 break
-        if slow:
+        if said == DOUBTFUL:
+            # Text stands there once for all of it: nobody chose where.
+            tokens = {(_SALT, self.token(slot)): slot for slot in slots}
+            hashes = self.hashes_of(list(tokens.values()), at)
+            said = probing.slow_set(hashes, True) if as_set else probing.slow_dict(hashes, True)
+        if said != FINE:
             raise Malformed(Reason.HASH_COST, at, "keys that were chosen to meet in one place of a table")
+
+    def hashes_of(self, slots: list[int], at: int) -> list[int]:
+        """The hashes of keys; see :meth:`slot_hash`."""
+        hashes: list[int] = []
+        for slot in slots:
+            hashes.append(self.slot_hash(slot, at))  # noqa: PERF401 - in C, a comprehension is a function of its own
+        return hashes
+
+    def token(self, slot: int) -> object:
+        """Something that is equal for two keys of one hash if they are surely equal."""
+        head = self.head[slot] if slot >= 0 else 0
+        if head & (K_TUPLE | K_INSTANCE):
+            name = self.name_of(slot) if head & K_INSTANCE else ""
+            return name, tuple([self.token(part) for part in self.items_of(slot)])
+        if slot < 0 or head & K_CONSTANTS:
+            return self.key_value(slot)
+        return None, slot  # what is in a frozenset is kept by careful runs alone
 
     def check_frozenset(self, low: int, high: int, at: int) -> None:
         """:meth:`check_table` for the stack from ``low`` to ``high``."""
-        hashes: list[int] = []
+        slots: list[int] = []
         for i in range(low, high):
-            hashes.append(self.slot_hash(self.stack[i], at))  # noqa: PERF401 - in C, a comprehension is a function
-        self.check_table(hashes, True, at)
+            slots.append(self.stack[i])  # noqa: PERF401 - in C, a comprehension is a function
+        self.check_table(slots, True, at)
 
     def check_large(self, at: int) -> None:
         """Look at all dicts, sets and instances of many keys."""
         for n in self.large:
             head = self.head[n]
             if not head & K_INSTANCE:
-                self.check_table(self.hashes_in(self.first[n], at), head & K_SET != 0, at)
+                self.check_table(self.kept(self.first[n]), head & K_SET != 0, at)
                 continue
-            hashes = self.hashes_in(self.grown.get(n ^ _SALT, 0), at)
-            self.check_table(hashes, False, at)
-            self.check_table(hashes, True, at)
+            slots = self.kept(self.grown.get(n ^ _SALT, 0))
+            self.check_table(slots, False, at)
+            self.check_table(slots, True, at)
 
-    def hashes_in(self, last: int, at: int) -> list[int]:
-        """The hashes of what :meth:`remember_keys` kept, in order, by the place of the last run."""
+    def kept(self, last: int) -> list[int]:
+        """What :meth:`remember_keys` kept, in order, by the place of the last run."""
         runs: list[int] = []
         while last:
             runs.append(last)
             last = self.items[last - 1]
-        hashes: list[int] = []
+        slots: list[int] = []
         while runs:
             base = runs.pop()
             for i in range(base + 1, base + 1 + self.items[base]):
-                hashes.append(self.slot_hash(self.items[i], at))  # noqa: PERF401 - in C, a comprehension is a function
-        return hashes
+                slots.append(self.items[i])  # noqa: PERF401 - in C, a comprehension is a function
+        return slots
 
     def slot_hash(self, slot: int, at: int) -> int:
         """The hash of a key as CPython computes it; ``UNKNOWN`` where nobody can choose it, as that of text."""
@@ -1045,6 +1072,14 @@ class Machine:
                 low = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16
                 high = data[place + 4]
                 low += (high - 256 if high >= 128 else high) * 0x1000000  # no shift: of what is negative, C has none
+                return low if low != -1 else -2
+            if op == 0x8A and data[place + 1] < 8:  # LONG1
+                low = 0
+                for i in range(data[place + 1]):
+                    low |= data[place + 2 + i] << (8 * i)
+                high = data[place + 1]
+                if high and data[place + 1 + high] >= 128:
+                    low -= 1 << (8 * high)
                 return low if low != -1 else -2
             if self.kind_of(slot) & (K_STR | K_BYTES):
                 return UNKNOWN
@@ -1912,12 +1947,14 @@ class Machine:
             if self.head[slot] & F_NODES:
                 self.check_nodes(slot, at)
             if self.count[slot] > _FREE_LIST and not self.head[slot] & K_INSTANCE:
-                if self.head[slot] & (K_LIST | K_DICT | K_SET):
-                    hashes = self.hashes_in(self.first[slot], at)
-                else:
-                    hashes = [self.slot_hash(part, at) for part in self.items_of(slot)]
-                self.check_table(hashes, False, at)
-                self.check_table(hashes, True, at)
+                # The same list may be given again and again; it is looked at once, unless it has grown.
+                if self.looked_at.get(slot ^ _SALT) == self.count[slot]:
+                    continue
+                self.looked_at[slot ^ _SALT] = self.count[slot]
+                is_kept = self.head[slot] & (K_LIST | K_DICT | K_SET)
+                slots = self.kept(self.first[slot]) if is_kept else self.items_of(slot)
+                self.check_table(slots, False, at)
+                self.check_table(slots, True, at)
 
     def check_nodes(self, slot: int, at: int) -> None:
         """What is no constant in this container becomes a member of a set."""

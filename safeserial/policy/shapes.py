@@ -71,9 +71,10 @@ _SCALARS = (int, float, str, bytes, bool, type(None))
 _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     (decimal.Decimal, "decimal"),
     (fractions.Fraction, "fraction"),
-    (tuple, "arguments"), (int, "arguments"), (float, "arguments"),
+    (tuple, "tuple"), (int, "number"), (float, "number"),
+    (datetime.timedelta, "timedelta"), (datetime.timezone, "number"),
     *((cls, "free") for cls in (
-        str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
+        str, bytes, datetime.datetime, datetime.date, datetime.time,
         ipaddress.IPv4Address, ipaddress.IPv4Interface, ipaddress.IPv4Network, pathlib.PurePath,
     )),
 )  # fmt: skip
@@ -221,9 +222,9 @@ def _hashing(cls: type, state: tuple[Arg, ...]) -> str:
     for base, how in _KNOWN_HASHES:
         if issubclass(cls, base) and inherited is static(base, "__hash__"):
             # Arguments say nothing of what a constructor of the class's own makes of them.
-            return (
-                how if how == "free" or static(cls, "__new__") is static(base, "__new__") or _is_namedtuple(cls) else ""
-            )
+            if _is_namedtuple(cls):
+                return "arguments"
+            return how if how == "free" or static(cls, "__new__") is static(base, "__new__") else ""
     return "free" if inherited is None and getattr(cls, "__hash__", None) is object.__hash__ else ""
 
 

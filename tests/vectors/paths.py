@@ -45,3 +45,45 @@ def on_one_path(count: int, *, as_set: bool = False) -> tuple[int, ...]:
             at = (5 * at + 1 + rest) & mask
         number += 1
     return (*first, *found)
+
+
+@cache
+def in_pairs(size: int, fill: int, late: int) -> tuple[int, ...]:
+    """Numbers of which two and two have one hash: whoever takes those for one sees holes in the path, and there are none.
+
+    Args:
+        size: Slots of the dict's table, a power of two; ``fill`` and ``late`` are at most two thirds of it.
+        fill: How many slots of the path are filled.
+        late: How many numbers walk past all of those.
+    """
+    modulus, mask = (1 << 61) - 1, size - 1
+    path: dict[int, None] = {}
+    at = 0
+    while len(path) < fill:
+        path[at] = None
+        at = (5 * at + 1) & mask
+    free = dict(path)
+    found: list[int] = []
+    # In another order than that of the path, so that pairs lie all over it.
+    for first in sorted(path, key=lambda slot: slot * 2_654_435_761 & 0xFFFF_FFFF):
+        if first not in free:
+            continue
+        for high in range(32):
+            second = (5 * first + 1 + (first >> 5) + high * (size >> 5)) & mask
+            if second in free and second != first:
+                number = first + size * high
+                found += (number, number + modulus)
+                del free[first], free[second]
+                break
+    found += free
+    number = 64 * size
+    while late:
+        at, rest = number & mask, number
+        while rest and at in path:
+            rest >>= 5
+            at = (5 * at + 1 + rest) & mask
+        if at in path:
+            found.append(number)
+            late -= 1
+        number += 1
+    return tuple(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -151,10 +151,13 @@ def test_tables_of_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("how", "parts", "number"),
     [
-        ("decimal", ["0.75"], Decimal("0.75")), ("decimal", ["-75e-2"], Decimal("0.75")), ("decimal", ["12"], 12),
+        ("decimal", ["0.75"], Decimal("0.75")), ("decimal", ["-75e-2"], Decimal("-0.75")), ("decimal", ["12"], 12),
         ("decimal", ["1E+30"], 10**30), ("decimal", ["." + "3" * 900], Decimal("." + "3" * 900)),
-        ("fraction", [3, 4], Decimal("0.75")), ("fraction", ["-3/4"], Decimal("0.75")), ("fraction", ["7"], 7),
-        ("fraction", [PRIME + 5, 1], 5),
+        ("fraction", [3, 4], Decimal("0.75")), ("fraction", ["-3/4"], Decimal("-0.75")), ("fraction", ["7"], 7),
+        ("fraction", [PRIME + 5, 1], 5), ("fraction", [3, -4], Decimal("-0.75")), ("fraction", [-3, -4], Decimal("0.75")),
+        ("fraction", [-7, 1], -7), ("decimal", ["-1"], -1), ("number", [5], 5), ("number", [-1], -1), ("number", [], 0), ("number", [2.5], 2.5),
+        ("tuple", [(1, 2)], (1, 2)), ("tuple", [], ()), ("timedelta", [1, 90_000, -5], timedelta(1, 90_000, -5)),
+        ("timedelta", [-1], timedelta(-1)), ("timedelta", [0, -1], timedelta(0, -1)), ("timedelta", [], timedelta()),
     ],
 )  # fmt: skip
 def test_numbers_hash_by_their_value(how: str, parts: list[object], number: object) -> None:

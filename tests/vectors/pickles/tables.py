@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from paths import on_one_path
+from paths import in_pairs, on_one_path
 
 from pickles.parts import NEW, Vector, bad, here, name
 
@@ -25,6 +25,12 @@ def _written(values: tuple[int, ...], how: str = "J", after: bytes = b"") -> byt
     return b"".join(write(value) + after for value in values)
 
 
+def _long(value: int) -> bytes:
+    raw = value.to_bytes(value.bit_length() // 8 + 1, "little")
+    return b"\x8a" + bytes([len(raw)]) + raw
+
+
+PAIRS = b"".join((_written((n,)) if n < 1 << 31 else _long(n)) + b"N" for n in in_pairs(1024, 480, 190))
 _SET = name("builtins", "set")
 _LEDGER = name("shop", "Ledger") + NEW
 _TAGS = name("shop", "Tags") + NEW
@@ -34,6 +40,8 @@ VECTORS: list[Vector] = [
         bad("hash-path-dict", p, "hash-cost", f"whole numbers that meet on one path, {how}", (b"(" if p == 0 else b"}("), _written(KEYS, how, b"N"), b"d" if p == 0 else b"u", here(b"."))
         for p, how in ((0, "text"), (0, "long text"), (1, "J"), (2, "float"), (4, "J"))
     ),
+    bad("hash-path-dict", 4, "hash-cost", "two and two with one hash, so that the path seems to have holes", b"}(", PAIRS, b"u", here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "each written three times, so that the dict seems larger", b"}(", _written(KEYS, after=b"N") * 3, b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "one by one", b"}", _written(KEYS, after=b"Ns"), here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "some at once, with text in between", b"}(", _written(KEYS[:150], after=b"N"), b"u(", b"\x8c\1aN", _written(KEYS[150:], after=b"N"), b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "and more behind them, so that it is large when it is done", b"}(", _written(KEYS, after=b"N"), _written(tuple(range(10**6, 10**6 + 600)), after=b"N"), b"u", here(b".")),
