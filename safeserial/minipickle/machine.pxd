@@ -79,13 +79,19 @@ cdef class Machine:
     cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     cdef bint absorb_keys(self, Py_ssize_t slot, Py_ssize_t low, Py_ssize_t high, long long large, Py_ssize_t at) except -1
     @cython.locals(hashes=list)
+    cdef bint check_kept(self, Py_ssize_t last, bint as_set, Py_ssize_t at) except -1
+    @cython.locals(i=Py_ssize_t, slot='long long')
+    cdef bint are_text(self, Py_ssize_t last) except -1
+    @cython.locals(runs=list, hashes=list, base=Py_ssize_t, i=Py_ssize_t)
+    cdef list hashes_in(self, Py_ssize_t last, Py_ssize_t at)
+    @cython.locals(hashes=list)
     cdef bint check_table(self, list slots, bint as_set, Py_ssize_t at) except -1
     @cython.locals(hashes=list)
     cdef list hashes_of(self, list slots, Py_ssize_t at)
     cdef token(self, long long slot)
     @cython.locals(slots=list, i=Py_ssize_t)
     cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
-    @cython.locals(n=Py_ssize_t, head='long long', slots=list)
+    @cython.locals(n=Py_ssize_t, head='long long', last=Py_ssize_t)
     cdef bint check_large(self, Py_ssize_t at) except -1
     @cython.locals(runs=list, slots=list, base=Py_ssize_t, i=Py_ssize_t)
     cdef list kept(self, Py_ssize_t last)
@@ -204,7 +210,7 @@ cdef class Machine:
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(slot='long long', cost='long long', weight='long long', edge=Py_ssize_t, n=Py_ssize_t)
     cdef bint check_nodes(self, long long slot, Py_ssize_t at) except -1
-    @cython.locals(slot='long long', slots=list)
+    @cython.locals(slot='long long')
     cdef bint check_members(self, Py_ssize_t base, Py_ssize_t k, Py_ssize_t at) except -1
     @cython.locals(special='long long', base=Py_ssize_t, k=Py_ssize_t, n=Py_ssize_t)
     cdef Py_ssize_t call_special(self, Py_ssize_t function, Py_ssize_t args, Py_ssize_t at, Py_ssize_t stop) except -1

@@ -994,21 +994,54 @@ class Machine:
             elif op == 0x96 or op == 0x97:  # BYTEARRAY8, NEXT_BUFFER
                 raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
 
+    def check_kept(self, last: int, as_set: bool, at: int) -> None:
+        """:meth:`check_table` for what :meth:`remember_keys` kept, by the place of the last run."""
+        if not self.are_text(last):
+            hashes = self.hashes_in(last, at)
+            said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
+            if said == DOUBTFUL:
+                self.check_table(self.kept(last), as_set, at)
+            elif said != FINE:
+                raise self.crowded(at)
+
     def check_table(self, slots: list[int], as_set: bool, at: int) -> None:
         """Refuse keys or members that make a table slow together, though no two of them need have one hash."""
         hashes = self.hashes_of(slots, at)
-        said = FINE
-        for value in hashes:
-            if value != UNKNOWN:
-                said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
-                break
+        said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
         if said == DOUBTFUL:
             # Text stands there once for all of it: nobody chose where.
             tokens = {(_SALT, self.token(slot)): slot for slot in slots}
             hashes = self.hashes_of(list(tokens.values()), at)
             said = probing.slow_set(hashes, True) if as_set else probing.slow_dict(hashes, True)
         if said != FINE:
-            raise Malformed(Reason.HASH_COST, at, "keys that were chosen to meet in one place of a table")
+            raise self.crowded(at)
+
+    def crowded(self, at: int) -> Malformed:
+        """The refusal for keys on one path."""
+        return Malformed(Reason.HASH_COST, at, "keys that were chosen to meet in one place of a table")
+
+    def are_text(self, last: int) -> bool:
+        """Whether nothing but text and bytes was kept."""
+        while last:
+            for i in range(last + 1, last + 1 + self.items[last]):
+                slot = self.items[i]
+                if slot >= 0 or not self.kind_of(slot) & (K_STR | K_BYTES):
+                    return False
+            last = self.items[last - 1]
+        return True
+
+    def hashes_in(self, last: int, at: int) -> list[int]:
+        """The hashes of what was kept, in order; see :meth:`slot_hash`."""
+        runs: list[int] = []
+        while last:
+            runs.append(last)
+            last = self.items[last - 1]
+        hashes: list[int] = []
+        while runs:
+            base = runs.pop()
+            for i in range(base + 1, base + 1 + self.items[base]):
+                hashes.append(self.slot_hash(self.items[i], at))  # noqa: PERF401 - in C, a comprehension is a function
+        return hashes
 
     def hashes_of(self, slots: list[int], at: int) -> list[int]:
         """The hashes of keys; see :meth:`slot_hash`."""
@@ -1039,11 +1072,11 @@ class Machine:
         for n in self.large:
             head = self.head[n]
             if not head & K_INSTANCE:
-                self.check_table(self.kept(self.first[n]), head & K_SET != 0, at)
+                self.check_kept(self.first[n], head & K_SET != 0, at)
                 continue
-            slots = self.kept(self.grown.get(n ^ _SALT, 0))
-            self.check_table(slots, False, at)
-            self.check_table(slots, True, at)
+            last = self.grown.get(n ^ _SALT, 0)
+            self.check_kept(last, False, at)
+            self.check_kept(last, True, at)
 
     def kept(self, last: int) -> list[int]:
         """What :meth:`remember_keys` kept, in order, by the place of the last run."""
@@ -1951,10 +1984,12 @@ class Machine:
                 if self.looked_at.get(slot ^ _SALT) == self.count[slot]:
                     continue
                 self.looked_at[slot ^ _SALT] = self.count[slot]
-                is_kept = self.head[slot] & (K_LIST | K_DICT | K_SET)
-                slots = self.kept(self.first[slot]) if is_kept else self.items_of(slot)
-                self.check_table(slots, False, at)
-                self.check_table(slots, True, at)
+                if self.head[slot] & (K_LIST | K_DICT | K_SET):
+                    self.check_kept(self.first[slot], False, at)
+                    self.check_kept(self.first[slot], True, at)
+                else:
+                    self.check_table(self.items_of(slot), False, at)
+                    self.check_table(self.items_of(slot), True, at)
 
     def check_nodes(self, slot: int, at: int) -> None:
         """What is no constant in this container becomes a member of a set."""
