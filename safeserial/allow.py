@@ -116,7 +116,7 @@ class Row(NamedTuple):
         hashing: What an instance's hash follows from. ``"free"``: nobody can choose it (identity, or text and bytes,
             whose hash has a key), or nobody can make many share it. ``"arguments"``: it is that of the tuple of
             arguments. ``"number"``, ``"tuple"``: of the one argument. ``"decimal"``, ``"fraction"``, ``"timedelta"``:
-            of the number that the arguments say. ``""``: not known, so it
+            of the number that the arguments say. ``"uuid"``: of the one in its state. ``""``: not known, so it
             is taken to be the same for all.
     """
 

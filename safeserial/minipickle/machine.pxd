@@ -34,7 +34,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
-    cdef readonly dict keys_seen, key_values, args_of, grown, looked_at
+    cdef readonly dict keys_seen, key_values, args_of, grown, looked_at, lone, flat_states
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
     cdef readonly list large, rows, patterns, letters, pieces, names
@@ -89,6 +89,7 @@ cdef class Machine:
     @cython.locals(hashes=list)
     cdef list hashes_of(self, list slots, Py_ssize_t at)
     cdef token(self, long long slot)
+    cdef uuid_hash(self, Py_ssize_t slot)
     @cython.locals(slots=list, i=Py_ssize_t)
     cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     @cython.locals(n=Py_ssize_t, head='long long', last=Py_ssize_t)

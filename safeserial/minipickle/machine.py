@@ -268,6 +268,8 @@ class Machine:
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
         self.large: list[int] = []  # dicts, sets and instances of many keys
         self.grown: dict[int, int] = {}  # by instance, the last run of keys that were put into it
+        self.lone: dict[int, int] = {}  # by dict, the number that was put into it first, with one more value at most
+        self.flat_states: dict[int, int] = {}  # by instance, its state of constants
         self.looked_at: dict[int, int] = {}  # by list, how long it was when a call made a set of it
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
@@ -400,6 +402,10 @@ class Machine:
                 self.large.clear()
             if self.grown:
                 self.grown.clear()
+            if self.lone:
+                self.lone.clear()
+            if self.flat_states:
+                self.flat_states.clear()
             if self.looked_at:
                 self.looked_at.clear()
             if self.key_values:
@@ -880,6 +886,8 @@ class Machine:
         if high > low and (COMPILED or not self.quick_keys(slot, low, high, at)):
             self.check_keys(slot, low, high, 2, at)
             self.remember_keys(slot, low, high, 2)
+        if high - low <= 4 and high > low and not self.count[slot] and self.kind_of(self.stack[low + 1]) & K_INT:
+            self.lone[slot ^ _SALT] = self.stack[low + 1]
         if self.careful:
             self.check_once(slot, low, high, at)
         return self.absorb_keys(slot, low, high, 2 * _LARGE_TABLE, at)
@@ -1053,6 +1061,8 @@ class Machine:
     def token(self, slot: int) -> object:
         """Something that is equal for two keys of one hash if they are surely equal."""
         head = self.head[slot] if slot >= 0 else 0
+        if head & K_INSTANCE and self.rows[self.entry[slot]].hashing == "uuid":
+            return None, slot
         if head & (K_TUPLE | K_INSTANCE):
             name = self.name_of(slot) if head & K_INSTANCE else ""
             return name, tuple([self.token(part) for part in self.items_of(slot)])
@@ -1119,8 +1129,12 @@ class Machine:
         else:
             head = self.head[slot]
             if head & K_INSTANCE:
-                if self.rows[self.entry[slot]].hashing == "free":
+                how = self.rows[self.entry[slot]].hashing
+                if how == "free":
                     return UNKNOWN
+                if how == "uuid":
+                    known = self.uuid_hash(slot)
+                    return UNKNOWN if known is None else known
             elif head & K_TUPLE and not head & F_INSTANCE:
                 return self.tuple_hash(slot, at)
             elif head & K_CONSTANTS:
@@ -1134,6 +1148,16 @@ class Machine:
         value = self.constant(place)
         # NaN hashes by identity.
         return hash(value) if value == value else UNKNOWN  # noqa: PLR0124
+
+    def uuid_hash(self, slot: int) -> int | None:
+        """The hash of a UUID, which is that of the number in its state; ``None`` if it is not where pickles have it."""
+        state = self.flat_states.get(slot ^ _SALT, -1)
+        if state < 0 or state ^ _SALT not in self.lone or self.count[state] > 4:
+            return None
+        keys = [self.key_value(key) for key in self.kept(self.first[state])]
+        if keys[0] != "int" or keys.count("int") != 1:
+            return None
+        return hash(self.value_of(self.lone[state ^ _SALT]))
 
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
@@ -1180,8 +1204,9 @@ class Machine:
     def check_made_key(self, n: int, slot: int, weight: int, at: int) -> None:
         """Pay for comparing an instance, a frozenset, or a tuple that holds one, with other keys of ``n``."""
         # Of some instances nobody can make many that share a hash.
-        if not self.head[slot] & K_INSTANCE or self.rows[self.entry[slot]].hashing != "free":
-            value = self.known_hash(slot, at)
+        how = self.rows[self.entry[slot]].hashing if self.head[slot] & K_INSTANCE else ""
+        if how != "free":
+            value = self.uuid_hash(slot) if how == "uuid" else self.known_hash(slot, at)
             if value is not None:
                 # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
                 self.collide(n, value, 8 * weight, at)
@@ -2231,6 +2256,7 @@ class Machine:
         if rights & R_DATA_STATE and (state < 0 or not self.head[state] & F_TAINT):
             pass
         elif rights & R_FLAT_STATE:
+            self.flat_states[target ^ _SALT] = state
             if not self.is_flat_state(index, state):
                 self.check_state(index, target, state, at)
         elif not (rights & R_PLAIN_STATE and self.is_plain_state(index, state)):

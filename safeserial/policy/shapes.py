@@ -65,8 +65,8 @@ _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _SCALARS = (int, float, str, bytes, bool, type(None))
 
 # Hashes of the standard library, by the class that defines them. Text and bytes are hashed with a key that no message
-# knows; a UUID hashes what stands in its state, so it depends on what may stand there (see _hashing); dates and spans
-# are too few to choose among; so are the addresses and networks of IPv4. Those of IPv6 hash a number as large as the
+# knows; a UUID hashes what stands in its state, so it depends on what may stand there (see _hashing). Of dates, and of
+# the addresses and networks of IPv4, there are too few for many to share a hash. Those of IPv6 hash a number as large as the
 # sender likes.
 _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     (decimal.Decimal, "decimal"),
@@ -218,7 +218,7 @@ def _hashing(cls: type, state: tuple[Arg, ...]) -> str:
     inherited = static(cls, "__hash__")
     if inherited is static(uuid.UUID, "__hash__") and issubclass(cls, uuid.UUID):
         # Ints that share a hash are charged wherever they stand, and there are too few floats that share one.
-        return "free" if state == _UUID_STATE else ""
+        return "uuid" if state == _UUID_STATE else ""
     for base, how in _KNOWN_HASHES:
         if issubclass(cls, base) and inherited is static(base, "__hash__"):
             # Arguments say nothing of what a constructor of the class's own makes of them.

@@ -13,6 +13,7 @@ from fractions import Fraction
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -222,6 +223,8 @@ _OF_THE_LIBRARY = st.one_of(
     st.fractions(),
     st.timedeltas(),
     st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone),
+    st.uuids(),
+    st.integers(0, 9).map(lambda n: UUID(int=n)),
     st.tuples(_NUMBER, st.fractions()),
     st.tuples(st.timedeltas(), st.tuples(_NUMBER)),
     st.sampled_from(

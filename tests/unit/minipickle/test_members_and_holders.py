@@ -14,6 +14,7 @@ from safeserial.allow import Arg, Kind, Right, Row, Signature
 from safeserial.errors import Reason, Refused
 from safeserial.limits import Limits
 from safeserial.minipickle import machine, verify
+from safeserial.policy import Policy
 
 FOLDER = Path(__file__).parents[2] / "vectors"
 if str(FOLDER) not in sys.path:
@@ -307,3 +308,35 @@ def test_keys_that_are_equal_are_one_key(copies: bytes, path: bool) -> None:
     with pytest.raises(Refused) as caught:
         verify(data, allow=MIXED)
     assert caught.value.reason is Reason.HASH_COST
+
+
+def uuids(count: int, state: bytes) -> bytes:
+    """A dict of so many UUIDs, each with the state that ``state`` makes of its number."""
+    made = b"\x8c\4uuid\x8c\4UUID\x93)\x81"
+    return b"\x80\4}(" + b"".join(made + state % (b"J" + struct.pack("<i", n)) + b"bN" for n in range(count)) + b"u."
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"}(\x8c\3int%b\x8c\3intK\1u", b"}(\x8c\7is_safeK\1\x8c\3int%bu", b"}\x8c\7is_safeK\1s\x8c\3int%bs",
+        b"}\x8c\3intNs\x8c\3int%bs", b"}(\x8c\7is_safeN\x8c\3int%bu", b"}\x8c\3int%bs\x8c\3intK\1s",
+    ],
+    ids=["twice", "behind", "behind, one by one", "after none", "behind none", "twice, one by one"],
+)  # fmt: skip
+def test_a_uuid_whose_number_stands_elsewhere_is_paid_for_as_if_all_had_one_hash(state: bytes) -> None:
+    table = Policy(presets=["stdlib@1"]).table
+
+    assert verify(uuids(100, state), allow=table)
+    with pytest.raises(Refused) as caught:
+        verify(uuids(3000, state), allow=table)
+    assert caught.value.reason is Reason.HASH_COST
+    assert verify(uuids(3000, b"}\x8c\3int%bs"), allow=table)
+    assert verify(uuids(3000, b"}(\x8c\3int%b\x8c\7is_safeK\1u"), allow=table)
+
+
+def test_uuids_that_are_many_times_the_same_object_are_one_key() -> None:
+    one = b"\x8c\4uuid\x8c\4UUID\x93)\x81}\x8c\3intK\7sb"
+    data = b"\x80\4}(" + one + b"\x94N" + b"h\0N" * 100 + ints(tuple(range(10**6, 10**6 + 100)), b"N") + b"u."
+
+    assert verify(data, allow=Policy(presets=["stdlib@1"]).table)

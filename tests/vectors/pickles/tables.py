@@ -6,7 +6,7 @@ import struct
 
 from paths import in_pairs, on_one_path
 
-from pickles.parts import NEW, Vector, bad, here, name
+from pickles.parts import NEW, Vector, bad, here, name, text
 
 KEYS = on_one_path(400)
 # So many that a set of them is slow, and a dict is not yet.
@@ -42,6 +42,8 @@ VECTORS: list[Vector] = [
     ),
     bad("hash-path-dict", 4, "hash-cost", "two and two with one hash, so that the path seems to have holes", b"}(", PAIRS, b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "each written three times, so that the dict seems larger", b"}(", _written(KEYS, after=b"N") * 3, b"u", here(b".")),
+    bad("hash-path-dict", 4, "hash-cost", "in UUIDs, which hash like the number in their state", b"}(", b"".join(name("uuid", "UUID") + NEW + b"}" + text("int") + _written((n,)) + b"sbN" for n in KEYS), b"u", here(b"."), policy="stdlib"),
+    bad("hash-path-dict", 4, "hash-cost", "in UUIDs that say how they were made, too", b"}(", b"".join(name("uuid", "UUID") + NEW + b"}(" + text("int") + _written((n,)) + text("is_safe") + b"K\0ubN" for n in KEYS), b"u", here(b"."), policy="stdlib"),
     bad("hash-path-dict", 4, "hash-cost", "one by one", b"}", _written(KEYS, after=b"Ns"), here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "some at once, with text in between", b"}(", _written(KEYS[:150], after=b"N"), b"u(", b"\x8c\1aN", _written(KEYS[150:], after=b"N"), b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "and more behind them, so that it is large when it is done", b"}(", _written(KEYS, after=b"N"), _written(tuple(range(10**6, 10**6 + 600)), after=b"N"), b"u", here(b".")),
