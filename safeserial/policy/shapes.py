@@ -66,8 +66,8 @@ _SCALARS = (int, float, str, bytes, bool, type(None))
 
 # Hashes of the standard library, by the class that defines them. Text and bytes are hashed with a key that no message
 # knows; a UUID hashes what stands in its state, so it depends on what may stand there (see _hashing). Of dates, and of
-# the addresses and networks of IPv4, there are too few for many to share a hash. Those of IPv6 hash a number as large as the
-# sender likes.
+# the addresses and networks of IPv4, there are too few for many to share a hash. Those of IPv6 hash a number as large
+# as the sender likes.
 _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     (decimal.Decimal, "decimal"),
     (fractions.Fraction, "fraction"),
