@@ -37,9 +37,9 @@ def charge_reserved(verdict: Verdict, limits: Limits) -> None:
     """
     data = verdict.canonical
     room = (limits.max_weight - verdict.weight) // _SET_COST
-    # Most pickles are shorter than that many sets, and the bytes that make one seldom stand in text: opcodes are told
-    # from arguments only where there might be too many.
-    if len(data) <= room or sum(map(data.count, _SETS)) <= room:
+    # Most pickles have fewer opcodes than that many sets (a large block of bytes is one), and the bytes that make one
+    # seldom stand in text: opcodes are told from arguments only where there might be too many.
+    if verdict.opcodes <= room or sum(map(data.count, _SETS)) <= room:
         return
     at, end, sets = 2, len(data), 0
     while at < end:
