@@ -74,6 +74,17 @@ class SafeQueue(rq.Queue):  # type: ignore[misc]
         super().__init__(name, *args, **kwargs)
         self.job_class = self.safeserial.Job
         self.serializer = Unserializer
+        self.is_being_tidied = False
+
+    def acquire_maintenance_lock(self) -> bool:
+        """As RQ's."""
+        self.is_being_tidied = bool(super().acquire_maintenance_lock())
+        return self.is_being_tidied
+
+    def release_maintenance_lock(self) -> None:
+        """As RQ's."""
+        super().release_maintenance_lock()
+        self.is_being_tidied = False
 
     @property
     def failed_job_registry(self) -> SafeFailedJobRegistry:
@@ -336,6 +347,10 @@ class SafeWorkerMixin(BaseWorker):  # type: ignore[misc]
             found = places.misplaced(self.connection, places.of_queues(self.queues))
             logger.error("safeserial: RQ's maintenance failed with %s%s", type(error).__name__, found and f": {found}")
             self.last_cleaned_at = now()
+            for queue in self.queues:
+                # RQ would keep its lock, and nobody tidy this queue, for a quarter of an hour.
+                if queue.is_being_tidied:
+                    queue.release_maintenance_lock()
 
     def _start_scheduler(
         self,
