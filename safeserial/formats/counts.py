@@ -170,7 +170,7 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
                 rest = 0x80 if code == 0xCA else 0xF0
                 if data[at + 2] & rest == rest:
                     raise Malformed(Reason.NOT_FINITE, at)
-        elif max_int_bits < 64 or (is_key and numbers is not None):
+        elif kind == _INT and (max_int_bits < 64 or (is_key and numbers is not None)):
             number = int.from_bytes(data[at + 1 : pos], "big", signed=code >= 0xD0)
             charge(Reason.NUMBER_OUT_OF_RANGE, number.bit_length(), max_int_bits, at)
             if is_key and numbers is not None:

@@ -82,6 +82,8 @@ cdef class Machine:
     cdef bint check_kept(self, Py_ssize_t last, bint as_set, Py_ssize_t at) except -1
     @cython.locals(i=Py_ssize_t, slot='long long')
     cdef bint are_text(self, Py_ssize_t last) except -1
+    @cython.locals(runs=list)
+    cdef list runs_to(self, Py_ssize_t last)
     @cython.locals(runs=list, hashes=list, base=Py_ssize_t, i=Py_ssize_t)
     cdef list hashes_in(self, Py_ssize_t last, Py_ssize_t at)
     @cython.locals(hashes=list)

@@ -1038,12 +1038,17 @@ class Machine:
             last = self.items[last - 1]
         return True
 
-    def hashes_in(self, last: int, at: int) -> list[int]:
-        """The hashes of what was kept, in order; see :meth:`slot_hash`."""
+    def runs_to(self, last: int) -> list[int]:
+        """The places of all runs of what was kept, the last one first."""
         runs: list[int] = []
         while last:
             runs.append(last)
             last = self.items[last - 1]
+        return runs
+
+    def hashes_in(self, last: int, at: int) -> list[int]:
+        """The hashes of what was kept, in order; see :meth:`slot_hash`."""
+        runs = self.runs_to(last)
         hashes: list[int] = []
         while runs:
             base = runs.pop()
@@ -1090,10 +1095,7 @@ class Machine:
 
     def kept(self, last: int) -> list[int]:
         """What :meth:`remember_keys` kept, in order, by the place of the last run."""
-        runs: list[int] = []
-        while last:
-            runs.append(last)
-            last = self.items[last - 1]
+        runs = self.runs_to(last)
         slots: list[int] = []
         while runs:
             base = runs.pop()

@@ -184,6 +184,15 @@ def ints(values: tuple[int, ...], after: bytes = b"") -> bytes:
     return b"".join(b"J" + struct.pack("<i", value) + after for value in values)
 
 
+def is_refused_for_its_path(data: bytes, *, path: bool) -> None:
+    if not path:
+        assert verify(data, allow=MIXED)
+        return
+    with pytest.raises(Refused) as caught:
+        verify(data, allow=MIXED)
+    assert caught.value.reason is Reason.HASH_COST
+
+
 EVERY_KIND = (
     made(b"Point") + made(b"Odd") + b"\x8c\x04shop\x8c\x04Kind\x93" + b"X\x2c\1\0\0" + b"x" * 300 + b"C\1a"
     + b"\x8a\x09" + b"\xff" * 8 + b"\1" + b"(K\1\x91" + b"(K\1" + made(b"Odd") + b"t" + b"G\x7f\xf8" + bytes(6) + b"N\x88M\1\1"
@@ -204,12 +213,7 @@ EVERY_KIND = (
 def test_every_kind_of_member_may_stand_beside_many_numbers(around: bytes, path: bool) -> None:
     members = on_one_path(4900, as_set=True) if path else tuple(range(-200, 200))
     data = b"\x80\x04" + around % (EVERY_KIND + ints(members)) + b"."
-    if not path:
-        assert verify(data, allow=MIXED)
-        return
-    with pytest.raises(Refused) as caught:
-        verify(data, allow=MIXED)
-    assert caught.value.reason is Reason.HASH_COST
+    is_refused_for_its_path(data, path=path)
 
 
 @pytest.mark.parametrize("path", [False, True], ids=["honest", "on one path"])
@@ -219,12 +223,7 @@ def test_every_kind_of_key_may_stand_beside_many_numbers(target: bytes, path: bo
     # Each of the kinds is one more key, with None behind it.
     kinds = made(b"Point") + b"N" + b"X\x2c\1\0\0" + b"x" * 300 + b"N" + b"\x8a\x09" + b"\xff" * 8 + b"\1N"
     data = b"\x80\x04" + target + b"(" + kinds + ints(keys, b"N") + b"u."
-    if not path:
-        assert verify(data, allow=MIXED)
-        return
-    with pytest.raises(Refused) as caught:
-        verify(data, allow=MIXED)
-    assert caught.value.reason is Reason.HASH_COST
+    is_refused_for_its_path(data, path=path)
 
 
 @pytest.mark.parametrize("inner", [b"\x8f(%b\x90", b"(%b\x91"])
@@ -302,12 +301,7 @@ def test_keys_that_are_equal_are_one_key(copies: bytes, path: bool) -> None:
     data = b"\x80\x04(" + kinds + b"\x91}(" + (copies + b"N") * 100 + made(b"Point") + b"N" + b"K\1" + made(b"Hashed") + b"\x86N" + (
         b"(K\1\x91N" + written + b"u\x86."
     )  # fmt: skip
-    if not path:
-        assert verify(data, allow=MIXED)
-        return
-    with pytest.raises(Refused) as caught:
-        verify(data, allow=MIXED)
-    assert caught.value.reason is Reason.HASH_COST
+    is_refused_for_its_path(data, path=path)
 
 
 def uuids(count: int, state: bytes) -> bytes:
