@@ -76,7 +76,8 @@ def extension(module: str) -> AnyExtension:
         "wraparound": False,  # no index is negative, and one that is by mistake had better not find anything
         # Attributes are set when a machine is made and never to None, and arguments are checked below.
         "nonecheck": False,
-        "initializedcheck": True,
+        # A table that is not there yet has no lines, so the check of bounds finds that too.
+        "initializedcheck": False,
         "overflowcheck": True,
         "allow_none_for_extension_args": False,
     }

@@ -359,9 +359,19 @@ def chosen(only: list[str] | None, missing: dict[str, str]) -> list[Recipe]:
     return recipes
 
 
+def settle_the_heap() -> None:
+    """Let the C library keep what is freed, up to 32 MiB: it learns that from a large block that comes and goes.
+
+    Else whether two buffers of 1 MiB are given back to the system after each call, and faulted in again at forty times
+    the cost, depends on what lay on the heap before; for every column alike.
+    """
+    bytearray(16 << 20)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, and print one table."""
     options = arguments(argv)
+    settle_the_heap()
     effort = QUICK if options.quick else FULL
     if options.processor_time:
         effort = replace(effort, clock=time.process_time_ns)

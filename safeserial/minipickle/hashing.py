@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Hashed", "hash_like"]
+__all__ = ["Hashed", "hash_like", "network_hash"]
 
 _MODULUS = sys.hash_info.modulus
 _DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]{1,18}))?")
+_DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/([0-9]{1,2})", re.ASCII)
 _RATIO = re.compile(r"-?([0-9]+)(?:/([0-9]+))?")
 
 
@@ -36,7 +37,7 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
     """Something that hashes as the instance does.
 
     Args:
-        how: ``Row.hashing``, but ``"free"`` and ``""``.
+        how: ``Row.hashing``. For what :meth:`Machine.made_hash` computes, it is only something that equal ones share.
         parts: The arguments, or what they hash like.
 
     Returns:
@@ -70,6 +71,23 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
         seconds, microseconds = seconds + microseconds // 1_000_000, microseconds % 1_000_000
         return days + seconds // 86_400, seconds % 86_400, microseconds
     return tuple(parts)
+
+
+def network_hash(text: object, interface: bool) -> int | None:
+    """The hash of an ``IPv4Network`` or ``IPv4Interface``, by how its pickle spells it; ``None`` for another spelling.
+
+    >>> network_hash("10.0.0.0/8", False) == (10 << 24) ^ (255 << 24)
+    True
+    """
+    found = _DOTTED.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    one, two, three, four, bits = map(int, found.groups())
+    if bits > 32:
+        return None
+    address = one << 24 | two << 16 | three << 8 | four
+    mask = 0xFFFF_FFFF << (32 - bits) & 0xFFFF_FFFF
+    return hash((address, bits, address & mask)) if interface else hash(address ^ mask)
 
 
 def _number(digits: str) -> int:

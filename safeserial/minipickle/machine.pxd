@@ -1,19 +1,47 @@
 # The C types of machine.py: tables are typed memoryviews, counts are machine integers, and every index stays checked.
 cimport cython
 
-cdef bint COMPILED
-cdef long long K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY, K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE
-cdef long long K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW, K_CONSTANTS
-cdef long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED, F_NODES
-cdef long long INHERITED, GROWN_INHERITED
-cdef long long R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH
-cdef long long R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE, R_DATA_STATE, R_FLAT_STATE
-cdef long long SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY
-cdef long long P_DATA, P_ANY, P_KIND, P_CHARS, PATTERN_INTS
-cdef long long _FREE_MEMBERS, _SLACK, _MAX_NAME_BYTES, _LONGEST_ESCAPE, _LONG_SPAN, _FEW, _CEILING, _SATURATED, _SMALL, _MANY_SPELLINGS, _SPARE_LINES, _SALT, _LARGE_TABLE, _FREE_LIST, _BY_WORK, _BY_COPY
+# Those of constants.py, as constants of C: what stands in a variable is read anew after each call.
+cdef extern from *:
+    """
+    enum {
+        K_BOOL = 2, K_INT = 4, K_STR = 16, K_BYTES = 32, K_BYTEARRAY = 64, K_TUPLE = 128, K_LIST = 256, K_DICT = 512,
+        K_SET = 1024, K_FROZENSET = 2048, K_INSTANCE = 4096, K_GLOBAL = 0x4000, K_SPECIAL = 0x8000, KINDS = 0xffff,
+        K_CONTAINERS = 3968, K_NAMES = 0xc000, K_RAW = 96, K_CONSTANTS = 116, F_TAINT = 0x10000, F_BARE = 0x20000,
+        F_UNHASHABLE = 0x40000, F_INSTANCE = 0x80000, F_CALL = 0x100000, F_HELD = 0x200000, F_OPEN = 0x400000,
+        F_BUILT = 0x800000, F_SEALED = 0x1000000, F_NODES = 0x2000000, INHERITED = 0xf0000,
+        GROWN_INHERITED = 0x90000, R_REFERENCE = 1, R_CALL = 2, R_NEW = 4, R_BUILD = 8, R_SETSTATE = 16,
+        R_FRESH = 32, R_LIST = 64, R_DICT = 128, R_SET = 256, R_CLASS = 512, R_HASHABLE = 1024, R_HASHES = 2048,
+        R_PLAIN_STATE = 0x100000, R_DATA_STATE = 0x200000, R_FLAT_STATE = 0x400000, SP_GETATTR = 1, SP_HOLDER = 2,
+        SP_BASE = 3, SP_RECONSTRUCTOR = 4, SP_NEWOBJ = 5, SP_NEWOBJ_EX = 6, SP_PARTIAL = 7, SP_MAKER = 8,
+        SP_UNSET = 9, SP_READY = 10, P_DATA = 1, P_ANY = 2, P_KIND = 3, P_CHARS = 4, PATTERN_INTS = 6, COMPILED = 1,
+        FREE_MEMBERS = 0x4000, LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
+        MAX_NAME_BYTES = 255, LONGEST_ESCAPE = 6, FEW_ARGUMENTS = 9, LONG_SPAN = 4096, CEILING = 0x7fffffff,
+        SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SPARE_LINES = 0x20000
+    };
+    #define SATURATED 0x2000000000000000LL
+    #define HIGH_BITS 0x8080808080808080ULL
+    """
+    const bint COMPILED
+    const unsigned long long HIGH_BITS
+    const long long K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY, K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET
+    const long long K_INSTANCE, K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW, K_CONSTANTS
+    const long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED
+    const long long F_NODES, INHERITED, GROWN_INHERITED, R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE
+    const long long R_FRESH, R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES, R_PLAIN_STATE
+    const long long R_DATA_STATE, R_FLAT_STATE, SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ
+    const long long SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY, P_DATA, P_ANY, P_KIND, P_CHARS
+    const long long PATTERN_INTS
+    const long long FREE_MEMBERS, LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
+    const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, CEILING, SMALL_TABLE
+    const long long MANY_SPELLINGS, SPARE_LINES
+
+cdef long long _SALT
 cdef list _SPARE
 cdef bytes PLAIN_FORM
 
+# Final, so that its methods are called directly, and short ones not at all.
+@cython.final
 cdef class Machine:
     cdef readonly Py_ssize_t total, cap, marks_cap, memo_cap, node_cap, items_cap
     cdef readonly bytes data
@@ -21,7 +49,7 @@ cdef class Machine:
     cdef readonly object allow, limits, trace, holders
     cdef readonly long long max_nodes, max_depth, max_weight, max_hash_cost, max_key_depth
     cdef readonly long long max_string, max_stack, max_memo, max_calls, max_instances, max_opcodes, max_bits
-    cdef readonly bint no_nan, careful, is_sparse, may_fuse, has_bytearray, odd_keys
+    cdef readonly bint no_nan, careful, vague, is_sparse, may_fuse, has_bytearray, odd_keys
     cdef readonly long long buffers, used_buffers, protocol
     cdef readonly long long values, opcodes, instances, calls, call_weight, hash_cost
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
@@ -36,12 +64,14 @@ cdef class Machine:
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
     cdef readonly dict keys_seen, key_values, args_of, grown, looked_at, lone, flat_states
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
-    cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes
+    cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes, offsets
     cdef readonly list large, rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
     cdef readonly bytearray out
     cdef readonly object unlisted
+    cdef readonly const unsigned long long[::1] words
+    cdef readonly Py_ssize_t words_count
 
     @cython.locals(root='long long')
     cdef outcome(self)
@@ -91,6 +121,12 @@ cdef class Machine:
     @cython.locals(hashes=list)
     cdef list hashes_of(self, list slots, Py_ssize_t at)
     cdef token(self, long long slot)
+    cdef made_hash(self, Py_ssize_t slot, str how)
+    @cython.locals(first='long long', raw=object, text=object, offset=tuple, day='long long', at=Py_ssize_t, year='long long',
+                   month=Py_ssize_t, hour='long long', micros='long long', seconds='long long')
+    cdef moment_hash(self, Py_ssize_t slot)
+    @cython.locals(span='long long', numbers=list)
+    cdef tuple fixed_offset(self, long long slot)
     cdef uuid_hash(self, Py_ssize_t slot)
     @cython.locals(slots=list, i=Py_ssize_t)
     cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
@@ -101,15 +137,15 @@ cdef class Machine:
     @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
     cdef slot_hash(self, long long slot, Py_ssize_t at)
     @cython.locals(at=Py_ssize_t)
-    cpdef long long kind_of(self, long long slot) except -1
-    cpdef long long special_of(self, long long slot) except -1
+    cpdef Py_ssize_t kind_of(self, long long slot) except -1
+    cpdef Py_ssize_t special_of(self, long long slot) except -1
     @cython.locals(data=bytes, op='unsigned char')
     cpdef constant(self, Py_ssize_t place)
     cpdef name_of(self, Py_ssize_t slot)
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
     cpdef bint is_nested(self, long long slot) except -1
-    cpdef long long args_kind(self, long long slot) except -1
+    cpdef Py_ssize_t args_kind(self, long long slot) except -1
     cpdef bint has_instance(self, long long slot) except -1
     cpdef bint is_held(self, long long slot) except -1
     cpdef Py_ssize_t offset_of(self, long long slot) except -1
@@ -141,7 +177,7 @@ cdef class Machine:
     cdef bint survey(self, Py_ssize_t root, Py_ssize_t at) except -1
     @cython.locals(node=Py_ssize_t, child=Py_ssize_t, edge=Py_ssize_t, top=Py_ssize_t, walk='long long')
     cdef bint check_reach(self, long long root, Py_ssize_t at) except -1
-    cdef long long own_weight(self, Py_ssize_t node) except -1
+    cdef Py_ssize_t own_weight(self, Py_ssize_t node) except -1
     cdef bint check_float(self, Py_ssize_t n, Py_ssize_t place, Py_ssize_t at) except -1
     @cython.locals(bucket=dict, before='long long')
     cdef bint collide(self, Py_ssize_t n, value, long long weight, Py_ssize_t at) except -1
@@ -186,9 +222,9 @@ cdef class Machine:
     cdef bint push_giant(self, value, Py_ssize_t at, Py_ssize_t sp) except -1
     cdef bint put(self, long long key, long long slot, Py_ssize_t at) except -1
     @cython.locals(data=bytes, key='long long')
-    cdef long long memo_key(self, Py_ssize_t at, Py_ssize_t stop) except -1
+    cdef Py_ssize_t memo_key(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(key='long long', order='long long', width=Py_ssize_t)
-    cdef long long get(self, Py_ssize_t at, Py_ssize_t stop) except? -1
+    cdef Py_ssize_t get(self, Py_ssize_t at, Py_ssize_t stop) except? -1
     @cython.locals(i=Py_ssize_t, stop=Py_ssize_t)
     cdef Py_ssize_t line_end(self, Py_ssize_t at, Py_ssize_t end) except -1
     cdef Py_ssize_t memo_room(self) except -1
@@ -207,7 +243,7 @@ cdef class Machine:
                    letters=bytes)
     cdef bint fits(self, long long slot, Py_ssize_t c) except -1
     @cython.locals(data=bytes, op='unsigned char')
-    cdef long long short_size(self, Py_ssize_t at, long long kind) except? -1
+    cdef Py_ssize_t short_size(self, Py_ssize_t at, long long kind) except? -1
     cdef Py_ssize_t as_tuple(self, long long slot, Py_ssize_t at) except -1
     @cython.locals(index=Py_ssize_t, rights='long long', base=Py_ssize_t, k=Py_ssize_t)
     cdef Py_ssize_t call(self, long long function, long long args, Py_ssize_t at, Py_ssize_t stop) except -1
@@ -235,7 +271,7 @@ cdef class Machine:
                    fused=Py_ssize_t, end=Py_ssize_t, framed=bint, dense=bint, room=Py_ssize_t, n=Py_ssize_t,
                    k=Py_ssize_t, ops=Py_ssize_t, marks_room=Py_ssize_t, void='long long', op='unsigned char')
     cdef bint loop(self) except -1
-    @cython.locals(i=Py_ssize_t)
+    @cython.locals(i=Py_ssize_t, first=Py_ssize_t, last=Py_ssize_t, found='unsigned long long')
     cdef bint scan_text(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t at) except -1
     @cython.locals(data=bytes, length='long long', more='long long')
     cdef Py_ssize_t frame_end(self, Py_ssize_t at, Py_ssize_t start) except -1

@@ -23,6 +23,7 @@ are those of the opcode that is refused.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -31,7 +32,86 @@ from safeserial import build
 from safeserial.allow import EMPTY, Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.minipickle.arrays import call_fits
-from safeserial.minipickle.hashing import Hashed, hash_like
+from safeserial.minipickle.constants import (
+    BY_COPY,
+    BY_WORK,
+    CEILING,
+    COMPILED,
+    F_BARE,
+    F_BUILT,
+    F_CALL,
+    F_HELD,
+    F_INSTANCE,
+    F_NODES,
+    F_OPEN,
+    F_SEALED,
+    F_TAINT,
+    F_UNHASHABLE,
+    FEW_ARGUMENTS,
+    FREE_LIST,
+    FREE_MEMBERS,
+    GROWN_INHERITED,
+    HIGH_BITS,
+    INHERITED,
+    K_BOOL,
+    K_BYTEARRAY,
+    K_BYTES,
+    K_CONSTANTS,
+    K_CONTAINERS,
+    K_DICT,
+    K_FROZENSET,
+    K_GLOBAL,
+    K_INSTANCE,
+    K_INT,
+    K_LIST,
+    K_NAMES,
+    K_RAW,
+    K_SET,
+    K_SPECIAL,
+    K_STR,
+    K_TUPLE,
+    KINDS,
+    LARGE_TABLE,
+    LONG_SPAN,
+    LONGEST_ESCAPE,
+    MANY_SPELLINGS,
+    MAX_NAME_BYTES,
+    P_ANY,
+    P_CHARS,
+    P_DATA,
+    P_KIND,
+    PATTERN_INTS,
+    R_BUILD,
+    R_CALL,
+    R_CLASS,
+    R_DATA_STATE,
+    R_DICT,
+    R_FLAT_STATE,
+    R_FRESH,
+    R_HASHABLE,
+    R_HASHES,
+    R_LIST,
+    R_NEW,
+    R_PLAIN_STATE,
+    R_REFERENCE,
+    R_SET,
+    R_SETSTATE,
+    SATURATED,
+    SLACK,
+    SMALL_TABLE,
+    SP_BASE,
+    SP_GETATTR,
+    SP_HOLDER,
+    SP_MAKER,
+    SP_NEWOBJ,
+    SP_NEWOBJ_EX,
+    SP_PARTIAL,
+    SP_READY,
+    SP_RECONSTRUCTOR,
+    SP_UNSET,
+    SPARE_LINES,
+)
+from safeserial.minipickle.hashing import Hashed, hash_like, network_hash
 from safeserial.minipickle.literals import (
     decimal_text,
     emit_bytes,
@@ -44,8 +124,8 @@ from safeserial.minipickle.literals import (
 from safeserial.minipickle.match import fits, state_fits, wanted, work_of
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
-from safeserial.minipickle.rules import COPIES, PATTERN_INTS, holders_of, rule_of
-from safeserial.probing import DOUBTFUL, FEW, FINE, UNKNOWN
+from safeserial.minipickle.rules import COPIES, holders_of, rule_of
+from safeserial.probing import DOUBTFUL, FINE, UNKNOWN
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
@@ -59,47 +139,8 @@ else:
 
 __all__ = ["COMPILED", "Machine", "Outcome", "is_plain", "run_over"]
 
-#: The same file is compiled under another name.
-COMPILED = __name__.endswith("_machine_c")
-
-# A node's head is its kind (bits of allow.Kind, and two more) and its flags, as one plain int: an enum member costs a
-# call at each use, and a second table a store for each container.
-K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY = 2, 4, 16, 32, 64
-K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET, K_INSTANCE = 128, 256, 512, 1024, 2048, 4096
-K_GLOBAL, K_SPECIAL = 1 << 14, 1 << 15
-KINDS = 0xFFFF
-K_CONTAINERS = 128 | 256 | 512 | 1024 | 2048
-K_NAMES = 3 << 14
-K_RAW = 32 | 64
-K_CONSTANTS = 4 | 16 | 32 | 64  # kinds of nodes that are constants, unless a call made them
-
 _SIZED_KINDS = (K_STR, K_BYTES, K_BYTEARRAY, K_STR)
 
-F_TAINT = 1 << 16  # a class or function stands as a value in it
-F_BARE = 1 << 17  # one of those may not be referenced: only a call's own arguments may hold it
-F_UNHASHABLE = 1 << 18  # a list, dict, set, or something that holds one where hashing would look
-F_INSTANCE = 1 << 19  # an instance, a frozenset, or a container with one in it: its hash is not a tuple's of constants
-F_CALL = 1 << 20  # the result of a call, or a container that alone holds one
-F_HELD = 1 << 21  # some other value holds it
-F_OPEN = 1 << 22  # a fresh instance: items and state may follow
-F_BUILT = 1 << 23  # its state is set
-F_SEALED = 1 << 24  # it is some instance's state: growing it would set attributes unseen
-F_NODES = 1 << 25  # holds more than constants
-INHERITED = (1 | 2 | 4 | 8) << 16
-GROWN_INHERITED = (1 | 8) << 16  # by what grows: it is not hashed, and what may not be referenced is refused at once
-
-# Rights, as plain ints.
-R_REFERENCE, R_CALL, R_NEW, R_BUILD, R_SETSTATE, R_FRESH = 1, 2, 4, 8, 16, 32
-R_LIST, R_DICT, R_SET, R_CLASS, R_HASHABLE, R_HASHES = 64, 128, 256, 512, 1024, 2048
-# rules.py: state is attributes, none of them reserved; any data; a dict of constants.
-R_PLAIN_STATE, R_DATA_STATE, R_FLAT_STATE = 1 << 20, 1 << 21, 1 << 22
-
-#: Globals with rules of their own. They are no policy: what they make is judged by the row of the class they get.
-SP_GETATTR, SP_HOLDER, SP_BASE = 1, 2, 3
-SP_RECONSTRUCTOR, SP_NEWOBJ, SP_NEWOBJ_EX = 4, 5, 6
-# Below protocol 4, NEWOBJ_EX is ``functools.partial(cls.__new__, cls, *args, **keywords)()``, and the partial is made
-# bare and then given its state. Each step is a node of its own kind, of no use for anything but the next one.
-SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY = 7, 8, 9, 10
 _SPECIAL = {
     "builtins:getattr": SP_GETATTR,
     "copyreg:_reconstructor": SP_RECONSTRUCTOR,
@@ -121,33 +162,20 @@ BASES: dict[str, int] = {
     "builtins:dict": int(Kind.DICT),
 }
 _BASE_RIGHTS = {"builtins:list": R_LIST, "builtins:dict": R_DICT}
-# A set may be made of a list that costs no more than this at the very worst; else its members are looked at.
-_FREE_MEMBERS = 16_384
 
 # hash(n) == n modulo this: ints below it never share a hash with each other (but -1 and -2).
 _HASH_MODULUS = (1 << 61) - 1
 # Keys of the tables below are numbers that the stream has a say in: numbers of nodes and memo entries, offsets, hashes.
 # Mixed with one that nobody outside knows, and that is another in each process, they lie where nobody put them.
 _SALT = hash("safeserial.minipickle") & ((1 << 60) - 1)
-_LARGE_TABLE = FEW
-# What calls cost, where no number says it: as much as their arguments ask for, or as long as they are.
-_BY_WORK, _BY_COPY = -1, -2
-_FREE_LIST = 4 * FEW  # a set is made of a list of constants as long as this without a look at them
-_SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
-_MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
-_LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take four bytes themselves
-_FEW = 9  # arguments from here on are looked at once, however often they are passed
+# Where ``Row.hashing`` says that arguments have to be read first, and where few can share a hash that is not known.
+_MADE = frozenset({"uuid", "moment", "network", "interface", "few"})
+_RARE = frozenset({"moment", "few"})
+_DAYS_BEFORE = (0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)  # of each month, in a year of 365
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
-_LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
-_SATURATED = 1 << 61  # a weight that is added up no further; two of them still fit
-_CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
-_SMALL = 64  # lines in a new table
-_MANY_SPELLINGS = 4096
+_LITTLE_ENDIAN = sys.byteorder == "little"
+_NO_WORDS = memoryview(array("Q"))
 _UNKNOWN = object()  # what a key of unknown value is equal to: nothing
-_SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
-
-# Pattern codes; see rules.py.
-P_DATA, P_ANY, P_KIND, P_CHARS = 1, 2, 3, 4
 
 #: names, canonical bytes, opcodes, values, depth, weight, protocol
 Outcome: TypeAlias = "tuple[tuple[tuple[int, str], ...], bytes, int, int, int, int, int]"
@@ -198,29 +226,29 @@ class Machine:
         trace: list[tuple[int, int, tuple[int, ...], int]] | None = None,
     ) -> None:
         # The stack, the marks in it, and the memo by order of writing.
-        self.cap = self.marks_cap = self.memo_cap = _SMALL
-        self.stack = _table(_SMALL)
-        self.marks = _table(_SMALL)
-        self.memo = _table(_SMALL)
+        self.cap = self.marks_cap = self.memo_cap = SMALL_TABLE
+        self.stack = _table(SMALL_TABLE)
+        self.marks = _table(SMALL_TABLE)
+        self.memo = _table(SMALL_TABLE)
         self.sparse: dict[int, int] = {}  # key -> order, once a key was not the next number
         # The nodes. Fresh lines are those of an empty container.
-        self.node_cap = _SMALL
+        self.node_cap = SMALL_TABLE
         self.nodes = 0
-        self.head = _table(_SMALL)
-        self.depth = _table(_SMALL, 1)
-        self.weight = _table(_SMALL, 1)
-        self.entry = _table(_SMALL)
-        self.where = _table(_SMALL)
-        self.first = _table(_SMALL)
-        self.count = _table(_SMALL)
+        self.head = _table(SMALL_TABLE)
+        self.depth = _table(SMALL_TABLE, 1)
+        self.weight = _table(SMALL_TABLE, 1)
+        self.entry = _table(SMALL_TABLE)
+        self.where = _table(SMALL_TABLE)
+        self.first = _table(SMALL_TABLE)
+        self.count = _table(SMALL_TABLE)
         # What tuples hold, one after the other, and the keys of dicts: a run is its predecessor's place, its length
         # and the keys; a dict's ``first`` is one more than the place of its last run.
-        self.items_cap = _SMALL
+        self.items_cap = SMALL_TABLE
         self.items_used = 0
-        self.items = _table(_SMALL if COMPILED else 0)
+        self.items = _table(SMALL_TABLE if COMPILED else 0)
         # Careful runs only: the nodes that each node holds, as chains of edges (from 1 on), and how many constants were
         # put into it; and what a walk over them keeps of each node it has seen.
-        size = self.edges_cap = _SMALL if careful else 0
+        size = self.edges_cap = SMALL_TABLE if careful else 0
         self.edges_used = 1
         self.edge_to = _table(size)
         self.edge_gap = _table(size)  # 0: arguments and state are an instance's own level
@@ -237,13 +265,13 @@ class Machine:
         self.let_go: set[int] = set()  # instances that were rightly discarded
         # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
-        self.rows_cap = self.codes_cap = _SMALL
+        self.rows_cap = self.codes_cap = SMALL_TABLE
         self.codes_used = 0
-        self.rights = _table(_SMALL, wide=True)
-        self.made = _table(_SMALL, wide=True)
-        self.cost = _table(_SMALL, wide=True)
-        self.code_at = _table(_SMALL, wide=True)
-        self.codes = _table(_SMALL, wide=True)
+        self.rights = _table(SMALL_TABLE, wide=True)
+        self.made = _table(SMALL_TABLE, wide=True)
+        self.cost = _table(SMALL_TABLE, wide=True)
+        self.code_at = _table(SMALL_TABLE, wide=True)
+        self.codes = _table(SMALL_TABLE, wide=True)
         self.patterns: list[Arg] = []
         self.letters: list[bytes] = []
         self.even_keys: set[int] = set()  # pure build: strings and ints that were keys already
@@ -260,6 +288,7 @@ class Machine:
         self.texts: dict[int, object] = {}
         self.tuple_hashes: dict[int, int] = {}
         self.part_hashes: dict[int, Hashed] = {}
+        self.offsets: dict[int, tuple[int, int, int] | None] = {}  # of zones
         self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
         self.partials: dict[int, tuple[int, int, int, int, int]] = {}  # what each partial was set to call
@@ -273,16 +302,19 @@ class Machine:
         self.looked_at: dict[int, int] = {}  # by list, how long it was when a call made a set of it
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
+        self.vague = False  # whether the hash that was computed last is one of few, but not the interpreter's
         # Careful runs only: values of keys, by container and by node.
         self.keys_seen: dict[int, set[object]] = {}
         self.key_values: dict[int, object] = {}
         self.args_of: dict[int, int] = {}  # by dict, what it has under "args"
         # The output.
         self.pieces: list[bytes | memoryview] = []
-        self.out = bytearray(_SMALL if COMPILED else 0)
-        self.out_cap = _SMALL
+        self.out = bytearray(SMALL_TABLE if COMPILED else 0)
+        self.out_cap = SMALL_TABLE
         self.out_used = 0  # compiled build only
         self.out_bytes = memoryview(self.out if COMPILED else b"")
+        self.words = _NO_WORDS  # compiled build: a long stream once more, for looking at eight bytes at a time
+        self.words_count = 0
         self.number = 0  # what read_digits read
         self.names: list[tuple[int, str]] = []
         self.canonical = b""
@@ -319,25 +351,28 @@ class Machine:
     ) -> None:
         """Start a run: every table is as after ``__init__``, the counters are not."""
         self.total = len(data)
-        if self.total >= _CEILING:
-            raise Malformed(Reason.TOO_LARGE, None, f"{self.total} bytes; a pickle has less than {_CEILING}")
+        if self.total >= CEILING:
+            raise Malformed(Reason.TOO_LARGE, None, f"{self.total} bytes; a pickle has less than {CEILING}")
         # Each opcode but STOP may look at the byte behind it without asking, if the last byte is a STOP.
-        self.data = data if self.total and data[self.total - 1] == 0x2E else data + bytes(_SLACK)
+        self.data = data if self.total and data[self.total - 1] == 0x2E else data + bytes(SLACK)
+        if COMPILED and self.total >= LONG_SPAN and _LITTLE_ENDIAN:
+            self.words_count = self.total >> 3
+            self.words = memoryview(self.data)[: 8 * self.words_count].cast("Q")
         self.allow = allow
         if limits is not self.limits:
             self.limits = limits
-            self.max_nodes = min(limits.max_nodes, _CEILING)
-            self.max_depth = min(limits.max_depth, _CEILING)
-            self.max_weight = min(limits.max_weight, _CEILING)
-            self.max_hash_cost = min(limits.max_hash_cost, _CEILING)
-            self.max_key_depth = min(limits.max_key_depth, _CEILING)
-            self.max_string = min(limits.max_string_bytes, _CEILING)
-            self.max_stack = min(limits.max_stack_items, _CEILING)
-            self.max_memo = min(limits.max_memo_entries, _CEILING)
-            self.max_calls = min(limits.max_calls, _CEILING)
-            self.max_instances = min(limits.max_instances, _CEILING)
-            self.max_opcodes = min(limits.max_opcodes, _CEILING)
-            self.max_bits = min(limits.max_int_bits, _CEILING)
+            self.max_nodes = min(limits.max_nodes, CEILING)
+            self.max_depth = min(limits.max_depth, CEILING)
+            self.max_weight = min(limits.max_weight, CEILING)
+            self.max_hash_cost = min(limits.max_hash_cost, CEILING)
+            self.max_key_depth = min(limits.max_key_depth, CEILING)
+            self.max_string = min(limits.max_string_bytes, CEILING)
+            self.max_stack = min(limits.max_stack_items, CEILING)
+            self.max_memo = min(limits.max_memo_entries, CEILING)
+            self.max_calls = min(limits.max_calls, CEILING)
+            self.max_instances = min(limits.max_instances, CEILING)
+            self.max_opcodes = min(limits.max_opcodes, CEILING)
+            self.max_bits = min(limits.max_int_bits, CEILING)
             self.no_nan = not limits.allow_nan
         self.buffers = buffers
         self.careful = careful
@@ -358,6 +393,9 @@ class Machine:
                 self.depth[i] = self.weight[i] = 1
                 self.first[i] = self.count[i] = 0
             self.nodes = self.items_used = 0
+            if self.words_count:
+                self.words_count = 0
+                self.words = _NO_WORDS
             self.data = self.canonical = b""
             self.allow = EMPTY
             self.out_used = 0
@@ -386,6 +424,8 @@ class Machine:
                 self.texts.clear()
             if self.part_hashes:
                 self.part_hashes.clear()
+            if self.offsets:
+                self.offsets.clear()
             if self.tuple_hashes:
                 self.tuple_hashes.clear()
             if self.by_spelling:
@@ -419,7 +459,7 @@ class Machine:
     def is_small(self) -> bool:
         """Whether no table has grown so much that keeping it would cost more than making it anew."""
         lines = max(self.node_cap, self.items_cap, self.memo_cap, self.cap, self.marks_cap)
-        return lines <= _SPARE_LINES and self.out_cap <= 8 * _SPARE_LINES
+        return lines <= SPARE_LINES and self.out_cap <= 8 * SPARE_LINES
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -431,7 +471,7 @@ class Machine:
                 self.out_bytes[self.out_used + i] = new[i]
             self.out_used += len(new)
         else:
-            if start - self.copied >= _LONG_SPAN:
+            if start - self.copied >= LONG_SPAN:
                 self.pieces += (bytes(self.out), memoryview(self.data)[self.copied : start])
                 self.out = bytearray()
             elif self.copied < start:
@@ -441,7 +481,7 @@ class Machine:
 
     def catch_up(self, start: int, stop: int, more: int) -> None:  # pragma: no cover - compiled build only
         """Copy what stands before ``start``, skip what follows up to ``stop``, and make room."""
-        if start - self.copied >= _LONG_SPAN:
+        if start - self.copied >= LONG_SPAN:
             self.pieces += (self.written(), memoryview(self.data)[self.copied : start])
             self.out_used = 0
             self.copied = start
@@ -693,6 +733,8 @@ class Machine:
         op = data[place]
         if op == 0x4B:  # BININT1
             return data[place + 1]
+        if op == 0x43:  # SHORT_BINBYTES
+            return data[place + 2 : place + 2 + data[place + 1]]
         if op == 0x4A:  # BININT
             return int.from_bytes(data[place + 1 : place + 5], "little", signed=True)
         if op == 0x8C:  # SHORT_BINUNICODE
@@ -890,7 +932,7 @@ class Machine:
             self.lone[slot ^ _SALT] = self.stack[low + 1]
         if self.careful:
             self.check_once(slot, low, high, at)
-        return self.absorb_keys(slot, low, high, 2 * _LARGE_TABLE, at)
+        return self.absorb_keys(slot, low, high, 2 * LARGE_TABLE, at)
 
     def absorb_keys(self, slot: int, low: int, high: int, large: int, at: int) -> bool:
         """:meth:`absorb` for a dict or set; one that got many keys is looked at in the end."""
@@ -969,7 +1011,7 @@ class Machine:
         if high > low:
             self.check_keys(slot, low, high, 1, at)
             self.remember_keys(slot, low, high, 1)
-        return self.absorb_keys(slot, low, high, _LARGE_TABLE, at)
+        return self.absorb_keys(slot, low, high, LARGE_TABLE, at)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -1000,7 +1042,7 @@ class Machine:
             if op == 0x47 or op == 0x46:  # BINFLOAT, FLOAT
                 self.check_float(n, ~slot, at)
             elif op == 0x96 or op == 0x97:  # BYTEARRAY8, NEXT_BUFFER
-                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+                raise self.unhashable(at)
 
     def check_kept(self, last: int, as_set: bool, at: int) -> None:
         """:meth:`check_table` for what :meth:`remember_keys` kept, by the place of the last run."""
@@ -1023,6 +1065,10 @@ class Machine:
             said = probing.slow_set(hashes, True) if as_set else probing.slow_dict(hashes, True)
         if said != FINE:
             raise self.crowded(at)
+
+    def unhashable(self, at: int) -> Malformed:
+        """The refusal for what is never a key, and never a member of a set that a call makes of a list."""
+        return Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
 
     def crowded(self, at: int) -> Malformed:
         """The refusal for keys on one path."""
@@ -1071,6 +1117,8 @@ class Machine:
         if head & (K_TUPLE | K_INSTANCE):
             name = self.name_of(slot) if head & K_INSTANCE else ""
             return name, tuple([self.token(part) for part in self.items_of(slot)])
+        if slot < 0 and (self.data[~slot] == 0x96 or self.data[~slot] == 0x97):  # BYTEARRAY8, NEXT_BUFFER
+            return None, slot  # inside an instance that is hashed by what it is, and not by what is in it
         if slot < 0 or head & K_CONSTANTS:
             return self.key_value(slot)
         return None, slot  # what is in a frozenset is kept by careful runs alone
@@ -1105,9 +1153,8 @@ class Machine:
 
     def slot_hash(self, slot: int, at: int) -> int:
         """The hash of a key as CPython computes it; ``UNKNOWN`` where nobody can choose it, as that of text."""
-        place = ~slot
+        place, data = ~slot, self.data
         if slot < 0:
-            data = self.data
             op = data[place]
             if op == 0x4B:  # BININT1
                 return data[place + 1]
@@ -1134,22 +1181,107 @@ class Machine:
                 how = self.rows[self.entry[slot]].hashing
                 if how == "free":
                     return UNKNOWN
-                if how == "uuid":
-                    known = self.uuid_hash(slot)
+                if how in _MADE:
+                    known = self.made_hash(slot, how)
                     return UNKNOWN if known is None else known
             elif head & K_TUPLE and not head & F_INSTANCE:
                 return self.tuple_hash(slot, at)
             elif head & K_CONSTANTS:
                 if head & (K_STR | K_BYTES):
                     return UNKNOWN
+                if head & K_BYTEARRAY:
+                    raise self.unhashable(at)
                 return hash(self.constant(self.where[slot]))
             if not head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
                 return UNKNOWN
             known = self.known_hash(slot, at)
             return UNKNOWN if known is None else known
+        if KEY_CLASS[data[place]] == 2:
+            raise self.unhashable(at)
         value = self.constant(place)
         # NaN hashes by identity.
         return hash(value) if value == value else UNKNOWN  # noqa: PLR0124
+
+    def made_hash(self, slot: int, how: str) -> int | None:
+        """The hash of an instance whose arguments are no numbers, but say one; ``UNKNOWN`` if nobody can choose it.
+
+        Args:
+            slot: The instance.
+            how: Its ``Row.hashing``, one of ``_MADE``.
+
+        Returns:
+            ``None`` if it was not made as pickles make it, or has a zone that takes a look into files.
+        """
+        found = self.part_hashes.get(slot ^ _SALT)
+        if found is not None:
+            return found.value
+        value = None
+        if how == "moment":
+            value = self.moment_hash(slot)
+        elif how == "uuid":
+            value = self.uuid_hash(slot)
+        elif how != "few" and self.count[slot] == 1 and not self.head[slot] & F_BUILT:
+            value = network_hash(self.value_of(self.items[self.first[slot]]), how == "interface")
+        if value is not None and value != UNKNOWN:
+            self.part_hashes[slot ^ _SALT] = Hashed(value)
+        return value
+
+    def moment_hash(self, slot: int) -> int | None:
+        """The hash of a datetime or time: with a fixed offset, that of how long it is after the beginning."""
+        if not self.count[slot]:
+            return None
+        first = self.items[self.first[slot]]
+        raw: object = None
+        if first >= 0 and self.head[first] & K_INSTANCE:
+            # Below protocol 3, bytes are _codecs.encode(text, "latin1").
+            text = self.value_of(self.items[self.first[first]]) if self.count[first] == 2 else None
+            if isinstance(text, str):
+                raw = text.encode("latin-1", "replace")
+        else:
+            raw = self.value_of(first)
+        if not isinstance(raw, bytes):
+            return None
+        if self.count[slot] == 1:
+            return UNKNOWN
+        offset = self.fixed_offset(self.items[self.first[slot] + 1])
+        if offset is None:
+            return None
+        day, at = 0, len(raw) - 6
+        if at == 4:
+            # The month's first bit says which of two equal times is meant, or the hour's where there is no date.
+            year, month = (raw[0] << 8 | raw[1]) - 1, raw[2] & 127
+            if not 0 < month < 13:
+                return None
+            day = year * 365 + year // 4 - year // 100 + year // 400 + _DAYS_BEFORE[month] + raw[3]
+            if month > 2 and (year % 4 == 3 and (year % 100 != 99 or year % 400 == 399)):
+                day += 1
+        elif at:
+            return None
+        hour = raw[at] if at else raw[0] & 127
+        # Divided so that nothing is below zero, of which C and Python have different remainders.
+        micros = (raw[at + 3] << 16 | raw[at + 4] << 8 | raw[at + 5]) - offset[2] + 1_000_000
+        seconds = hour * 3600 + raw[at + 1] * 60 + raw[at + 2] - offset[1] + micros // 1_000_000 - 1 + 86_400
+        return hash((day - offset[0] + seconds // 86_400 - 1, seconds % 86_400, micros % 1_000_000))
+
+    def fixed_offset(self, slot: int) -> tuple[int, int, int] | None:
+        """Days, seconds and microseconds of a ``datetime.timezone``."""
+        if slot < 0 or not self.head[slot] & K_INSTANCE:
+            return None
+        if slot ^ _SALT not in self.offsets:
+            numbers: list[int] = []
+            span = self.items[self.first[slot]] if self.count[slot] else -1
+            if (
+                span >= 0
+                and self.head[span] & K_INSTANCE
+                and self.name_of(slot) == "datetime:timezone"
+                and self.name_of(span) == "datetime:timedelta"
+            ):
+                numbers = [value for value in map(self.value_of, self.items_of(span)) if isinstance(value, int)]
+            plain = (
+                len(numbers) == 3 and 0 <= numbers[1] < 86_400 and 0 <= numbers[2] < 1_000_000 and -2 < numbers[0] < 2
+            )
+            self.offsets[slot ^ _SALT] = (numbers[0], numbers[1], numbers[2]) if plain else None
+        return self.offsets[slot ^ _SALT]
 
     def uuid_hash(self, slot: int) -> int | None:
         """The hash of a UUID, which is that of the number in its state; ``None`` if it is not where pickles have it."""
@@ -1208,10 +1340,17 @@ class Machine:
         # Of some instances nobody can make many that share a hash.
         how = self.rows[self.entry[slot]].hashing if self.head[slot] & K_INSTANCE else ""
         if how != "free":
-            value = self.uuid_hash(slot) if how == "uuid" else self.known_hash(slot, at)
-            if value is not None:
+            self.vague = False
+            value = self.made_hash(slot, how) if how in _MADE else self.known_hash(slot, at)
+            if self.vague or (value is None and how in _RARE):
+                # Few of them are equal, but each may walk past all before it. Eight thousand pass.
+                before = self.opaque.get(n ^ _SALT, 0)
+                self.opaque[n ^ _SALT] = before + 1
+                self.charge_hash(before >> 4, at)
+            elif value is not None:
                 # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
-                self.collide(n, value, 8 * weight, at)
+                if value != UNKNOWN:
+                    self.collide(n, value, 8 * weight, at)
             else:
                 # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
                 before = self.opaque.get(n ^ _SALT, 0)
@@ -1238,7 +1377,7 @@ class Machine:
                 return None
             place = ~child
             if KEY_CLASS[self.data[place]] == 2:
-                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+                raise self.unhashable(at)
             parts.append(self.data[place + 1] if self.data[place] == 0x4B else self.constant(place))
         return hash(tuple(parts))
 
@@ -1248,9 +1387,12 @@ class Machine:
             not self.head[slot] & K_INSTANCE or not self.rows[self.entry[slot]].hashing
         ):
             return None
+        known = self.part_hashes.get(slot ^ _SALT)
+        if known is not None:
+            return known.value
         # Post-order with a stack of our own: each frame is a node and what its parts hash like.
         frames: list[tuple[int, list[object]]] = [(slot, [])]
-        unknown = False
+        unknown = vague = False
         while True:
             node, done = frames[len(frames) - 1]
             if len(done) == self.count[node]:
@@ -1258,17 +1400,18 @@ class Machine:
                 value: object = tuple(done)
                 if self.head[node] & K_INSTANCE:
                     value = hash_like(self.rows[self.entry[node]].hashing, done)
-                if not frames:
-                    return None if unknown else hash(value)
-                if not unknown:
+                if not unknown and not vague:
                     # Wherever else it is a part, it is not looked into again.
                     value = self.part_hashes[node ^ _SALT] = Hashed(hash(value))
+                if not frames:
+                    self.vague = vague
+                    return None if unknown else hash(value)
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
             if child < 0:
                 if KEY_CLASS[self.data[~child]] == 2:
-                    raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+                    raise self.unhashable(at)
                 done.append(self.constant(~child))
             elif child ^ _SALT in self.part_hashes:
                 done.append(self.part_hashes[child ^ _SALT])
@@ -1276,7 +1419,12 @@ class Machine:
                 done.append(self.name_of(child))  # it hashes by identity, however often it is looked up
             elif self.head[child] & K_INSTANCE:
                 how = self.rows[self.entry[child]].hashing
-                if how and self.count[child]:
+                made = self.made_hash(child, how) if how in _MADE else UNKNOWN
+                if made is not None and made != UNKNOWN:
+                    done.append(self.part_hashes[child ^ _SALT])
+                elif how and self.count[child]:
+                    # Of what nobody can choose, anything will do that equal ones share.
+                    vague = vague or made is None
                     frames.append((child, []))
                 else:
                     unknown = True  # what is behind it may still be no key at all
@@ -1284,7 +1432,7 @@ class Machine:
             elif self.head[child] & K_TUPLE:
                 frames.append((child, []))
             elif self.head[child] & K_BYTEARRAY:
-                raise Malformed(Reason.BAD_KEY, at, "a bytearray or buffer cannot be hashed")
+                raise self.unhashable(at)
             elif self.head[child] & K_CONSTANTS:
                 done.append(self.constant(self.where[child]))
             else:
@@ -1543,7 +1691,7 @@ class Machine:
         newline = data.find(b"\n", at + 1, end)
         if newline < 0:
             raise self.cut_off(at, end)
-        if newline - at > _LONGEST_ESCAPE * self.max_string + 16:
+        if newline - at > LONGEST_ESCAPE * self.max_string + 16:
             raise self.too_long(at)  # however it is escaped
         raw = data[at + 1 : newline]
         stop = newline + 1
@@ -1627,7 +1775,7 @@ class Machine:
             key = self.number
         else:
             # Nothing is kept under a number that is longer than those that are read at once.
-            key = max(-1, min(decimal_text(data[at + 1 : stop - 1], at, 64), _SATURATED))
+            key = max(-1, min(decimal_text(data[at + 1 : stop - 1], at, 64), SATURATED))
         if key < 0:
             raise Malformed(Reason.MEMO_MISUSE, at, "a negative number")
         return key
@@ -1661,8 +1809,8 @@ class Machine:
         module, name = modern_name(module, name, self.protocol)
         if not (is_dotted_name(module) and is_dotted_name(name)):
             raise Malformed(Reason.BAD_NAME, at, safe_repr(f"{module}:{name}"))
-        if max(len(module.encode()), len(name.encode())) > _MAX_NAME_BYTES:
-            raise Malformed(Reason.BAD_NAME, at, f"longer than {_MAX_NAME_BYTES} bytes")
+        if max(len(module.encode()), len(name.encode())) > MAX_NAME_BYTES:
+            raise Malformed(Reason.BAD_NAME, at, f"longer than {MAX_NAME_BYTES} bytes")
         return self.global_node(f"{module}:{name}", at)
 
     def global_node(self, dotted: str, at: int) -> int:
@@ -1707,7 +1855,7 @@ class Machine:
         self.rows.append(row)
         self.rights[index] = rule.rights
         self.made[index] = rule.made
-        self.cost[index] = _BY_WORK if row.work else _BY_COPY if row.name in COPIES else row.cost
+        self.cost[index] = BY_WORK if row.work else BY_COPY if row.name in COPIES else row.cost
         self.code_at[index] = place = self.codes_used
         codes = rule.codes(len(self.patterns), len(self.letters))
         while place + len(codes) > self.codes_cap:
@@ -1775,7 +1923,7 @@ class Machine:
 
     def keep_spelling(self, key: bytes | tuple[int, ...], n: int, new: bytes) -> None:
         """Remember what names global ``n``; some slots never meet again, so no more than a few of them are kept."""
-        if len(self.by_spelling) < _MANY_SPELLINGS:
+        if len(self.by_spelling) < MANY_SPELLINGS:
             self.by_spelling[key] = n, new
 
     def same_special(self, n: int, at: int) -> int:
@@ -1837,10 +1985,10 @@ class Machine:
         if not self.rights[index] & R_HASHABLE:
             flags |= F_UNHASHABLE
         weight, cost = self.weight[args], self.cost[index]
-        if cost == _BY_COPY:
+        if cost == BY_COPY:
             cost = weight * 3  # a text weighs one for 64 characters, and the copy is as long
-        elif cost == _BY_WORK:
-            cost = min(work_of(self, self.rows[index].work, self.items_of(args)), _CEILING)
+        elif cost == BY_WORK:
+            cost = min(work_of(self, self.rows[index].work, self.items_of(args)), CEILING)
         self.charge_call(weight + cost, at)
         n = self.node(self.made[index] | flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
         self.entry[n] = index
@@ -1871,7 +2019,7 @@ class Machine:
 
     def check_arguments(self, index: int, base: int, k: int, at: int) -> None:
         """Refuse arguments that the row has no pattern for: ``k`` items from place ``base`` on."""
-        if k < _FEW:
+        if k < FEW_ARGUMENTS:
             if not self.accepts(index, base, k):
                 raise self.bad_arguments(index, base, k, at)
         elif (index ^ _SALT, base) not in self.accepted:
@@ -2000,13 +2148,13 @@ class Machine:
         for slot in self.slots(base, k):
             if slot < 0 or not self.head[slot] & (K_CONTAINERS | F_NODES):
                 continue
-            if self.count[slot] > _FREE_LIST and not self.careful:
+            if self.count[slot] > FREE_LIST and not self.careful:
                 raise _Careful
             # Each member takes a place in a table up to five times as long, and the same list may be given again.
             self.charge_call(7 * self.count[slot], at)
             if self.head[slot] & F_NODES:
                 self.check_nodes(slot, at)
-            if self.count[slot] > _FREE_LIST and not self.head[slot] & K_INSTANCE:
+            if self.count[slot] > FREE_LIST and not self.head[slot] & K_INSTANCE:
                 # The same list may be given again and again; it is looked at once, unless it has grown.
                 if self.looked_at.get(slot ^ _SALT) == self.count[slot]:
                     continue
@@ -2033,7 +2181,7 @@ class Machine:
             # Should all their hashes be equal, each is compared with all before it.
             cost, weight = self.count[slot], self.weight[slot]
             cost = (cost * weight) >> 6
-            if cost > _FREE_MEMBERS:
+            if cost > FREE_MEMBERS:
                 raise _Careful
             self.charge_hash(cost, at)
 
@@ -2083,8 +2231,8 @@ class Machine:
         if not name.isidentifier():
             raise Malformed(Reason.BAD_NAME, at, safe_repr(name))
         dotted = f"{self.name_of(owner)}.{name}"
-        if len(dotted.encode()) > _MAX_NAME_BYTES:
-            raise Malformed(Reason.BAD_NAME, at, f"longer than {_MAX_NAME_BYTES} bytes")
+        if len(dotted.encode()) > MAX_NAME_BYTES:
+            raise Malformed(Reason.BAD_NAME, at, f"longer than {MAX_NAME_BYTES} bytes")
         n = self.global_node(dotted, at)
         new = b"00" + self.spell_global(n)
         self.replace(at, stop, new)
@@ -2433,7 +2581,7 @@ class Machine:
                     self.path[top] = child
                     self.turn[top] = self.edge_first[child]
                 elif self.seen_depth[child] >= 0:
-                    self.seen_weight[node] = min(self.seen_weight[node] + self.seen_weight[child], _SATURATED)
+                    self.seen_weight[node] = min(self.seen_weight[node] + self.seen_weight[child], SATURATED)
                 continue
             top -= 1
             steps += 1
@@ -2450,7 +2598,7 @@ class Machine:
             self.seen_depth[node] = deepest
             if top >= 0:
                 above = self.path[top]
-                self.seen_weight[above] = min(self.seen_weight[above] + self.seen_weight[node], _SATURATED)
+                self.seen_weight[above] = min(self.seen_weight[above] + self.seen_weight[node], SATURATED)
         if self.seen_weight[root] > self.max_weight:
             raise Malformed(Reason.TOO_HEAVY, at, f"the limit is {self.max_weight}")
         if self.seen_depth[root] > self.max_depth:
@@ -2507,7 +2655,7 @@ class Machine:
             raise Malformed(Reason.TOO_MANY_NODES, at, f"the limit is {self.max_nodes}")
         header = b"\x80\x05" if self.buffers or self.has_bytearray else b"\x80\x04"
         written = self.written()
-        if self.total - self.copied < _LONG_SPAN and not self.pieces:
+        if self.total - self.copied < LONG_SPAN and not self.pieces:
             rest = self.data[self.copied : self.total]
             self.canonical = header + written + rest if written else header + rest
         else:
@@ -2642,7 +2790,7 @@ class Machine:
                     n = self.empty(K_FROZENSET | F_INSTANCE)
                     if sp > k:
                         self.check_keys(n, k, sp, 1, at)
-                        if sp - k > _LARGE_TABLE:
+                        if sp - k > LARGE_TABLE:
                             self.check_frozenset(k, sp, at)
                         if self.careful:
                             self.first[n] = self.keep(k, sp, 1)
@@ -3001,13 +3149,28 @@ class Machine:
                 raise self.unknown(op, at)
         raise Malformed(Reason.TOO_MANY_OPCODES, pos, f"the limit is {self.max_opcodes}")
 
-    def scan_text(self, start: int, stop: int, at: int) -> None:
-        """Check text that is nearly always ASCII; compiled build only."""
-        if COMPILED:
-            for i in range(start, stop):
-                if self.data[i] >= 0x80:
+    def scan_text(self, start: int, stop: int, at: int) -> None:  # pragma: no cover - compiled build only
+        """Check text that is nearly always ASCII: eight bytes at a time where that pays."""
+        if COMPILED and stop > start:
+            first = start >> 3
+            last = (stop - 1) >> 3
+            if last < self.words_count:
+                # Of the last word the bytes before ``stop``, and of the first those from ``start`` on; a shift to the
+                # right drops what comes first, for words are only there where the first byte is the lowest.
+                found = self.words[last] & (HIGH_BITS >> (56 - 8 * ((stop - 1) & 7)))
+                if first == last:
+                    found = found >> 8 * (start & 7)
+                else:
+                    found |= (self.words[first] >> 8 * (start & 7)) & HIGH_BITS
+                    for i in range(first + 1, last):
+                        found |= self.words[i] & HIGH_BITS
+                if found:
                     self.check_text(start, stop, at)
-                    break
+            else:
+                for i in range(start, stop):
+                    if self.data[i] >= 0x80:
+                        self.check_text(start, stop, at)
+                        break
 
     def top(self, sp: int) -> tuple[int, ...]:
         """The upmost slots, for whoever watches."""

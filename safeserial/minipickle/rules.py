@@ -10,20 +10,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from safeserial.allow import AllowTable, Arg, Kind, Right, Row
+from safeserial.minipickle.constants import (
+    P_ANY,
+    P_CHARS,
+    P_DATA,
+    P_KIND,
+    P_OTHER,
+    PATTERN_INTS,
+    R_DATA_STATE,
+    R_FLAT_STATE,
+    R_PLAIN_STATE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COPIES", "PATTERN_INTS", "Rule", "holders_of", "rule_of"]
+__all__ = ["COPIES", "Rule", "holders_of", "rule_of"]
 
-#: Integers for one pattern: code, kinds, whether it is bounded, low, high, number of the letters or the pattern.
-PATTERN_INTS = 6
-
-# Three rights that no policy grants: state is a dict of attributes, none of them reserved, and no listed references in
-# it; state is any data at all; and state is a dict of constants.
-_PLAIN_STATE, _DATA_STATE, _FLAT_STATE = 1 << 20, 1 << 21, 1 << 22
-
-_DATA, _ANY, _KIND, _CHARS, _OTHER = 1, 2, 3, 4, 5
 _FREE = 1 << 62
 
 #: What a call of these makes, beside an instance. Below protocol 4 sets and bytes are calls.
@@ -78,7 +81,7 @@ class Rule(NamedTuple):
             patterns = codes[at] + codes[at + 2]
             at += 3
             for _ in range(patterns):
-                if codes[at] == _CHARS:
+                if codes[at] == P_CHARS:
                     codes[at + 2] += base
                     codes[at + 5] += letters
                 else:
@@ -104,11 +107,11 @@ def _make(row: Row) -> Rule:
     if row.name in _HASHES_ITS_LIST:
         rights |= Right.HASHES
     if not row.state and not row.reserved and not row.state_references:
-        rights |= _PLAIN_STATE
+        rights |= R_PLAIN_STATE
     if row.state == (Arg("data"),):
-        rights |= _DATA_STATE
+        rights |= R_DATA_STATE
     if len(row.state) == 1 and row.state[0].op == "constants":
-        rights |= _FLAT_STATE
+        rights |= R_FLAT_STATE
     shape = [len(row.signatures)]
     patterns: list[Arg] = []
     letters: list[bytes] = []
@@ -130,16 +133,16 @@ def _pattern(arg: Arg, number: int, letters: list[bytes]) -> tuple[int, ...]:
     high = _FREE if arg.high is None else arg.high
     fits = low >= -_FREE and high <= _FREE
     if arg.op == "data":
-        return (_DATA, 0, 0, 0, 0, number)
+        return (P_DATA, 0, 0, 0, 0, number)
     if arg.op == "any":
-        return (_ANY, 0, 0, 0, 0, number)
+        return (P_ANY, 0, 0, 0, 0, number)
     if arg.op == "kind" and fits:
-        return (_KIND, int(arg.kinds), int(arg.low is not None or arg.high is not None), low, high, number)
+        return (P_KIND, int(arg.kinds), int(arg.low is not None or arg.high is not None), low, high, number)
     if arg.op == "chars" and fits and isinstance(arg.value, str) and arg.value.isascii():
         listed = arg.value.encode("ascii")
         letters.append(bytes(byte in listed for byte in range(256)) + listed)
-        return (_CHARS, 0, number, 0, high, len(letters) - 1)
-    return (_OTHER, 0, 0, 0, 0, number)
+        return (P_CHARS, 0, number, 0, high, len(letters) - 1)
+    return (P_OTHER, 0, 0, 0, 0, number)
 
 
 # Only tables that cannot be written to are remembered, by identity: a policy's are.

@@ -64,19 +64,17 @@ _DEQUE_COST = 80
 _C_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _SCALARS = (int, float, str, bytes, bool, type(None))
 
-# Hashes of the standard library, by the class that defines them. Text and bytes are hashed with a key that no message
-# knows; a UUID hashes what stands in its state, so it depends on what may stand there (see _hashing). Of dates, and of
-# the addresses and networks of IPv4, there are too few for many to share a hash. Those of IPv6 hash a number as large
-# as the sender likes.
+# Hashes of the standard library, by the class that defines them. Text and bytes, dates and addresses of IPv4 are hashed
+# with a key that no message knows; a UUID hashes what stands in its state, so it depends on what may stand there (see
+# _hashing). Those of IPv6 hash a number as large as the sender likes.
 _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     (decimal.Decimal, "decimal"),
     (fractions.Fraction, "fraction"),
     (tuple, "tuple"), (int, "number"), (float, "number"),
     (datetime.timedelta, "timedelta"), (datetime.timezone, "number"),
-    *((cls, "free") for cls in (
-        str, bytes, datetime.datetime, datetime.date, datetime.time,
-        ipaddress.IPv4Address, ipaddress.IPv4Interface, ipaddress.IPv4Network, pathlib.PurePath,
-    )),
+    (datetime.datetime, "moment"), (datetime.time, "moment"),
+    (ipaddress.IPv4Interface, "interface"), (ipaddress.IPv4Network, "network"),
+    *((cls, "free") for cls in (str, bytes, datetime.date, ipaddress.IPv4Address, pathlib.PurePath)),
 )  # fmt: skip
 
 #: What uuid.UUID.__getstate__ gives. A number, so that nobody chooses what it hashes like; see _hashing.
@@ -224,7 +222,11 @@ def _hashing(cls: type, state: tuple[Arg, ...]) -> str:
             # Arguments say nothing of what a constructor of the class's own makes of them.
             if _is_namedtuple(cls):
                 return "arguments"
-            return how if how == "free" or static(cls, "__new__") is static(base, "__new__") else ""
+            maker = "__init__" if how in ("network", "interface") else "__new__"
+            if how == "free" or static(cls, maker) is static(base, maker):
+                return how
+            # There are too few moments for many to share a hash.
+            return "few" if how == "moment" else ""
     return "free" if inherited is None and getattr(cls, "__hash__", None) is object.__hash__ else ""
 
 

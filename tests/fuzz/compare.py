@@ -26,7 +26,8 @@ _MISSING = "(nothing)"
 
 def _leaf(value: object) -> bool:
     cls = type(value)
-    return f"{cls.__module__}.{cls.__qualname__}" in _LEAVES or cls.__module__.startswith("pathlib")
+    # A network of one address keeps a function beside it, another one in each instance.
+    return f"{cls.__module__}.{cls.__qualname__}" in _LEAVES or cls.__module__.startswith(("pathlib", "ipaddress"))
 
 
 def _scalar(value: object) -> object:

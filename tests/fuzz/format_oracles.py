@@ -381,6 +381,8 @@ def _written_again(one: Any, built: Any, profile: Profile, data: bytes) -> str:
     policy, limits = profile.policy, profile.limits
     # orjson reads more levels than it writes.
     allowed = {R.NOT_REPRESENTABLE, R.TOO_DEEP} if limits.max_depth > _MAX_WRITE_DEPTH else {R.NOT_REPRESENTABLE}
+    if 2 * len(data) > limits.max_raw_bytes:
+        allowed.add(R.TOO_LARGE)  # a float may be spelled shorter than its writer spells it
     written = _total(lambda: one.dumps(built, policy), data, allowed)
     if isinstance(written, Refused):
         return f"written: {written.reason.value}"
@@ -412,7 +414,7 @@ def typed_json(data: bytes, profile: Profile) -> str:
     value, problems, tagged = read_json(data, profile.limits, profile.limits.max_raw_bytes)
     if outcome == "accepted" and problems:
         raise Broken("agree", f"accepted, but json sees {sorted(problems)}")
-    if not tagged and not problems and outcome not in {"accepted", "written: too-deep"}:
+    if not tagged and not problems and outcome not in {"accepted", "written: too-deep", "written: too-large"}:
         raise Broken("agree", f"plain data that json reads is refused: {outcome}")
     if not tagged and not problems and difference(codec("json").load(data, profile.policy, profile.limits), value):
         raise Broken("agree", "plain data is not what json reads")

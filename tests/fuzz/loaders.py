@@ -155,9 +155,9 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.holders.append(args)
         self.promised += [one for one in args if rights.is_data(one, self)]
 
-    def note_made(self, value: object, row: Any, fresh: bool) -> None:
-        self.kept.append(value)
-        self.made.setdefault(id(value), []).append(Made(row, fresh))
+    def note_made(self, value: object, row: Any, fresh: bool, given: object) -> None:
+        self.kept += (value, given)
+        self.made.setdefault(id(value), []).append(Made(row, fresh, given=given))
 
     def call(self, function: object, args: Any, run: Callable[[], object]) -> None:
         """REDUCE and its old spellings."""
@@ -178,13 +178,13 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         if row is None:
             row = self.reconstructor(function, args)
             run()
-            self.note_made(self.stack[-1], row, True)
+            self.note_made(self.stack[-1], row, True, args)
             return
         if not row.rights & Right.CALL:
             raise Broken("rights", f"call: {row.name} may not be called")
         self.check_arguments(row, args, "call")
         run()
-        self.note_made(self.stack[-1], row, bool(row.rights & Right.FRESH))
+        self.note_made(self.stack[-1], row, bool(row.rights & Right.FRESH), args)
 
     def names_new(self, function: object) -> str:
         """The listed class whose ``__new__`` this is, or nothing."""
@@ -237,7 +237,7 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         if not all(rights.is_data(one, self) for one in keywords.values()):
             raise Broken("rights", "new: a class or function as keyword argument")
         run()
-        self.note_made(self.stack[-1], row, True)
+        self.note_made(self.stack[-1], row, True, (args, keywords))
 
     def build(self, target: object, state: object, run: Callable[[], object]) -> None:
         if id(target) in self.partials and self.partials[id(target)] is None:
@@ -290,8 +290,8 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self.dropped += [one for one in made if id(one) not in held]
 
     def check_dropped(self, value: object) -> None:
-        """STOP: what was dropped with all that held it has been fetched again, and hangs on the result."""
-        kept = {id(one) for one in self.reach(value)}
+        """STOP: what was dropped with all that held it has been fetched again, and the result is made of it."""
+        kept = {id(one) for one in self.reach(value, given=True)}
         for one in self.dropped:
             if id(one) not in kept:
                 raise Broken("rights", f"pop: discards what {self.made[id(one)][-1].row.name} made")
@@ -300,8 +300,8 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
         """What a container or an instance holds."""
         return list(rights.direct(value)) if type(value) in rights.HOLD else parts(value)
 
-    def reach(self, value: object) -> list[object]:
-        """All that hangs on a value."""
+    def reach(self, value: object, *, given: bool = False) -> list[object]:
+        """All that hangs on a value; with ``given``, also what was passed where something of it was made."""
         todo, found, seen = [value], [], set()
         while todo:
             one = todo.pop()
@@ -311,6 +311,8 @@ class Watching(pickle._Unpickler):  # type: ignore[name-defined,misc]
             found.append(one)
             if type(one) in rights.HOLD or id(one) in self.made:
                 todo += self.inner(one)
+            if given:
+                todo += [made.given for made in self.made.get(id(one), ())]
         return found
 
 

@@ -34,11 +34,15 @@ class Broken(Exception):
 
 @dataclass
 class Made:
-    """How an object came into the stream: the row that made it, whether nobody else holds it, whether it has state."""
+    """How an object came into the stream: the row that made it, whether nobody else holds it, whether it has state.
+
+    And what it was made from: a class may forget its arguments, but then it is the class that discards them.
+    """
 
     row: Row
     fresh: bool
     built: bool = False
+    given: object = None
 
 
 _EXACT: dict[type, int] = {

@@ -23,9 +23,10 @@ from typing import Any
 import pytest
 
 import safeserial
+from safeserial import probing
 from safeserial.allow import EMPTY
 from safeserial.limits import Limits
-from safeserial.minipickle import engine
+from safeserial.minipickle import constants, engine
 from safeserial.minipickle import machine as pure
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,22 @@ def copy(folder: Path) -> Path:
 
 
 # -- which one runs ---------------------------------------------------------------------------------------------------
+
+
+def test_the_constants_of_c_are_those_of_python() -> None:
+    """Python's are what a reader sees; a compiled machine with others would judge otherwise, and no table would say so."""
+    text = (ROOT / "safeserial" / "minipickle" / "machine.pxd").read_text(encoding="utf-8")
+    block, _, declared = text.partition("cdef extern from *:")[2].partition('    """\n    const ')
+    in_c = {
+        name: int(value.rstrip("UL"), 0)
+        for name, value in re.findall(r"\b([A-Z_]+)(?: = | )(-?[0-9][0-9a-fx]*U?(?:LL)?)\b", block)
+    }
+    in_python = {name: value for name, value in vars(constants).items() if name in constants.__all__}
+    assert in_c.pop("COMPILED") == 1 and in_python.pop("COMPILED") is False
+    assert in_python.pop("P_OTHER")  # the machine has no question for it
+    assert in_c == in_python
+    assert all(re.search(rf"\b{name}\b", declared.partition("\ncdef")[0]) for name in in_c)
+    assert constants.LARGE_TABLE == probing.FEW
 
 
 def test_the_constant_says_what_runs() -> None:
@@ -147,6 +164,17 @@ def test_the_compiled_machine_takes_bytes_and_nothing_for_bytes() -> None:
 
 
 @compiled_only
+def test_a_machine_that_was_never_made_has_no_line_to_read() -> None:
+    """Bounds alone keep memory safe: whether a table is there at all is asked nowhere else."""
+    machine: Any = importlib.import_module(COMPILED).Machine
+    bare = machine.__new__(machine)
+    for slot in (0, 1, 2**31):
+        for ask in (bare.kind_of, bare.is_tainted, bare.is_bare, bare.has_instance, bare.is_held, bare.special_of):
+            with pytest.raises(IndexError):
+                ask(slot)
+
+
+@compiled_only
 @pytest.mark.parametrize(
     ("value", "build"), [("1", "pure"), ("yes", "pure"), ("0", "compiled"), ("", "compiled"), (None, "compiled")]
 )
@@ -181,6 +209,7 @@ def test_an_extension_that_does_not_load_is_an_error_and_one_that_is_not_there_i
     assert python("-c", SAY, cwd=folder, SAFESERIAL_PURE="1").stdout == "pure\n"
 
 
+@pytest.mark.thorough
 def test_a_run_of_the_wrong_build_or_of_an_old_one_ends_before_any_test(tmp_path: Path) -> None:
     folder = copy(tmp_path)
     shutil.copytree(ROOT / "tests" / "integration" / "support", folder / "tests" / "integration" / "support")
@@ -259,6 +288,7 @@ def test_the_pure_wheel_is_for_every_platform(checkout: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @no_compiler
 def test_the_compiled_wheel_has_the_extension_and_runs_it(checkout: Path) -> None:
     # Not for speed, so not optimized.
@@ -276,6 +306,7 @@ def test_the_compiled_wheel_has_the_extension_and_runs_it(checkout: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_without_a_compiler_it_is_pure_if_that_will_do_and_an_error_if_not(checkout: Path) -> None:
     done = python(
         "-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout / "out"), cwd=checkout,
@@ -290,6 +321,7 @@ def test_without_a_compiler_it_is_pure_if_that_will_do_and_an_error_if_not(check
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("more", [{"SAFESERIAL_BUILD": "pure"}, {"SAFESERIAL_BUILD": "auto", "CC": "false"}], ids=str)
 def test_an_editable_install_that_compiles_nothing_removes_what_an_earlier_one_did(
     checkout: Path, more: dict[str, str]

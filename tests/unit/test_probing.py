@@ -6,19 +6,22 @@ import importlib
 import pickle
 import random
 import sys
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from http import HTTPStatus
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from safeserial import minipickle
 from safeserial import probing as pure
 from safeserial.errors import Malformed, Reason
 from safeserial.formats import codec
@@ -29,6 +32,9 @@ from safeserial.policy import Policy
 FOLDER = Path(__file__).parents[1] / "vectors"
 if str(FOLDER) not in sys.path:
     sys.path.insert(0, str(FOLDER))
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 from paths import in_pairs, on_one_path  # noqa: E402 - found through the lines above
 from pickles.wares import Access, Count, Pair, Ratio  # noqa: E402
@@ -215,14 +221,25 @@ def test_the_judges_own_tables_lie_where_nobody_put_them() -> None:
 
 
 _NUMBER = st.one_of(st.integers(), st.integers(-(2**62), 2**62), st.integers(-3, 3))
+_ZONES = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+_MOMENTS = st.one_of(
+    st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=_ZONES, allow_imaginary=True),
+    st.times(timezones=_ZONES),
+).map(lambda moment: moment.replace(fold=moment.microsecond & 1))
+_NETWORKS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32))
 _OF_THE_LIBRARY = st.one_of(
+    _MOMENTS,
+    _MOMENTS.map(lambda moment: (moment, 1)),
+    _NETWORKS.map(lambda pair: IPv4Network(pair, strict=False)),
+    _NETWORKS.map(IPv4Interface),
+    st.uuids().map(lambda key: (key, "a", key)),
     _NUMBER,
     st.floats(allow_nan=False),
     st.booleans(),
     st.decimals(allow_nan=False),
     st.fractions(),
     st.timedeltas(),
-    st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone),
+    _ZONES,
     st.uuids(),
     st.integers(0, 9).map(lambda n: UUID(int=n)),
     st.tuples(_NUMBER, st.fractions()),
@@ -233,7 +250,7 @@ _OF_THE_LIBRARY = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(st.sets(_OF_THE_LIBRARY, min_size=70, max_size=90), st.sampled_from([0, 2, 4]))
 def test_the_machine_computes_the_hashes_that_the_interpreter_does(members: set[Any], protocol: int) -> None:
     table = dict.fromkeys(members)
@@ -246,3 +263,122 @@ def test_the_machine_computes_the_hashes_that_the_interpreter_does(members: set[
         # Of members of an Enum there are few, and of infinities two.
         if not isinstance(key, Enum) and not (isinstance(key, Decimal) and key.is_infinite()):
             assert computed == hash(key), key
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NIGHT = datetime(2026, 1, 1)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [NIGHT + timedelta(minutes=n) for n in range(9000)],
+        [(NIGHT + timedelta(minutes=n)).time() for n in range(1440)],
+        [(NIGHT + timedelta(minutes=n)).replace(tzinfo=BERLIN) for n in range(5000)],
+        [((NIGHT + timedelta(minutes=n)).replace(tzinfo=BERLIN), "a") for n in range(3000)],
+    ],
+    ids=["without a zone", "times", "zone of a file", "zone of a file, in tuples"],
+)
+def test_moments_whose_hash_nobody_computes_may_be_keys(protocol: int, keys: list[Any]) -> None:
+    made = dict.fromkeys(keys)
+    data = pickle.dumps(made, protocol)
+    assert (
+        pickle.loads(minipickle.verify(data, allow=OWN.table, limits=OWN.limits).canonical, fix_imports=False) == made
+    )
+
+
+def test_so_many_that_they_could_meet_may_not() -> None:
+    # Where such a zone has its offsets is in files that no judge reads, and in reach of whoever chooses the keys.
+    keys = [(NIGHT + timedelta(minutes=n)).replace(tzinfo=BERLIN) for n in range(9000)]
+    with pytest.raises(Malformed) as caught:
+        minipickle.verify(pickle.dumps(dict.fromkeys(keys), 4), allow=OWN.table, limits=OWN.limits)
+    assert caught.value.reason is Reason.HASH_COST
+
+
+class Late(datetime):
+    """Made from whatever its entry says."""
+
+
+class Net(IPv4Network):
+    """Has state."""
+
+
+class Own(datetime):
+    """Has a constructor of its own."""
+
+    def __new__(cls, number: int) -> Self:
+        return super().__new__(cls, number, 1, 1)
+
+
+ZONE = b"cdatetime\ntimezone\n(cdatetime\ntimedelta\n(%btRtR"
+RAW = b"C\x0a\x07\xea\x01\x01\0\0\0\0\0\0"
+HOUR = ZONE % b"K\0M\x10\x0eK\0"
+ODD = Policy(
+    allow=[
+        f"{__name__}:Late(*)",
+        f"{__name__}:Net(*)",
+        f"{__name__}:Own(*)",
+        "datetime:timedelta(*)",
+        "datetime:timezone(*)",
+        "_codecs:encode(*)",
+    ],
+    presets=["stdlib@1"],
+)
+
+
+def named(cls: str, *arguments: bytes) -> bytes:
+    return b"c" + cls.replace(":", "\n").encode() + b"\n(" + b"".join(arguments) + b"tR"
+
+
+LATE = f"{__name__}:Late"
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        (named(LATE, RAW, HOUR), hash(datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1))))),
+        (named(LATE, b"C\x06\x80\0\0\0\0\0", HOUR), hash(timedelta(hours=-1))),
+        (named(LATE, named("_codecs:encode", b"\x8c\x06\0\0\0\0\0\0", b"\x8c\6latin1"), HOUR), hash(timedelta(hours=-1))),
+        (named(LATE), None),
+        (named(LATE, b"N"), None),
+        (named(LATE, b"\x8c\1a"), None),
+        (named(LATE, RAW[:2] + b"\x07\xea\x0d" + RAW[5:], HOUR), None),
+        (named(LATE, RAW[:2] + b"\x07\xea\0" + RAW[5:], HOUR), None),
+        (named(LATE, b"C\5aaaaa", HOUR), None),
+        (named(LATE, RAW, b"N"), None),
+        (named(LATE, RAW, b"K\1"), None),
+        (named(LATE, RAW, b"]"), None),
+        (named(LATE, RAW, named("datetime:timezone")), None),
+        (named(LATE, RAW, named("datetime:timezone", named("datetime:timedelta"))), None),
+        (named(LATE, RAW, named("datetime:timezone", named("zoneinfo:ZoneInfo._unpickle", b"\x8c\3UTCK\1"))), None),
+        (named(LATE, RAW, named("datetime:timedelta", b"K\1")), None),
+        *(
+            (named(LATE, RAW, ZONE % span), None)
+            for span in (
+                b"K\0K\1\x8c\1a", b"K\2K\0K\0", b"J\xfe\xff\xff\xffK\0K\0", b"K\0J\xff\xff\xff\xffK\0",
+                b"K\0J\x80\x51\1\0K\0", b"K\0K\0J\x40\x42\x0f\0", b"K\0K\0J\xff\xff\xff\xff", b"K\0\x8a\x10" + b"\x7f" * 16 + b"K\0",
+            )
+        ),
+        (named(LATE, named("_codecs:encode", b"K\1"), HOUR), None),
+        (named(LATE, named("_codecs:encode", b"K\1", b"K\2"), HOUR), None),
+        (named(f"{__name__}:Own", b"K\1"), None),
+        (named(f"{__name__}:Net", b"\x8c\x0a10.0.0.0/8"), hash(IPv4Network("10.0.0.0/8"))),
+        (named(f"{__name__}:Net", b"\x8c\x0a10.0.0.0/8") + b"}\x8c\1aK\1sb", None),
+        (named(f"{__name__}:Net", b"\x8c\x0810.0.0.0"), None),
+        (named(f"{__name__}:Net", b"\x8c\x0b10.0.0.0/33"), None),
+        (named(f"{__name__}:Net", b"K\1"), None),
+        (named(f"{__name__}:Net", b"\x8c\x0a10.0.0.0/8", b"K\1"), None),
+    ],
+)  # fmt: skip
+def test_what_is_not_made_as_pickles_make_it_has_no_known_hash(key: bytes, known: int | None) -> None:
+    data = b"\x80\x04}" + key + b"q\0Ns."
+    allow, limits = ODD.table, ODD.limits
+    one = machine.Machine(data, allow, limits, 0)
+    if not one.run():
+        one = machine.Machine(data, allow, limits, 0, careful=True)
+        assert one.run()
+    slot = one.memo[0]
+    assert one.made_hash(slot, one.rows[one.entry[slot]].hashing) == known
+    for _ in range(2):  # read, and remembered
+        assert one.slot_hash(slot, 0) == (pure.UNKNOWN if known is None else known)

@@ -8,6 +8,10 @@ it; each of the others gets to where it begins, and walks past all of those.
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _RUN = 10  # slots that a set looks at in a row
 
@@ -87,3 +91,33 @@ def in_pairs(size: int, fill: int, late: int) -> tuple[int, ...]:
             late -= 1
         number += 1
     return tuple(found)
+
+
+def picked(hashes: Sequence[int], size: int, fill: int, late: int) -> tuple[int, ...]:
+    """Which of many hashes to take, and in which order, where they can be drawn but not written: places in ``hashes``.
+
+    Args:
+        hashes: Drawn ones, at least 50 for each slot.
+        size: Slots of the dict's table, a power of two; ``fill`` and ``late`` are at most two thirds of it.
+        fill: How many slots of the path are filled; more than half of the table, or hardly any others get there.
+        late: How many walk past a good part of those.
+    """
+    mask = size - 1
+    path: dict[int, int] = {}
+    at = 0
+    while len(path) < fill:
+        path.setdefault(at, len(path))
+        at = (5 * at + 1) & mask
+    placed: dict[int, int] = {}
+    found: list[int] = []
+    for place, value in enumerate(hashes):
+        at, rest = value & mask, value & (1 << 64) - 1
+        if at in path and at not in placed:
+            placed[at] = place
+            continue
+        while rest and at in path:
+            rest >>= 5
+            at = (5 * at + 1 + rest) & mask
+        if not rest and path.get(at, fill) < fill // 2 and len(found) < late:
+            found.append(place)
+    return (*(placed[at] for at in path), *found)

@@ -56,7 +56,7 @@ def test_judge_is_verify_for_a_machine_of_ones_choice() -> None:
 
 
 def test_offsets_fit_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_CEILING", 10)
+    monkeypatch.setattr(machine, "CEILING", 10)
 
     with pytest.raises(Refused) as caught:
         judge(machine.Machine, b"(NNNNNNNt.", {}, Limits(), 0)
@@ -305,7 +305,7 @@ def test_keys_of_constant_state_are_looked_at_once_and_its_values_each_time() ->
 
 
 def test_only_so_many_spellings_of_a_name_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_MANY_SPELLINGS", 1)
+    monkeypatch.setattr(machine, "MANY_SPELLINGS", 1)
     allow = row("shop:Bag") | row("shop:Sack")
     data = b"(" + b"cshop\nBag\n)Rcshop\nSack\n)R" * 3 + b"t."
     verdict = judge(machine.Machine, data, allow, Limits(), 0)

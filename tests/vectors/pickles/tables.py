@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from datetime import datetime, timedelta, timezone
 
-from paths import in_pairs, on_one_path
+from paths import in_pairs, on_one_path, picked
 
 from pickles.parts import NEW, Vector, bad, here, name, text
 
@@ -34,6 +35,38 @@ PAIRS = b"".join((_written((n,)) if n < 1 << 31 else _long(n)) + b"N" for n in i
 _SET = name("builtins", "set")
 _LEDGER = name("shop", "Ledger") + NEW
 _TAGS = name("shop", "Tags") + NEW
+
+
+# Of days that are counted from 1.
+_BEGINNING = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+
+def _moments() -> tuple[bytes, ...]:
+    """The arguments of moments with a zone on one path, but for the zone."""
+    # As many days, seconds and microseconds of UTC, which is what they hash like.
+    drawn = [(739_000 + n % 700, 20_000 + n % 50_021, n) for n in range(140_000)]
+    zone = timezone(timedelta(hours=-5, microseconds=3))
+    taken = (drawn[place] for place in picked([hash(one) for one in drawn], 4096, 2600, 120))
+    return tuple((_BEGINNING + timedelta(one[0] - 1, *one[1:])).astimezone(zone).__reduce__()[1][0] for one in taken)
+
+
+_SPAN = name("datetime", "timedelta") + b"J\xff\xff\xff\xffJ" + struct.pack("<i", 19 * 3600) + b"K\x03\x87R"
+# The class is entry 0 of the memo, the zone entry 1.
+MOMENTS = b"".join(
+    (b"h\0" if n else name("datetime", "datetime") + b"\x94")
+    + b"C\x0a" + raw
+    + (b"h\1" if n else name("datetime", "timezone") + _SPAN + b"\x85R\x94")
+    + b"\x86RN"
+    for n, raw in enumerate(_moments())
+)  # fmt: skip
+
+
+def _networks(keys: tuple[int, ...]) -> bytes:
+    """Networks of one address each, whose hashes are ``keys``."""
+    spelled = (".".join(str(byte ^ 255) for byte in struct.pack(">I", key)) + "/32" for key in keys)
+    return b"".join(name("ipaddress", "IPv4Network") + text(one) + b"\x85RN" for one in spelled)
+
+
 # A set and a dict take other paths, so each of these is refused for what it becomes.
 VECTORS: list[Vector] = [
     *(
@@ -44,6 +77,8 @@ VECTORS: list[Vector] = [
     bad("hash-path-dict", 4, "hash-cost", "each written three times, so that the dict seems larger", b"}(", _written(KEYS, after=b"N") * 3, b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "in UUIDs, which hash like the number in their state", b"}(", b"".join(name("uuid", "UUID") + NEW + b"}" + text("int") + _written((n,)) + b"sbN" for n in KEYS), b"u", here(b"."), policy="stdlib"),
     bad("hash-path-dict", 4, "hash-cost", "in UUIDs that say how they were made, too", b"}(", b"".join(name("uuid", "UUID") + NEW + b"}(" + text("int") + _written((n,)) + text("is_safe") + b"K\0ubN" for n in KEYS), b"u", here(b"."), policy="stdlib"),
+    bad("hash-path-dict", 4, "hash-cost", "in networks, whose hash is a number of 32 bits", b"}(", _networks(KEYS), b"u", here(b"."), policy="stdlib"),
+    bad("hash-path-dict", 4, "hash-cost", "in moments with a zone, which hash like the time since the year 1", b"}(", MOMENTS, b"u", here(b"."), policy="stdlib"),
     bad("hash-path-dict", 4, "hash-cost", "one by one", b"}", _written(KEYS, after=b"Ns"), here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "some at once, with text in between", b"}(", _written(KEYS[:150], after=b"N"), b"u(", b"\x8c\1aN", _written(KEYS[150:], after=b"N"), b"u", here(b".")),
     bad("hash-path-dict", 4, "hash-cost", "and more behind them, so that it is large when it is done", b"}(", _written(KEYS, after=b"N"), _written(tuple(range(10**6, 10**6 + 600)), after=b"N"), b"u", here(b".")),
@@ -56,4 +91,6 @@ VECTORS: list[Vector] = [
     bad("hash-path-calls", 2, "hash-cost", "in a list that a call makes a set of", b"c__builtin__\nset\n](", _written(MEMBERS) + b"e\x85", here(b"R"), b"."),
     bad("hash-path-calls", 4, "hash-cost", "in a list that grows bit by bit", _SET + b"]", _written(KEYS[:1], after=b"a"), b"(", _written(KEYS[1:]) + b"e\x85", here(b"R"), b"."),
     bad("hash-path-calls", 2, "hash-cost", "in a list that a class of the sender's choice makes a set of", name("shop", "Fixed") + b"](", _written(MEMBERS) + b"e\x85", here(b"\x81"), b"."),
+    bad("hash-path-calls", 5, "bad-key", "many numbers, and a bytearray that has no hash", _SET + b"](" + _written(tuple(range(300))) + b"\x96" + bytes(8) + b"e\x85", here(b"R"), b"."),
+    bad("hash-path-calls", 5, "bad-key", "many numbers, and a long one", _SET + b"](" + _written(tuple(range(300))) + b"\x96\0\1" + bytes(6 + 256) + b"e\x85", here(b"R"), b"."),
 ]  # fmt: skip
