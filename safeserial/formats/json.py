@@ -168,8 +168,7 @@ class JsonCodec:
             return value
         ctx = Context(policy, limits, _WIRE)
         holder, found = find_tags(value, _WIRE)
-        judge_tags(found, ctx)
-        return build_tags(holder, found, ctx)
+        return build_tags(holder, found, ctx, judge_tags(found, ctx))
 
 
 def _may_have_tags(data: bytes) -> bool:

@@ -19,7 +19,7 @@ from safeserial.formats.alike import alike, loose
 from safeserial.formats.core_schema import texts
 from safeserial.formats.handler import Context, Handler, bad, refuse_value
 from safeserial.formats.names import class_to_read, name_to_write
-from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs
+from safeserial.formats.zoo import check_pairs, decode_pairs, encode_pairs, list_inside
 from safeserial.policy import flags
 
 if TYPE_CHECKING:
@@ -191,15 +191,15 @@ def _check_exception(payload: Any, ctx: Context) -> None:
     if type(payload) is not list or len(payload) not in (2, 3):
         raise bad("exception")
     cls = class_to_read(payload[0], ctx, "exception", _is_exception)
-    if type(payload[1]) is not list:
-        raise bad("exception")
+    list_inside(payload[1], "exception", ctx)
     if len(payload) == 3:
         state = payload[2]
         if type(state) is not dict or ctx.wire.split(state) is not None:
             raise bad("exception")
         known = _members(cls).keys() & set(_MEMBERS)
-        if not state.keys() <= known | {_NOTES} or type(state.get(_NOTES, [])) is not list:
+        if not state.keys() <= known | {_NOTES}:
             raise bad("exception", "an attribute that messages do not set")
+        list_inside(state.get(_NOTES, []), "exception", ctx)
 
 
 def _decode_exception(payload: Any, ctx: Context) -> object:
@@ -237,7 +237,7 @@ def _check_defaultdict(payload: Any, ctx: Context) -> None:
     name, pairs = two(payload, "defaultdict")
     if name is not None:
         class_to_read(name, ctx, "defaultdict", callable, right=int(Right.REFERENCE), called=False)
-    check_pairs(pairs, "defaultdict", ctx)
+    check_pairs(list_inside(pairs, "defaultdict", ctx), "defaultdict", ctx)
 
 
 def _decode_defaultdict(payload: Any, ctx: Context) -> object:

@@ -171,8 +171,8 @@ class MsgpackCodec:
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
         holder, found = find_tags(value, wire)
-        judge_tags(found, ctx, again=again)
-        return build_tags(holder, found, ctx)
+        made = judge_tags(found, ctx, again=again)
+        return build_tags(holder, found, ctx, None if again else made)
 
 
 def _may_have_tags(data: bytes, value: object) -> bool:

@@ -37,6 +37,8 @@ _EXTENSIONS = b"\xc7\xc8\xc9\xd4\xd5\xd6\xd7\xd8"
 _KEYS = frozenset({str, int})
 _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _TAGGED_LEAVES = _LEAVES | {msgpack.ExtType}
+# The markers of tags, each made once: there may be one for every four bytes.
+_EMPTY = tuple(msgpack.ExtType(code, b"") for code in range(128))
 # Each counted container may reserve eight bytes per byte of input before its first item is read.
 _MAX_UNCHECKED_COUNTS = 8
 
@@ -93,6 +95,7 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
             max_array_len=len(data),
             max_map_len=len(data),
             max_ext_len=len(data),
+            ext_hook=_extension,
             object_pairs_hook=_table if entries is None and _has(data, _LARGE_MAPS) else None,
         )
         again = None if entries is not None else pack(value)
@@ -107,6 +110,10 @@ def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
     if entries and entries != counts.entries(value):
         raise Malformed(Reason.DUPLICATE_KEY)
     return value
+
+
+def _extension(code: int, data: bytes) -> msgpack.ExtType:
+    return _EMPTY[code] if not data and code >= 0 else msgpack.ExtType(code, data)
 
 
 def _table(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from safeserial.errors import Malformed, Reason, Refused
@@ -68,8 +68,17 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Handler], ...] = (
 _WITH_FIELDS = frozenset({"dataclass", "attrs", "msgspec", "pydantic"})
 _by_kind: WeakKeyDictionary[type, Handler] = WeakKeyDictionary()
 
-# Where a tagged value hangs: (its parent, its index or key there, handler, its pair).
-Found = tuple[Any, Any, Handler, list[Any]]
+
+class Found(NamedTuple):
+    """The tagged values of a tree, a line each: where it hangs, who reads it, and its pair of tag and payload.
+
+    In columns, because a tuple for each would be one more object for the garbage collector to look at, time and again.
+    """
+
+    parents: list[Any]
+    keys: list[Any]  # or indexes
+    handlers: list[Handler]
+    pairs: list[list[Any]]
 
 
 def is_built_in(cls: type) -> bool:
@@ -338,7 +347,7 @@ _SLOT = MemberDescriptorType
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-def find_tags(root: object, wire: Wire) -> tuple[list[object], list[Found]]:
+def find_tags(root: object, wire: Wire) -> tuple[list[object], Found]:
     """Find every tagged value of a parsed tree, parents before children. Nothing is built.
 
     Returns:
@@ -348,61 +357,85 @@ def find_tags(root: object, wire: Wire) -> tuple[list[object], list[Found]]:
         Refused: A tag is unknown or not where tags stand.
     """
     holder = [root]
-    found: list[Found] = []
-    if type(root) not in (list, dict):
-        if type(root) not in wire.leaves:
-            wire.split(root)
-        return holder, found
+    found = Found([], [], [], [])
     split, leaves = wire.split, wire.leaves
-    todo: list[tuple[Any, Any, Any]] = [(holder, 0, root)]
-    for parent, key, node in todo:  # grows while it is walked
+    if type(root) not in (list, dict):
+        if type(root) not in leaves:
+            split(root)
+        return holder, found
+    # What is still to be looked at, in three columns, which grow while they are read.
+    parents: list[Any] = [holder]
+    keys: list[Any] = [0]
+    nodes: list[Any] = [root]
+    for parent, key, node in zip(parents, keys, nodes, strict=True):
         tagged = split(node)
-        children: Iterable[tuple[Any, Any]]
         if tagged is not None:
             handler, pair = tagged
+            found.parents.append(parent)
+            found.keys.append(key)
+            found.handlers.append(handler)
+            found.pairs.append(pair)
+            node = pair[1]  # noqa: PLW2901 - from here on the payload stands for the node
+            kind = type(node)
+            if kind in leaves:
+                continue
             # No type's payload is itself a tagged value; in msgpack it would look like the list that many take.
-            if split(pair[1]) is not None:
+            if split(node) is not None:
                 raise bad(handler.tag)
-            found.append((parent, key, handler, pair))
-            node, children = pair, ((1, pair[1]),)  # noqa: PLW2901 - from here on the pair stands for the node
-        else:
-            children = node.items() if type(node) is dict else enumerate(node)
+        children: Iterable[tuple[Any, Any]] = node.items() if type(node) is dict else enumerate(node)
         for label, child in children:
             kind = type(child)
             if kind is list or kind is dict:
-                todo.append((node, label, child))
+                parents.append(node)
+                keys.append(label)
+                nodes.append(child)
             elif kind not in leaves:
                 split(child)
     return holder, found
 
 
-def judge_tags(found: list[Found], ctx: Context, *, again: bool = False) -> None:
+def judge_tags(found: Found, ctx: Context, *, again: bool = False) -> list[object]:
     """Check every tagged value against its handler and the policy. Fills ``ctx.names``.
 
     Args:
         found: From :func:`find_tags`.
         ctx: Of the message.
         again: The message was judged before. What a handler's ``decode`` looks at itself is then left to it.
+
+    Returns:
+        What the checks made, in the order of the finds: where a handler's check is to make the value, the value.
     """
-    charge(Reason.TOO_MANY_INSTANCES, len(found), ctx.limits.max_instances)
-    _charge_sizes([(handler, pair) for _, _, handler, pair in found if handler.max_bytes is not None])
+    charge(Reason.TOO_MANY_INSTANCES, len(found.pairs), ctx.limits.max_instances)
+    both = zip(found.handlers, found.pairs, strict=True)
+    _charge_sizes([(handler, pair) for handler, pair in both if handler.max_bytes is not None])
     handler = None
+    made: list[object] = []
     try:
-        for _, _, handler, pair in found:
-            if not again or handler.check is not handler.decode:
-                handler.check(pair[1], ctx)
+        for handler, pair in zip(found.handlers, found.pairs, strict=True):
+            made.append(None if again and handler.check is handler.decode else handler.check(pair[1], ctx))
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - totality: whatever a constructor of the standard library raises
         raise _unreadable(error, handler) from None
+    return made
 
 
-def build_tags(holder: list[object], found: list[Found], ctx: Context) -> object:
-    """Undo the tags, children first, in place. The tree must have passed :func:`judge_tags`."""
+def build_tags(holder: list[object], found: Found, ctx: Context, made: list[object] | None = None) -> object:
+    """Undo the tags, children first, in place. The tree must have passed :func:`judge_tags`.
+
+    Args:
+        holder: From :func:`find_tags`.
+        found: The same.
+        ctx: Of the message.
+        made: What :func:`judge_tags` made of this very tree, so that nothing is made twice; not of an earlier one.
+    """
     handler = None
     try:
-        for parent, key, handler, pair in reversed(found):
-            parent[key] = handler.decode(pair[1], ctx)
+        for parent, key, handler, pair, value in zip(
+            *map(reversed, found), reversed(made or [None] * len(found.pairs)), strict=True
+        ):
+            known = made is not None and handler.check is handler.decode
+            parent[key] = value if known else handler.decode(pair[1], ctx)
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - totality: an allowed constructor may raise anything at all

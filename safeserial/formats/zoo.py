@@ -62,6 +62,17 @@ def _items(payload: object, tag: str, count: int | None = None) -> list[Any]:
     return payload
 
 
+def list_inside(part: object, tag: str, ctx: Context) -> list[Any]:
+    """A list within a payload.
+
+    In msgpack a tagged value looks like one, and is something else once it is built: a range or a network, which has
+    more members than anybody can count.
+    """
+    if type(part) is not list or ctx.wire.split(part) is not None:
+        raise bad(tag)
+    return part
+
+
 def _no_attributes(value: object) -> None:
     """Subclassable containers written in Python have a ``__dict__``; what is in it would be lost."""
     if getattr(value, "__dict__", None):
@@ -155,7 +166,7 @@ def _encode_deque(value: deque[Any], ctx: Context) -> list[Any]:
 def _check_deque(payload: Any, ctx: Context) -> None:
     ctx.spend(_DEQUE_COST)
     maxlen, items = _items(payload, "deque", 2)
-    _items(items, "deque")
+    list_inside(items, "deque", ctx)
     if maxlen is not None and (type(maxlen) is not int or not len(items) <= maxlen < _MAX_LENGTH):
         raise bad("deque", "its maxlen is no length, or less than its items")
 

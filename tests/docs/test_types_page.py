@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 import compare_types  # noqa: E402 - found through the line above
+from support.services import services_required  # noqa: E402
 from type_zoo import SAMPLES  # noqa: E402
 
 PEERS = [one for one in compare_types.CONTESTANTS if one.title not in compare_types.OURS]
@@ -31,7 +32,7 @@ def test_the_column_of_a_peer_is_what_it_does(peer: compare_types.Contestant) ->
     read = compare_types.read()
     absent = compare_types.missing(peer)
     if absent:
-        pytest.skip(f"{', '.join(absent)} is not installed")
+        (pytest.fail if services_required() else pytest.skip)(f"{', '.join(absent)} is not installed")
     for name in peer.needs:
         if f"{name} {importlib.metadata.version(name)}" not in read.versions:
             pytest.skip(f"the table is about another release of {name}")
