@@ -43,7 +43,7 @@ def bound_digest(headers: Mapping[str, object]) -> bytes:
     Raises:
         Malformed: ``BAD_TASK_HEADER``: something in it is not a JSON value, or not exactly.
     """
-    if not isinstance(headers, Mapping):
+    if type(headers) is not dict and not isinstance(headers, Mapping):
         raise _bad("the headers are not a mapping")
     return sha256(canonical_json(dict(headers))).digest()
 
@@ -72,7 +72,7 @@ def canonical_json(value: object) -> bytes:
         data = _by_orjson(value)
         if data is not None:
             return data
-    text = _write(value, 0, [MAX_NODES])
+    text = _write(value, 0, [MAX_NODES - 1])
     # A lone surrogate is refused here rather than per string: one encode is cheaper than many.
     try:
         return text.encode("utf-8")
@@ -87,6 +87,7 @@ def _by_orjson(value: dict[object, object]) -> bytes | None:
     Where orjson would spell it differently (floats, large integers, keys beyond ASCII), or say more than JSON does, or
     nothing of a lone surrogate but that it is wrong, the long way is taken.
     """
+    count = 1 + len(value)
     for item in value.values():
         kind = type(item)
         if kind is str or item is None or kind is bool:
@@ -97,8 +98,11 @@ def _by_orjson(value: dict[object, object]) -> bytes | None:
         elif kind is list:
             if not _TEXT_OR_NONE.issuperset(map(type, item)):  # type: ignore[call-overload]
                 return None
+            count += len(item)  # type: ignore[arg-type]
         elif kind is not dict or item:
             return None
+    if count > MAX_NODES:
+        return None
     # Not yet joined, a key may be anything.
     if not _STR.issuperset(map(type, value)) or not "".join(value).isascii():  # type: ignore[arg-type]
         return None
@@ -137,7 +141,7 @@ def _write(value: object, depth: int, budget: list[int]) -> str:
 def _charge(count: int, depth: int, budget: list[int]) -> None:
     if depth > MAX_DEPTH:
         raise _bad(f"nested deeper than {MAX_DEPTH} levels")
-    budget[0] -= count + 1
+    budget[0] -= count
     if budget[0] < 0:
         raise _bad(f"more than {MAX_NODES} values")
 

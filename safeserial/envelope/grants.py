@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safeserial.envelope.claims import MAX_TIME_MS, Compression, Format, is_label
 from safeserial.errors import Forbidden, Misconfigured, Reason
-from safeserial.text import safe_repr
+from safeserial.text import safe_repr, safe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ def names_of(setting: str, value: Iterable[object] | None) -> tuple[str, ...] | 
     names: list[str] = []
     for item in value:
         if not isinstance(item, str):
-            raise Misconfigured(f"every item must be text, not {safe_repr(item)}", key=setting)
+            raise Misconfigured(f"every item must be text, not {safe_setting(item)}", key=setting)
         names.append(item)
     return tuple(names)
 
@@ -63,7 +63,7 @@ def _members(setting: str, value: Iterable[object] | None, enum: type[_Member]) 
     for item in [value] if isinstance(value, str) else value:
         member = item if isinstance(item, enum) else names.get(item) if isinstance(item, str) else None
         if member is None or isinstance(value, str):
-            raise Misconfigured(f"write a list of {', '.join(names)}; not {safe_repr(item)}", key=setting)
+            raise Misconfigured(f"write a list of {', '.join(names)}; not {safe_setting(item)}", key=setting)
         found.add(member)
     return frozenset(found)
 

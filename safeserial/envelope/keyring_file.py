@@ -10,14 +10,17 @@
         {"kid": "web-2025-02", "state": "destroyed"}]}
 
 Only ``version``, ``keys``, ``kid`` and one of ``material`` and ``public`` are required. ``material`` may point
-elsewhere (:mod:`safeserial.envelope.material`). ``revision`` counts up with each change: a process does not go back to
-an older one. ``primary`` names the key that seals for each purpose, ``"*"`` for all others; without it the first that
-may seal does. Whatever is not understood is refused with its place in the file: a misspelt restriction must not
-silently restrict nothing. No message here shows material, not even a wrong one.
+elsewhere (:mod:`safeserial.envelope.material`); where the key is disabled, nobody looks there. ``revision`` counts up
+with each change: a process does not go back to an older one. ``primary`` names the key that seals for each purpose,
+``"*"`` for all others; without it the first that may seal does. Whatever is not understood is refused with its place in
+the file: a misspelt restriction must not silently restrict nothing. No message here shows material, not even a wrong
+one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from datetime import datetime
@@ -26,12 +29,21 @@ from typing import TYPE_CHECKING, Any
 from safeserial.envelope.keys import DATES, Grants, Key, Keyring
 from safeserial.envelope.material import NEW, decode, encode, is_reference, resolve
 from safeserial.errors import Misconfigured
-from safeserial.text import safe_repr
+from safeserial.text import safe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["VERSION", "key_entry", "keyring_to_json", "parse_document", "parse_keyring", "ring_of"]
+__all__ = [
+    "VERSION",
+    "fingerprint",
+    "key_entry",
+    "keyring_to_json",
+    "parse_document",
+    "parse_keyring",
+    "ring_fingerprint",
+    "ring_of",
+]
 
 VERSION = 1
 # Narrower than datetime.fromisoformat, whose taste differs between Python versions.
@@ -80,8 +92,17 @@ def parse_document(data: bytes, *, origin: str) -> dict[str, Any]:
     return document
 
 
-def ring_of(document: Mapping[str, Any], *, origin: str, folder: str = "") -> Keyring:
+def ring_of(
+    document: Mapping[str, Any], *, origin: str, folder: str = "", unread: dict[str, str] | None = None
+) -> Keyring:
     """Make the keyring that a document describes.
+
+    Args:
+        document: As :func:`parse_document` gives it.
+        origin: The file's name, for error messages.
+        folder: What relative paths in it are relative to.
+        unread: If given, a key whose material is somewhere else and cannot be read is no reason to refuse the rest. It
+            is disabled in the ring, and gets an entry here: its id, and why. For whoever changes the file.
 
     Raises:
         Misconfigured: With the place in the file, for example ``keys[1].grants.types``.
@@ -95,7 +116,7 @@ def ring_of(document: Mapping[str, Any], *, origin: str, folder: str = "") -> Ke
     primary = document.get("primary", {})
     if not isinstance(primary, dict):
         raise Misconfigured('must be an object: {"tasks": "web-1"}', file=origin, key="primary")
-    keys = [_parse_entry(entry, origin, f"keys[{i}]", folder) for i, entry in enumerate(entries)]
+    keys = [_parse_either(entry, origin, f"keys[{i}]", folder, unread) for i, entry in enumerate(entries)]
     try:
         return Keyring(keys, primary=primary, revision=document.get("revision", 0))
     except Misconfigured as error:
@@ -107,7 +128,7 @@ def _parse_json(data: bytes, origin: str) -> Any:
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
     except _TwiceError as error:
-        problem = f"the field {safe_repr(error.args[0])} stands there twice"
+        problem = f"the field {safe_setting(error.args[0])} stands there twice"
     except json.JSONDecodeError as error:
         problem, line = f"this is not JSON: {error.msg}", error.lineno
     except UnicodeDecodeError:
@@ -135,18 +156,33 @@ def _check_fields(entry: Mapping[str, object], known: frozenset[str], origin: st
     for name in entry:
         if name not in known:
             problem = f"unknown field; known are {', '.join(sorted(known))}"
-            raise Misconfigured(problem, file=origin, key=_join(path, safe_repr(name)))
+            raise Misconfigured(problem, file=origin, key=_join(path, safe_setting(name)))
 
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
 
 
+def _parse_either(entry: object, origin: str, path: str, folder: str, unread: dict[str, str] | None) -> Key:
+    """:func:`_parse_entry`; with ``unread`` see :func:`ring_of`."""
+    try:
+        return _parse_entry(entry, origin, path, folder)
+    except Misconfigured as error:
+        if unread is None or not (isinstance(entry, dict) and is_reference(entry.get("material"))):
+            raise
+        # Everything else about it must be right.
+        key = _parse_entry({**entry, "state": "disabled"}, origin, path, folder)
+        unread[key.kid] = error.problem
+        return key
+
+
 def _parse_entry(entry: object, origin: str, path: str, folder: str) -> Key:
     if not isinstance(entry, dict):
         raise Misconfigured('must be an object: {"kid": ..., "material": ...}', file=origin, key=path)
     _check_fields(entry, _KEY_FIELDS, origin, path)
-    needed = ("kid",) if entry.get("state") == "destroyed" or "public" in entry else ("kid", "material")
+    # What is disabled may have lost its secret already: somebody took it out of the vault first.
+    needs_none = entry.get("state") in ("destroyed", "disabled") or "public" in entry
+    needed = ("kid",) if needs_none else ("kid", "material")
     for name in needed:
         if name not in entry:
             raise Misconfigured(f"is missing; {NEW}", file=origin, key=_join(path, name))
@@ -159,6 +195,8 @@ def _parse_entry(entry: object, origin: str, path: str, folder: str) -> Key:
     if not isinstance(options.get("ops", []), list):
         raise Misconfigured('must be a list: ["seal", "open"]', file=origin, key=_join(path, "ops"))
     try:
+        if entry.get("state") == "disabled" and is_reference(entry.get("material")):
+            del options["material"]
         for half in ("material", "public"):
             if half in options:
                 options[half] = _half(options[half], half, folder)
@@ -236,6 +274,22 @@ def key_entry(key: Key) -> dict[str, object]:
     if grants:
         entry["grants"] = grants
     return entry
+
+
+def fingerprint(key: Key) -> str:
+    """What tells a key's material from any other, and says nothing of it: 32 hexadecimal digits; empty for none.
+
+    For what is written down about processes, where two keys of one name must not look the same.
+    """
+    half = key.public if key.public is not None else key.material
+    return "" if half is None else hmac.digest(half, b"safeserial key fingerprint", "sha256")[:16].hex()
+
+
+def ring_fingerprint(ring: Keyring) -> str:
+    """What tells everything that a ring says from what any other says: 32 hexadecimal digits."""
+    said: list[object] = [ring.revision, sorted(ring.primaries.items())]
+    said += [[fingerprint(key), {**key_entry(key), "material": "", "public": ""}] for key in ring]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _grants_entry(grants: Grants) -> dict[str, object]:

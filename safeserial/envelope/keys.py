@@ -19,20 +19,20 @@ from safeserial.envelope.claims import MAX_TIME_MS, Suite, is_label
 from safeserial.envelope.grants import Grants, names_of
 from safeserial.envelope.suites import SIGNING, SUITES, is_weak, make_channel, public_half
 from safeserial.errors import Forbidden, Misconfigured, Reason, Unauthentic
-from safeserial.text import safe_repr
+from safeserial.text import holds_key, safe_repr, safe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from safeserial.envelope.suites import Channel
 
-__all__ = ["DATES", "MATERIAL_BYTES", "STATES", "Grants", "Key", "Keyring"]
+__all__ = ["DATES", "MATERIAL_BYTES", "MAX_REVISION", "STATES", "Grants", "Key", "Keyring"]
 
 MATERIAL_BYTES = 32
 STATES = ("enabled", "disabled", "destroyed")
 #: Names of a key's dates.
 DATES = ("seal_from", "seal_until", "open_until")
-_MAX_REVISION = (1 << 53) - 1
+MAX_REVISION = (1 << 53) - 1
 _OPS = frozenset({"seal", "open"})
 _SUITE_NAMES = {suite.label: suite for suite in Suite}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -47,7 +47,7 @@ class Key:
     Args:
         kid: Its id, 1 to 64 characters of ``[A-Za-z0-9._:-]``. It is public: every message carries it.
         material: 32 random bytes. What looks typed by a person is refused. ``None`` where only the public half is
-            known, or the key is destroyed.
+            known, or the key is destroyed; may be ``None`` where it is disabled.
         public: The public half, 32 bytes, for a signing suite without ``material``.
         suite: ``"hs256"``, ``"ed25519"`` or ``"a256gcm"``, or the :class:`Suite`. A suite that this release lacks is
             refused.
@@ -117,7 +117,7 @@ class Key:
         op_names = frozenset(("seal", "open") if ops is None else names_of("ops", ops) or ())
         if not op_names or not op_names <= _OPS:
             raise Misconfigured('write ["seal"], ["open"] or both', key="ops")
-        if secret is None and state != "destroyed":
+        if secret is None and shown is not None:
             if ops is not None and "seal" in op_names:
                 raise Misconfigured('a public key does not seal: write ["open"]', key="ops")
             op_names = frozenset({"open"})
@@ -189,7 +189,7 @@ class Key:
         """
         if self.public is None:
             if self.suite in SIGNING:
-                raise Misconfigured("a destroyed key has no public half", key="state")
+                raise Misconfigured(f"a key that is {self.state} has no public half here", key="state")
             raise Misconfigured(f"{self.suite.label} has no public half; suite ed25519 has", key="suite")
         return self.replace(material=None, public=self.public, ops=("open",))
 
@@ -267,8 +267,13 @@ class Key:
         Raises:
             ValueError: ``purpose`` is no label, or ``context`` is not at most 65535 bytes.
         """
-        channel = self._channels.get((purpose, context))
+        try:
+            channel = self._channels.get((purpose, context))
+        except TypeError:  # a list, a bytearray
+            channel = None
         if channel is None:
+            if not all(isinstance(one, kind) for one, kind in ((purpose, str), (context, bytes))):
+                raise ValueError("a purpose is text, and a context is bytes")
             channel = make_channel(self.suite, self._material, self.public, purpose, context)
             if len(self._channels) >= _MAX_CHANNELS:
                 self._channels.clear()
@@ -299,7 +304,7 @@ def _suite(suite: object) -> Suite:
     found = suite if isinstance(suite, Suite) else _SUITE_NAMES.get(suite) if isinstance(suite, str) else None
     available = ", ".join(known.label for known in SUITES)
     if found is None:
-        raise Misconfigured(f"{safe_repr(suite)} is no suite; write {available}", key="suite")
+        raise Misconfigured(f"{safe_setting(suite)} is no suite; write {available}", key="suite")
     if found not in SUITES:
         raise Misconfigured(f"{found.label} is not available in this release; write {available}", key="suite")
     return found
@@ -312,6 +317,8 @@ def _halves(
     if state == "destroyed":
         if material is not None or public is not None:
             raise Misconfigured("a destroyed key has no material: remove it", key="material")
+        return None, None
+    if public is None and material is None and state == "disabled":
         return None, None
     if public is None:
         secret = _checked_material(material)
@@ -345,6 +352,9 @@ def _check_grants(grants: object) -> None:
 def _check_kid(kid: object) -> None:
     if not isinstance(kid, str) or not is_label(kid):
         raise Misconfigured("write 1 to 64 characters of [A-Za-z0-9._:-]", key="kid")
+    if holds_key(kid):
+        # Two keys without anything between them: the first one would be the name of the second, in every message.
+        raise Misconfigured("there is a key in this name, and a name is no secret; separate keys by spaces", key="kid")
 
 
 def _date_ms(setting: str, date: object, default: int) -> int:
@@ -395,8 +405,10 @@ class Keyring:
             by_kid[key.kid] = key
         if not by_kid:
             raise Misconfigured("there is no key; make one with: safeserial keys new", key="keys")
-        if type(revision) is not int or not 0 <= revision <= _MAX_REVISION:
-            raise Misconfigured("must be a whole number, one more with each change", key="revision")
+        if type(revision) is not int or not 0 <= revision <= MAX_REVISION:
+            raise Misconfigured(
+                f"must be a whole number up to {MAX_REVISION}, one more with each change", key="revision"
+            )
         named: Mapping[Any, Any] = primary or {}  # as it stands in a file
         for purpose, kid in named.items():
             place = f"primary.{safe_repr(purpose)}"

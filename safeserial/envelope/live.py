@@ -78,6 +78,7 @@ class LiveKeyring:
         self._failed: tuple[tuple[int, ...] | None, str] | None = None  # a state that was not taken, and why
         self._retry_at = _AT_ONCE
         self._spent = _AT_ONCE  # up to when the questions for unknown keys are spent
+        self._destroyed = _destroyed(self._ring)  # also those that have left the file
         self._lock = threading.Lock()  # held by the thread that looks
         self._pid = os.getpid()
         _LIVE.add(self)
@@ -169,10 +170,10 @@ class LiveKeyring:
             if ring.revision < self._ring.revision:
                 problem = f"is {ring.revision}, and this process has {self._ring.revision} already: count up"
                 raise Misconfigured(problem, file=shown, key="revision")
-            gone = {key.kid for key in self._ring if key.state == "destroyed"}
-            again = [key.kid for key in ring if key.kid in gone and key.state != "destroyed"]
+            again = [key.kid for key in ring if key.kid in self._destroyed and key.state != "destroyed"]
             if again:
                 raise Misconfigured(f"{again[0]} is destroyed, and its name is never given again", file=shown)
+            self._destroyed |= _destroyed(ring)
             return ring
         # Raised out here: whatever that was, it may hold what was read.
         raise Misconfigured(problem, file=shown)
@@ -198,6 +199,10 @@ class LiveKeyring:
         self._lock = threading.Lock()
         self._next = self._spent = _AT_ONCE
         self._pid = os.getpid()
+
+
+def _destroyed(ring: Keyring) -> frozenset[str]:
+    return frozenset(key.kid for key in ring if key.state == "destroyed")
 
 
 _LIVE: weakref.WeakSet[LiveKeyring] = weakref.WeakSet()

@@ -8,7 +8,7 @@ In a keyring file ``"material"`` is 43 characters of base64url, or one of::
     provider:NAME[:TEXT]  what the entry point NAME in the group "safeserial.keys" returns when called with TEXT
 
 Each gives 43 characters of base64url, with or without white space around them; a provider may return 32 bytes. What
-was read is never shown, and neither is what a command printed.
+was read is never shown, and neither is what a command printed, or a key that stands where its place should.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
+import threading
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safeserial.errors import Misconfigured
-from safeserial.text import safe_repr
+from safeserial.text import safe_repr, safe_setting
 
 __all__ = ["COMMAND_SECONDS", "NEW", "PROVIDERS", "decode", "encode", "is_reference", "read_private", "resolve"]
 
@@ -92,7 +96,7 @@ def _from_env(name: str, _: str) -> str:
         problem = "is not set"
     except ValueError:  # a lone surrogate
         problem = "cannot exist: its name is no text"
-    raise Misconfigured(f"the environment variable {safe_repr(name)} {problem}", key="material")
+    raise Misconfigured(f"the environment variable {safe_setting(name)} {problem}", key="material")
 
 
 def _from_file(path: str, folder: str) -> bytes:
@@ -100,7 +104,7 @@ def _from_file(path: str, folder: str) -> bytes:
     try:
         return read_private(whole, _MAX_OUTPUT).strip()
     except Misconfigured as error:
-        raise Misconfigured(f"{safe_repr(whole)}: {error.problem}", key="material") from None
+        raise Misconfigured(f"{safe_setting(whole)}: {error.problem}", key="material") from None
 
 
 def _from_command(line: str, folder: str) -> bytes:
@@ -110,26 +114,66 @@ def _from_command(line: str, folder: str) -> bytes:
         words = []
     if not words:
         raise Misconfigured("cmd: needs a program and its arguments, as a shell would quote them", key="material")
+    name = safe_setting(words[0])
     try:
-        done = subprocess.run(  # noqa: S603 - the operator's own command, from the operator's own file, without a shell
+        running = subprocess.Popen(  # noqa: S603 - the operator's own command, from the operator's own file, no shell
             words,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             cwd=folder or None,
-            check=False,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        problem = f"the command {safe_repr(words[0])} took more than {COMMAND_SECONDS} seconds"
     except (OSError, ValueError) as error:  # ValueError: a null byte or a lone surrogate
         reason = (isinstance(error, OSError) and error.strerror) or "an argument is no text that a program can take"
-        problem = f"the command {safe_repr(words[0])} cannot be started: {reason}"
+        problem = f"the command {name} cannot be started: {reason}"
     else:
-        if done.returncode == 0:
-            return done.stdout[:_MAX_OUTPUT]
-        problem = f"the command {safe_repr(words[0])} ended with status {done.returncode}"
+        printed = _output(running)
+        if printed is None:
+            problem = f"the command {name} took more than {COMMAND_SECONDS} seconds"
+        elif len(printed) > _MAX_OUTPUT:
+            problem = f"the command {name} printed more than {_MAX_OUTPUT} bytes"
+        elif running.returncode == 0:
+            return printed
+        else:
+            problem = f"the command {name} ended with status {running.returncode}"
     # Raised out here: the errors above hold the command's arguments and output.
     raise Misconfigured(problem, key="material")
+
+
+def _output(running: subprocess.Popen[bytes]) -> bytes | None:
+    """What a command prints, one byte more than is allowed at most; ``None`` if it takes too long.
+
+    One that does not end is ended with all that it started: it is read again and again while it fails.
+    """
+    assert running.stdout is not None
+    pipe, found = running.stdout, bytearray()
+
+    def read() -> None:
+        while len(found) <= _MAX_OUTPUT and (more := os.read(pipe.fileno(), _MAX_OUTPUT + 1 - len(found))):
+            found.extend(more)
+
+    reader = threading.Thread(target=read, name="safeserial-command", daemon=True)
+    until = time.monotonic() + COMMAND_SECONDS
+    reader.start()
+    reader.join(COMMAND_SECONDS)
+    in_time = not reader.is_alive()
+    try:
+        if in_time and len(found) <= _MAX_OUTPUT:
+            running.wait(max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        in_time = False
+    if running.returncode is None:
+        with suppress(OSError):  # it ended this moment
+            if _POSIX:
+                os.killpg(running.pid, signal.SIGKILL)
+            else:  # pragma: no cover - Windows
+                running.kill()
+        running.wait()
+        # Nobody holds the other end any more.
+        reader.join()
+    pipe.close()
+    return bytes(found) if in_time else None
 
 
 def _from_provider(text: str, _: str) -> object:
@@ -164,22 +208,36 @@ def read_private(path: str, max_bytes: int) -> bytes:
     Raises:
         Misconfigured: It cannot be read, is no regular file, is too large, or group or others can read or write it.
     """
+    data: bytes | None
     try:
         # Non-blocking, so that a FIFO is refused below and does not hang the start-up.
         fd = os.open(Path(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             # Asked of the open file, not of the path: the path may point elsewhere a moment later.
             _check_mode(os.fstat(fd).st_mode)
-            with os.fdopen(fd, "rb", closefd=False) as file:
-                data = file.read(max_bytes + 1)
+            data = _read_at_most(fd, max_bytes + 1)
         finally:
             os.close(fd)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        problem = (isinstance(error, OSError) and error.strerror) or "this is no path"
-        raise Misconfigured(f"it cannot be read: {problem}") from None
+        data, problem = None, (isinstance(error, OSError) and error.strerror) or "this is no path"
+    if data is None:
+        # Raised out here: that error holds the path, which may be a key in the wrong place.
+        raise Misconfigured(f"it cannot be read: {problem}")
     if len(data) > max_bytes:
         raise Misconfigured(f"it is larger than {max_bytes} bytes")
     return data
+
+
+def _read_at_most(fd: int, size: int) -> bytes:
+    # By the descriptor: a file object that a library of greenlets puts in place of Python's closes what it was lent.
+    parts: list[bytes] = []
+    while size > 0:
+        part = os.read(fd, min(size, 1 << 16))
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _check_mode(mode: int) -> None:

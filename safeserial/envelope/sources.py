@@ -21,7 +21,7 @@ from safeserial.envelope.keys import DATES, Grants, Key, Keyring
 from safeserial.envelope.material import NEW, decode, encode, read_private
 from safeserial.envelope.wire import is_label
 from safeserial.errors import Misconfigured
-from safeserial.text import safe_repr
+from safeserial.text import safe_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,14 +72,14 @@ def _load_env(name: str) -> Keyring:
     except ValueError:  # a lone surrogate: there can be no such variable
         text = ""
     if not text.strip():
-        raise Misconfigured(f"the environment variable is not set; {NEW}", key=f"env:{safe_repr(name)}")
-    keys = _parse(text, f"env:{safe_repr(name)}")
-    older = _parse(os.environ.get(name + FALLBACKS, ""), f"env:{safe_repr(name + FALLBACKS)}")
-    return _ring([*keys, *(key.replace(ops=("open",)) for key in older)], f"env:{safe_repr(name)}")
+        raise Misconfigured(f"the environment variable is not set; {NEW}", key=f"env:{safe_setting(name)}")
+    keys = _parse(text, f"env:{safe_setting(name)}")
+    older = _parse(os.environ.get(name + FALLBACKS, ""), f"env:{safe_setting(name + FALLBACKS)}")
+    return _ring([*keys, *(key.replace(ops=("open",)) for key in older)], f"env:{safe_setting(name)}")
 
 
 def _load_file(path: str) -> Keyring:
-    shown = safe_repr(path)
+    shown = safe_setting(path)
     try:
         data = read_private(path, MAX_FILE_BYTES)
     except Misconfigured as error:

@@ -73,12 +73,14 @@ function readKey(entry) {
   known(entry, "kid suite material public state ops seal_from seal_until open_until grants".split(" "));
   known(
     entry.grants ?? {},
-    "purposes types deny_types embedded formats compression max_ttl_seconds max_bytes allow_no_expiry".split(" "),
+    "purposes types deny_types embedded presets formats compression max_ttl_seconds max_bytes allow_no_expiry".split(" "),
   );
   const key = { suite: "hs256", state: "enabled", ops: ["seal", "open"], grants: {}, ...entry };
   if (!LABEL.test(key.kid)) throw new Error("a kid is a label");
+  const elsewhere = /^(env|file|cmd|provider):/.test(key.material ?? "");
+  if (key.state === "disabled" && elsewhere) delete key.material;
   if (key.material !== undefined) key.material = unpad(key.material);
-  if (key.suite === "ed25519" && key.state !== "destroyed") {
+  if (key.suite === "ed25519" && (key.material ?? key.public) !== undefined) {
     key.verifier =
       key.material !== undefined
         ? createPublicKey(
@@ -99,14 +101,38 @@ function readKey(entry) {
   return key;
 }
 
+// JSON.parse keeps the last of two members with one name, so names are looked at as they are written.
+function checkNames(text) {
+  const open = [];
+  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\]:,]/g) ?? [];
+  tokens.forEach((token, i) => {
+    if (token === "{" || token === "[") open.push(new Set());
+    else if (token === "}" || token === "]") open.pop();
+    else if (tokens[i + 1] === ":") {
+      const name = JSON.parse(token);
+      if (open.at(-1).has(name)) throw new Error(`the member ${name} stands there twice`);
+      open.at(-1).add(name);
+    }
+  });
+}
+
 export function readKeyring(text) {
   const file = JSON.parse(text);
+  checkNames(text);
   known(file, ["version", "revision", "primary", "keys"]);
   if (file.version !== 1) throw new Error("version 1");
   const ring = new Map();
+  const halves = new Set();
   for (const entry of file.keys) {
     if (ring.has(entry.kid)) throw new Error("a kid stands there twice");
-    ring.set(entry.kid, readKey(entry));
+    const key = readKey(entry);
+    for (const half of [key.material, key.public]) {
+      if (half === undefined) continue;
+      const mark = half.toString("hex");
+      if (halves.has(mark)) throw new Error("two keys have the same material");
+      halves.add(mark);
+    }
+    ring.set(entry.kid, key);
   }
   return ring;
 }
@@ -315,8 +341,18 @@ export function open(data, ring, reader) {
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(\.\d+)?([eE][+-]?\d+)?/g;
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
+const MAX_VALUES = 100_000;
+
+function label16(name) {
+  must(!LONE_SURROGATE.test(name), "bad-task-header");
+  return JSON.stringify(name);
+}
+
+
+let left = 0; // values that may still come
 
 function canonical(value, depth = 1) {
+  must(left-- > 0, "bad-task-header");
   if (typeof value === "string") must(!LONE_SURROGATE.test(value), "bad-task-header");
   if (typeof value === "number") must(Number.isFinite(value), "bad-task-header");
   // ECMAScript's spelling of numbers, strings and literals is the one of RFC 8785.
@@ -324,15 +360,16 @@ function canonical(value, depth = 1) {
   must(depth <= 32, "bad-task-header");
   if (Array.isArray(value)) return `[${value.map((item) => canonical(item, depth + 1)).join(",")}]`;
   const names = Object.keys(value).sort(); // by UTF-16 code units
-  return `{${names.map((name) => `${canonical(name)}:${canonical(value[name], depth + 1)}`).join(",")}}`;
+  return `{${names.map((name) => `${label16(name)}:${canonical(value[name], depth + 1)}`).join(",")}}`;
 }
 
 function bind(json) {
   for (const [token, fraction, exponent] of json.matchAll(TOKEN)) {
     if (token.startsWith('"') || fraction !== undefined || exponent !== undefined) continue;
-    const exact = Number.isFinite(Number(token)) && BigInt(Number(token)) === BigInt(token);
+    const exact = Math.abs(Number(token)) < 2 ** 1023 && BigInt(Number(token)) === BigInt(token);
     must(exact, "bad-task-header");
   }
+  left = MAX_VALUES;
   return canonical(JSON.parse(json));
 }
 

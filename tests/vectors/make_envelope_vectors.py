@@ -914,6 +914,8 @@ BINDING = [
 BINDING_REFUSED = [
     ("beyond-exact", "2**53 + 1 is no double", "9007199254740993"),
     ("huge", "beyond every double", "1" + "0" * 400),
+    ("from-2-1023", "a double holds it, and not all languages write it alike", str(1 << 1023)),
+    ("from-2-1023-below", "the same below zero", str(-(1 << 1023))),
     ("lone-surrogate", "no UTF-8 for it", '"\\ud800"'),
     ("lone-surrogate-key", "no UTF-8 for it", '{"\\udc00":1}'),
     ("depth-33", "one level too deep", "[" * 33 + "]" * 33),

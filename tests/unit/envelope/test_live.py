@@ -260,6 +260,13 @@ def test_the_name_of_a_destroyed_key_is_never_given_again(watch: Watch) -> None:
     watch.write(Keyring([ONE, gone], revision=6))
     watch.now += 5
     assert watch.live.current().revision == 6
+    # Nor where its entry was out of the file for a while.
+    watch.write(Keyring([ONE], revision=7))
+    watch.now += 5
+    assert watch.kids() == ["one"]
+    watch.write(Keyring([ONE, TWO], revision=8))
+    watch.now += 5
+    assert watch.kids() == ["one"]
 
 
 def test_nobody_has_to_be_told(watch: Watch) -> None:

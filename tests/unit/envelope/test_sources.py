@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +19,6 @@ from safeserial.envelope import material as material_module
 from safeserial.envelope.keyring_file import keyring_to_json, parse_keyring
 from safeserial.envelope.sources import key_to_text, parse_key, parse_keys
 from safeserial.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Material = Callable[[str], bytes]
 
@@ -558,6 +558,13 @@ def test_material_that_cannot_be_had_is_refused_unseen(
         "cmd:sleep 5": "took more than",
         f"cmd:echo {secret[:-1]}": "gives no 32 random bytes",
         "cmd:true": "gives no 32 random bytes",
+        "cmd:yes": "printed more than 4096 bytes",
+        f"cmd:sh -c 'echo {secret}; exec >&-; sleep 5'": "took more than",
+        f"cmd:sh -c 'echo {secret}; yes | head -c 5000'": "printed more than 4096 bytes",
+        # The key itself where its place should be.
+        f"env:ss1:hs256:web-1:{secret}": "(a key, which is not shown) is not set",
+        f"file:{secret}": "(a key, which is not shown)",
+        f"cmd:{secret}": "the command (a key, which is not shown) cannot be started",
         # What no operating system can take: a lone surrogate, a null byte.
         "env:\ud800": "its name is no text",
         "env:a\0b": "is not set",
@@ -572,6 +579,60 @@ def test_material_that_cannot_be_had_is_refused_unseen(
         assert (refusal.key, part in refusal.problem) == ("keys[0].material", True), refusal
         assert str(refusal.file).endswith("ring.json")
         assert str(refusal).isascii()
+
+
+def test_what_a_command_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material_module, "COMMAND_SECONDS", 0.3)
+    refusal_of(lambda: load_reference(tmp_path, f"cmd:sh -c 'sleep 77 & echo $! > {tmp_path}/pid; wait'"))
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        with suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return  # ended, and nobody has asked how
+        time.sleep(0.05)
+    pytest.fail("it runs still")
+
+
+@pytest.mark.parametrize("source", ["env:{}", "file:{}", "file:/x/{}", "env:ss1:hs256:web-1:{}"])
+def test_a_key_in_the_place_of_its_place_is_not_shown(material: Material, source: str) -> None:
+    secret = b64(material("misplaced"))
+    refusal_of(lambda: Keyring.load(source.format(secret)), secret)
+
+
+@pytest.mark.parametrize("field", ["suite", "formats", "compression", "unknown"])
+def test_a_key_in_another_field_is_not_shown(entry: dict[str, Any], material: Material, field: str) -> None:
+    secret = b64(material("misplaced"))
+    wrong = {"suite": {"suite": secret}, "unknown": {secret: 1}}.get(field, {"grants": {field: [secret]}})
+    refusal_of(lambda: parse_keyring(document({**entry, **wrong}), origin="ring"), secret)
+
+
+@pytest.mark.parametrize("between", ["", ":", "::"])
+def test_keys_with_nothing_between_them_are_no_key(
+    material: Material, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """The first one's material would be part of the second one's name, which every message carries."""
+    one, two = b64(material("one")), b64(material("two"))
+    monkeypatch.setenv("TWO", f"ss1:hs256:a:{one}{between}ss1:hs256:b:{two}")
+    refusal = refusal_of(lambda: Keyring.load("env:TWO"), one, two)
+    assert "key in this name" in refusal.problem or "is not written as" in refusal.problem
+    refusal_of(lambda: Key.generate(f"a:{one}"), one)
+
+
+def test_a_disabled_key_needs_no_secret(entry: dict[str, Any], material: Material) -> None:
+    gone = {"kid": "gone", "material": "env:SAFESERIAL_NO_SUCH_VARIABLE", "state": "disabled"}
+    without = {"kid": "without", "suite": "ed25519", "state": "disabled"}
+    inline = {"kid": "inline", "material": b64(material("inline")), "state": "disabled"}
+    ring = parse_keyring(document(entry, gone, without, inline), origin="ring")
+    assert [key.material is None for key in ring] == [False, True, True, False]
+    again = parse_keyring(keyring_to_json(ring).encode(), origin="ring")
+    assert [(key.kid, key.state, key.material) for key in again] == [(key.kid, key.state, key.material) for key in ring]
+    with pytest.raises(Misconfigured, match="no public half here"):
+        ring.find("without").public_only()  # type: ignore[union-attr]
+    refusal_of(lambda: parse_keyring(document(entry, {**gone, "state": "enabled"}), origin="ring"))
 
 
 @pytest.mark.parametrize(
