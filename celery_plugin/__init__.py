@@ -56,7 +56,7 @@ def install(
 
     Source: the hooks used are those of Celery 5.7 (``amqp_cls``, ``control_cls``, ``steps``, result backends).
     """
-    from celery_plugin import codec, compression, control, publish
+    from celery_plugin import codec, compression, control, publish, transport
     from celery_plugin import runtime as runtimes
     from celery_plugin import settings as plugin_settings
     from celery_plugin.guard import GuardStep
@@ -67,6 +67,7 @@ def install(
     codec.ensure_registered()
     codec.bind(runtime)
     compression.install_bounded()
+    transport.shield()
     publish.adopt(runtime)
     control.adopt(app)
     app.steps["consumer"].add(type("SafeserialGuard", (GuardStep,), {"runtime": runtime}))

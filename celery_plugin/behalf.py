@@ -6,7 +6,7 @@ carries ``on_behalf_of``: the key id of whoever sent the first one, copied uncha
 worker admits what both keys are granted. What task code sends by itself is the worker's own, and carries nothing.
 
 Of the first key, what it may *cause* counts: its tasks. Size, format and times are those of the message at hand, which
-the worker wrote. A first key that this keyring does not know, or that is destroyed, bounds nothing here; a disabled one
+the worker wrote. A first key that this keyring does not know bounds nothing here; one that is disabled or destroyed
 stops everything that still comes of it.
 
 A key that was granted some tasks only cannot speak for another: whatever it names narrows this one message, and what
@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from celery._state import get_current_task
 
 from celery_plugin import wishes
 from safeserial.errors import Forbidden, Reason
@@ -36,11 +38,16 @@ _PUBLISHED = {
     "celery.group": ((0, "tasks"),),
     "celery.chord": ((0, "header"), (1, "body")),
     "celery.chord_unlock": ((1, "callback"),),
+    "celery.chunks": ((0, "task"),),
 }
-_CHORD_WAITER = "celery.chord_unlock"
+# Messages that Celery makes anew, so that nothing hands the mark on but the signature in their arguments: the task that
+# waits for a chord, and the pieces of chunks.
+_INNER = {"celery.chord_unlock": (1, "callback"), "celery.starmap": (0, "task"), "celery.map": (0, "task")}
+# Celery's own tasks that publish and run nobody's code: whatever they publish was asked for.
+_PUBLISHERS = frozenset(_PUBLISHED)
 
-# Task id and first sender of what this thread or greenlet runs. It outlives its task, and says nothing of others.
-_running: ContextVar[tuple[str, str] | None] = ContextVar("safeserial_running", default=None)
+# Task id, first sender and name of what this thread or greenlet runs. It outlives its task, and says nothing of others.
+_running: ContextVar[tuple[str, str, str] | None] = ContextVar("safeserial_running", default=None)
 
 
 def first_sender(claims: Claims, key: Key) -> str:
@@ -82,7 +89,7 @@ def admit(keyring: Keyring, kid: str, key: Key, task: str) -> tuple[Grants, ...]
     if kid == key.kid:
         return (key.grants,)
     first = keyring.find(kid)
-    if first is None or first.state == "destroyed":
+    if first is None:
         return (key.grants,)
     if not first.enabled:
         raise Forbidden(Reason.KEY_DISABLED, None, f"sent on behalf of {kid}")
@@ -117,9 +124,9 @@ def mark_arguments(task: str, args: Sequence[object], kwargs: Mapping[str, objec
             mark(args[place], kid)
 
 
-def running(task_id: str, kid: str) -> None:
-    """Say what this thread or greenlet runs from here on, and on whose behalf."""
-    _running.set((task_id, kid))
+def running(task_id: str, kid: str | None, task: str) -> None:
+    """Say what this thread or greenlet runs from here on, and on whose behalf; ``None`` where nobody signed it."""
+    _running.set(None if kid is None else (task_id, kid, task))
 
 
 def take(options: MutableMapping[str, Any], headers: Mapping[str, Any], body: Any) -> str | None:
@@ -132,11 +139,25 @@ def take(options: MutableMapping[str, Any], headers: Mapping[str, Any], body: An
             chord, Celery sends a task of its own that waits for them; it goes for whoever the chord's body goes for.
     """
     marked: str | None = options.pop(OPTION, None)
-    if marked is None and headers.get("task") == _CHORD_WAITER and isinstance(body, tuple) and len(body) == 3:
+    inner = _INNER.get(str(headers.get("task")))
+    if marked is None and inner is not None and isinstance(body, tuple) and len(body) == 3:
+        place, name = inner
         args, kwargs = body[0], body[1]
-        callback = kwargs.get("callback") if len(args) < 2 else args[1]
-        marked = ((callback or {}).get("options") or {}).get(OPTION)
+        signature = kwargs.get(name) if len(args) <= place else args[place]
+        said = signature.get("options") if isinstance(signature, dict) else None
+        marked = said.get(OPTION) if isinstance(said, dict) else None
     if marked is not None:
         return marked
     now = _running.get()
-    return now[1] if now is not None and now[0] == headers.get("id") else None
+    if now is None:
+        return None
+    task_id, kid, task = now
+    # Whatever runs sends its retry, under whichever id, for whoever sent it.
+    if task_id == headers.get("id") or headers.get("retries"):
+        return kid
+    return kid if task in _PUBLISHERS and _current_id() == task_id else None
+
+
+def _current_id() -> str | None:
+    task = get_current_task()
+    return None if task is None else task.request.id

@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 import click
+from kombu.exceptions import OperationalError
 
 from celery_plugin import compression
 from celery_plugin import doctor as checks
@@ -214,6 +215,20 @@ def why_command(ctx: click.Context, record_id: str, *, json_out: bool) -> None:
     ctx.exit(0 if problem is None else 1)
 
 
+def _broker_errors(runtime: Runtime) -> tuple[type[Exception], ...]:
+    """What kombu raises for a broker that is down, or does not let us in."""
+    connection = runtime.app.connection_for_write()
+    return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _told(error: Exception) -> str:
+    """One line: a store's own words, or what kind of error the broker's was, for its words may quote the URL."""
+    if isinstance(error, SafeSerialError):
+        return str(error)
+    cause = error.__cause__ if isinstance(error, OperationalError) else None
+    return f"the broker does not answer ({type(cause or error).__name__})"
+
+
 @quarantine.command("release")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--by", metavar="NAME", help="Who decides; the user of this process if not given.")
@@ -242,25 +257,28 @@ def release_command(
     """
     runtime = _ready(ctx)
     who = by or _user()
+    # All of them before any is sent: who is told that one does not exist must be able to believe that nothing happened.
+    records = [find_record(runtime.quarantine, record_id) for record_id in ids]
     rows: list[dict[str, object]] = []
-    for record_id in ids:
-        record = find_record(runtime.quarantine, record_id)
+    broken: tuple[type[Exception], ...] = (SafeSerialError, *_broker_errors(runtime))
+    stopped = ""
+    for record in records:
+        if stopped:
+            rows.append({"id": record.id, "released": False, "why": "not tried"})
+            continue
         try:
             done = release(runtime, record, by=who, expired=expired, again=again, dry_run=dry_run)
         except NotReleased as error:
             rows.append({"id": record.id, "released": False, "why": str(error)})
-            continue
         except Refused as error:
-            rows.append(
-                {"id": record.id, "released": False, "why": f"{error.code} {error.reason.value} {error.detail}"}
-            )
-            continue
-        except runtime.app.connection_for_write().connection_errors as error:
-            raise Failure(
-                f"{record.id}: the broker does not answer ({type(error).__name__}); release it again"
-            ) from None
-        rows.append({"id": record.id, "released": not dry_run, "queue": done.queue, "task": safe_repr(done.task),
-                     "task_id": safe_repr(done.task_id), "on_behalf_of": done.kid})  # fmt: skip
+            why = f"{error.code} {error.reason.value} {error.detail}"
+            rows.append({"id": record.id, "released": False, "why": why})
+        except broken as error:
+            stopped = f"{record.id}: {_told(error)}; release it again"
+            rows.append({"id": record.id, "released": False, "why": _told(error)})
+        else:
+            rows.append({"id": record.id, "released": not dry_run, "queue": done.queue, "task": safe_repr(done.task),
+                         "task_id": safe_repr(done.task_id), "on_behalf_of": done.kid})  # fmt: skip
     if json_out:
         as_json({"by": who, "dry_run": dry_run, "records": rows})
     else:
@@ -271,6 +289,8 @@ def release_command(
                 verb = "would be released" if dry_run else "released"
                 click.echo(f"{row['id']}: {good(verb)} to {row['queue']}: {row['task']} [{row['task_id']}] "
                            f"on behalf of {row['on_behalf_of']}")  # fmt: skip
+    if stopped:
+        raise Failure(stopped)
     ctx.exit(1 if any("why" in row for row in rows) else 0)
 
 

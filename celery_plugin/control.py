@@ -8,28 +8,38 @@ the seal is a member more of each command.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery.app.control import Control
 from celery.utils.log import get_logger
+from kombu import Consumer
 from kombu.common import maybe_declare
 from kombu.utils.imports import symbol_by_name
 
 from celery_plugin import runtime as runtimes
+from celery_plugin import transport
 from celery_plugin.control_node import JudgingNode
 from celery_plugin.control_seal import HELLO_REPLY, READ_ONLY, SEAL, TYPE_PREFIX, bounded, opened, seal
 from safeserial.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery_plugin.runtime import Runtime
 
 __all__ = ["SealedControl", "adopt", "believed"]
 
 logger = get_logger(__name__)
 
+#: Questions of which answers came that nobody waits for; each takes memory until somebody does.
+_MAX_UNCLAIMED = 1_000
+#: How many times the timeout of a question all its answers together may take.
+_MAX_WAITS = 10
+
 
 class SealingMailbox:
-    """Mixed over a mailbox: seals the commands that it sends, and makes nodes that judge those that they get."""
+    """Mixed over a mailbox: seals the commands that it sends, and reads answers as what anybody may have written."""
 
     safeserial: Runtime
 
@@ -76,6 +86,83 @@ class SealingMailbox:
                 serializer=serializer or mailbox.serializer,
                 retry=True,
             )
+
+    def _collect(  # noqa: PLR0917 - kombu's signature
+        self,
+        ticket: Any,
+        limit: int | None = None,
+        timeout: float | None = 1,
+        callback: Callable[[Any], object] | None = None,
+        channel: Any = None,
+        accept: Any = None,
+    ) -> list[Any]:
+        """As kombu's (kombu/pidbox.py); what stands in the queue for answers and is none is passed over."""
+        mailbox: Any = self
+        if ticket in mailbox.unclaimed:
+            kept: list[Any] = mailbox.unclaimed.pop(ticket)
+            return kept
+        chan = channel or mailbox.connection.default_channel
+        # Each worker that answers makes the others be waited for once more; whoever forges answers, not for ever.
+        known: set[str] = set()
+        end = None if timeout is None else time.monotonic() + _MAX_WAITS * timeout
+        transport.protect(mailbox.connection)
+        queue = mailbox.reply_queue
+        found: list[Any] = []
+
+        def on_message(body: Any, message: Any) -> None:
+            answers = _answered(mailbox, body, message)
+            if answers is None:
+                return
+            if answers == ticket:
+                if callback is not None:
+                    callback(body)
+                found.append(body)
+                known.update(name for name in body if type(name) is str)
+            elif len(mailbox.unclaimed) < _MAX_UNCLAIMED or answers in mailbox.unclaimed:
+                mailbox.unclaimed[answers].append(body)
+
+        consumer = Consumer(
+            chan, [queue], accept=mailbox.accept if accept is None else accept, no_ack=True,
+            callbacks=[on_message], on_decode_error=_pass_over,
+        )  # fmt: skip
+        try:
+            with consumer, suppress(TimeoutError):
+                while not limit or len(found) < limit:
+                    # What answers nothing neither takes the place of an answer nor makes anybody wait longer.
+                    heard = len(known)
+                    until = None if end is None or timeout is None else min(end, time.monotonic() + timeout)
+                    while len(known) == heard and (not limit or len(found) < limit):
+                        left = None if until is None else until - time.monotonic()
+                        if left is not None and left <= 0:
+                            raise TimeoutError
+                        mailbox.connection.drain_events(timeout=left)
+            return found
+        finally:
+            chan.after_reply_message_received(queue.name)
+
+
+def _answered(mailbox: Any, body: Any, message: Any) -> str | None:
+    """Which question a message answers; ``None`` for one that answers none, or comes too late."""
+    headers = message.headers
+    if not isinstance(headers, dict) or type(body) is not dict:
+        _pass_over(message, None)
+        return None
+    clock = bounded(headers.get("clock"), mailbox.clock.value)
+    if clock:
+        mailbox.clock.adjust(clock)
+    expires, answers = headers.get("expires"), headers.get("ticket")
+    if isinstance(expires, (int, float)) and 0 < expires < time.time():
+        return None
+    if type(answers) is not str:
+        _pass_over(message, None)
+        return None
+    return answers
+
+
+def _pass_over(_message: Any, error: Exception | None) -> None:
+    # The type alone: the text of an exception may quote the message.
+    what = "no answer" if error is None else type(error).__name__
+    logger.warning("safeserial: passed over a message among the answers of workers (%s)", what)
 
 
 class SealedControl(Control):  # type: ignore[misc]

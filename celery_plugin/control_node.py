@@ -45,6 +45,9 @@ _ALIASES = {
     "dump_tasks": "registered",
 }
 _ARGUMENTS = frozenset({"args", "kwargs", "argsrepr", "kwargsrepr"})
+_MAX_PATTERN_CHARS = 1024
+_MAX_NAME_CHARS = 255
+_MAX_NAMES = 10_000
 _COMMAND = ("method", "arguments", "destination", "pattern", "matcher", "reply_to", "ticket")
 
 logger = get_logger(__name__)
@@ -63,6 +66,10 @@ class JudgingNode(Node):  # type: ignore[misc]
         self._started_ms = self.safeserial.gateway.now_ms()
         self._trusted = False
 
+    def on_decode_error(self, _message: Any, error: Exception) -> None:
+        """Drop what cannot be read as a command: nobody acknowledges these. The type alone; a text may quote it."""
+        logger.warning("safeserial: dropped a control message that cannot be read (%s)", type(error).__name__)
+
     def handle_message(self, body: Any, message: Any = None) -> Any:
         """Judge one command and carry it out. Nothing that somebody may send leaves here as an exception."""
         started = time.perf_counter_ns()
@@ -70,7 +77,7 @@ class JudgingNode(Node):  # type: ignore[misc]
         try:
             command = self._shaped(body)
             self._follow_clock(message)
-            if not self._is_for_me(command):
+            if self._is_glob(command) and not self._is_for_me(command):
                 return None
             command = self._judged(command, body.get(SEAL))
         except Refused as refusal:
@@ -103,9 +110,15 @@ class JudgingNode(Node):  # type: ignore[misc]
         if reply_to is not None:
             right = right and type(reply_to) is dict and set(reply_to) == {"exchange", "routing_key"}
             right = right and all(type(name) is str for name in reply_to.values())
+        right = right and len(command.get("pattern", "")) <= _MAX_PATTERN_CHARS
         if not right or ("pattern" in command) != ("matcher" in command):
             raise Malformed(Reason.BAD_TASK_BODY, None, "not the members of a command")
         return command
+
+    @staticmethod
+    def _is_glob(command: dict[str, Any]) -> bool:
+        """Whether finding out for whom a command is takes no longer than reading it."""
+        return bool(command.get("matcher", "glob") == "glob")
 
     def _is_for_me(self, command: dict[str, Any]) -> bool:
         if command.get("destination"):
@@ -135,13 +148,21 @@ class JudgingNode(Node):  # type: ignore[misc]
                 return command if self._is_for_me(command) else {}
         if method not in READ_ONLY:
             if self.safeserial.settings.control == "open":
-                return command
+                return command if self._is_for_me(command) else {}
             raise Forbidden(Reason.CONTROL_NOT_SEALED, None, f"{safe_repr(method)} changes the worker")
+        if not self._is_glob(command):
+            # An expression can take longer than the universe, and whoever sends it need not wait.
+            raise Forbidden(
+                Reason.CONTROL_NOT_SEALED, None, f"only a glob is matched unsealed: {safe_repr(command['matcher'])}"
+            )
         if not self._may_answer(command):
             # A worker that answers wherever it is told to is a way to publish in its name.
             raise Forbidden(Reason.CONTROL_NOT_SEALED, None, "answers go to the exchange for answers")
         # Among others: whose task is revoked is not for strangers to say, nor which attributes of tasks are shown.
         arguments = {name: command["arguments"][name] for name in READ_ONLY[method] if name in command["arguments"]}
+        if not all(_is_plain(value) for value in arguments.values()):
+            # Celery writes the name of who says hello into the log, as it is.
+            raise Malformed(Reason.BAD_TASK_BODY, None, "an argument is too long, or not printable")
         return {**command, "arguments": arguments}
 
     def _may_answer(self, command: dict[str, Any]) -> bool:
@@ -227,6 +248,15 @@ class JudgingNode(Node):  # type: ignore[misc]
             # Who asks in good faith, without the plugin or without a key for it, learns why nothing happens.
             told = {"error": f"safeserial: {refusal.code} {refusal.reason.value}: {method} needs a sealed command"}
             self.reply({self.hostname: told}, ticket=command.get("ticket"), **reply_to)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a worker may write this down: short printable text, a number, or a list of them."""
+    if type(value) is str:
+        return len(value) <= _MAX_NAME_CHARS and value.isprintable()
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _MAX_NAMES and all(_is_plain(item) for item in value)
+    return value is None or type(value) in {bool, int, float}
 
 
 def _as_list(revoked: Any) -> list[str]:

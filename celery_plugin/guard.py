@@ -52,6 +52,7 @@ _PUT_BACK_SECONDS = 2.0
 _MAX_PUT_BACK_SECONDS = 300.0
 _COPY_SECONDS = 5.0
 _MAX_HELD = 1_000
+_FRESH_MS = 100
 
 _queue: ContextVar[str | None] = ContextVar("safeserial_queue", default=None)
 
@@ -117,13 +118,22 @@ class Guard:
                 self._adopt_task(task)
             update()
 
+        connection_for_read = consumer.connection_for_read
+
+        def shielded(*args: Any, **kwargs: Any) -> Any:
+            # Before any step subscribes to anything: what waits there is delivered while others still subscribe.
+            connection = connection_for_read(*args, **kwargs)
+            transport.protect(connection)
+            return connection
+
+        consumer.connection_for_read = shielded
         consumer.create_task_handler = create_task_handler
         consumer.update_strategies = update_strategies
         consumer.on_decode_error = self.on_decode_error
 
     def attach_to_pool(self) -> None:
-        """Hear what Celery makes of waiting work when a connection is lost; once per consumer object."""
-        close = self.consumer.on_close
+        """Hear what Celery makes of waiting work when a connection is lost or the worker ends; once per consumer."""
+        blueprint, close = self.consumer.blueprint, self.consumer.on_close
 
         def on_close() -> None:
             waiting = [request for request in scheduled_requests if request not in reserved_requests]
@@ -134,6 +144,8 @@ class Guard:
                 self._give_back(waiting)
 
         self.consumer.on_close = on_close
+        if blueprint.on_close is not None:
+            blueprint.on_close = on_close  # the same, where it ends
 
     def _hear_the_pool(self) -> None:
         """Read which tasks the pool's processes have begun, because Celery is about to forget all others."""
@@ -153,13 +165,23 @@ class Guard:
         """Release what will not run here: the broker delivers it again, and nobody would ever finish its claim."""
         flush = getattr(self.consumer.pool, "flush", None)
         if flush is not None and getattr(flush, "__func__", None) is not BasePool.flush:
-            running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
-            gone = [delivery for delivery in self.leases.held.values() if id(delivery) not in running]
-        else:
-            # What such a pool was given, it runs. What waited for its ETA is forgotten all the same.
-            gone = [request._message.delivery for request in waiting if request not in active_requests]  # noqa: SLF001
-        for delivery in gone:
-            if isinstance(delivery, Delivery):
+            self.give_back_all()
+            return
+        # What such a pool was given, it runs. What waited for its ETA is forgotten all the same.
+        for request in waiting:
+            delivery = request._message.delivery  # noqa: SLF001
+            if request not in active_requests and isinstance(delivery, Delivery):
+                self.leases.release(delivery)
+
+    def give_back_all(self) -> None:
+        """Release all that does not run here: nobody need wait until a lease runs out.
+
+        Where the worker ends, its pool has stopped by then. What still runs, in a thread that nobody can end, keeps its
+        claim.
+        """
+        running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
+        for delivery in list(self.leases.held.values()):
+            if id(delivery) not in running:
                 self.leases.release(delivery)
 
     def _adopt_task(self, task: Any) -> None:
@@ -406,21 +428,26 @@ class Guard:
         if claims is None or opened_by is None:
             return
         gateway = self.runtime.gateway
-        now_ms, size = gateway.now_ms(), len(delivery.body)
-        key = gateway.keyring.find(opened_by.kid)
-        if key is None or not key.enabled:
-            raise Forbidden(Reason.KEY_DISABLED)
-        key.require_open(opened_by.suite, size, now_ms)
-        if not key.is_same(opened_by):
-            raise Unauthentic(cause=Reason.BAD_TAG)
+        now_ms, ring = gateway.now_ms(), gateway.keyring
+        # The same keys, and it came just now: the answers are those of a moment ago, but for its own expiry.
+        fresh = ring is delivery.keyring and 0 <= now_ms - delivery.judged_ms < _FRESH_MS
+        key, size = None if fresh else ring.find(opened_by.kid), len(delivery.body)
+        if not fresh:
+            if key is None or not key.enabled:
+                raise Forbidden(Reason.KEY_DISABLED)
+            key.require_open(opened_by.suite, size, now_ms)
+            if not key.is_same(opened_by):
+                raise Unauthentic(cause=Reason.BAD_TAG)
         if delivery.expires_at_ms and delivery.expires_at_ms <= now_ms:
             raise Forbidden(Reason.EXPIRED)
+        if key is None:
+            return
         if not key.admits_issue(claims.issued_at_ms, DEFAULT_SKEW_MS):
             detail = f"key {key.kid} did not seal when this was issued"
             raise Forbidden(Reason.KEY_OUTSIDE_WINDOW, None, detail)
         key.grants.check(claims, size, key.kid)
         task = str(delivery.task)
-        for grants in behalf.admit(gateway.keyring, claims.on_behalf_of or key.kid, key, task):
+        for grants in behalf.admit(ring, claims.on_behalf_of or key.kid, key, task):
             wishes.authorise(delivery.wishes, grants)
         judged = delivery.judged
         if judged is not None and key.grants.presets != opened_by.grants.presets:
@@ -486,6 +513,10 @@ class GuardStep(bootsteps.StartStopStep):  # type: ignore[misc]
         for meter in (self.runtime.meter, self.runtime.schemas.meter):
             if meter is not None:
                 meter.flush()
+
+    def shutdown(self, consumer: Any) -> None:  # noqa: ARG002 - the bootstep protocol
+        """At the end of the worker, after its pool and before its connection: what did not run goes back."""
+        self.guard.give_back_all()
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the bootstep protocol
         """Stop the timer, which belongs to this connection. Leases are kept: the tasks go on without it."""

@@ -6,9 +6,12 @@ headers that carry no authority. This module computes views of untrusted mapping
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
+from celery import Celery
+from celery.app.amqp import AMQP
+from celery.app.task import Context, Task
 from celery.utils.time import maybe_iso8601, timezone
 from kombu.asynchronous.timer import to_timestamp
 
@@ -19,7 +22,15 @@ from safeserial.text import safe_repr
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["bound_headers", "check", "deliverable", "is_transport", "known_headers"]
+__all__ = [
+    "bound_headers",
+    "check",
+    "deliverable",
+    "is_transport",
+    "known_headers",
+    "names_of_protocol",
+    "require_deliverable",
+]
 
 # Added or changed by brokers, delays and dead-lettering; they reach nobody behind the guard.
 _TRANSPORT = frozenset(
@@ -37,10 +48,14 @@ _KNOWN = (
     "stamps",
 )  # fmt: skip
 
+_PROTOCOL = frozenset(_KNOWN)
+
 _MAX_ID_CHARS = 255
 # Up to here, what kind of headers a message has is remembered by their names.
 _MAX_REMEMBERED = 64
 _MAX_REMEMBERED_CHARS = 2048
+_MAX_KINDS = 256
+_ORDINARY: dict[tuple[str, ...], bool] = {}
 _STR: frozenset[type] = frozenset({str})
 _MAX_TRACING = 32
 _MAX_TRACING_CHARS = 8192
@@ -57,14 +72,20 @@ def _is_tracing(name: str) -> bool:
 
 def _are_ordinary(headers: Mapping[str, object]) -> bool:
     """Whether all of them are bound and delivered as they are. Nearly all messages of an app have the same names."""
-    if len(headers) > _MAX_REMEMBERED or not _STR.issuperset(map(type, headers)):
-        return False
-    return len("".join(headers)) <= _MAX_REMEMBERED_CHARS and _ordinary_names(tuple(headers))
-
-
-@lru_cache(maxsize=256)
-def _ordinary_names(names: tuple[str, ...]) -> bool:
-    return not any(is_transport(name) or _is_tracing(name) or name.startswith("@") for name in names)
+    names = tuple(headers)
+    # What equals such names and is no text is no name: bound_digest refuses it, and check() did.
+    known = _ORDINARY.get(names)
+    if known is None:
+        if len(names) > _MAX_REMEMBERED or not _STR.issuperset(map(type, names)):
+            return False
+        if len("".join(names)) > _MAX_REMEMBERED_CHARS:
+            return False
+        known = not any(is_transport(name) or _is_tracing(name) or name.startswith("@") for name in names)
+        known = known and _NO_HEADERS.isdisjoint(names)
+        if len(_ORDINARY) >= _MAX_KINDS:
+            _ORDINARY.clear()
+        _ORDINARY[names] = known
+    return known
 
 
 def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object]) -> bytes:
@@ -92,10 +113,26 @@ def bound_headers(headers: Mapping[str, object], properties: Mapping[str, object
     return bound_digest(view)
 
 
+def require_deliverable(headers: Mapping[str, object]) -> None:
+    """Refuse headers that Celery's request would take for attributes of its own.
+
+    Raises:
+        Refused: ``bad-task-header``, naming the header.
+    """
+    if not _NO_HEADERS.isdisjoint(headers):
+        name = safe_repr(min(_NO_HEADERS.intersection(headers)))
+        raise Malformed(Reason.BAD_TASK_HEADER, None, f"a header that Celery's request would take for its own: {name}")
+
+
 def deliverable(headers: Mapping[str, object]) -> dict[str, object]:
-    """The headers that a worker gets to see of a message whose binding has been verified."""
+    """The headers that a worker gets to see of a message whose binding has been verified.
+
+    Raises:
+        Refused: As :func:`require_deliverable`.
+    """
     if _are_ordinary(headers):
         return dict(headers)
+    require_deliverable(headers)
     room = _MAX_TRACING
     seen: dict[str, object] = {}
     for name, value in headers.items():
@@ -125,6 +162,11 @@ def _small(value: object, depth: int) -> bool:
     return all(_small(item, depth - 1) for item in value)
 
 
+def names_of_protocol(headers: Mapping[str, object]) -> list[str]:
+    """Which of these names are Celery's own: they say what runs, under which id and for whom."""
+    return sorted(name for name in headers if name in _PROTOCOL)
+
+
 def known_headers(headers: Mapping[str, object]) -> dict[str, object]:
     """Only the headers that Celery's protocol 2 has; for messages whose headers nobody signed."""
     return {name: headers[name] for name in _KNOWN if name in headers}
@@ -135,16 +177,16 @@ def _text(value: object) -> bool:
     return type(value) is str and 0 < len(value) <= _MAX_ID_CHARS and value.isprintable()
 
 
-def _optional_name(value: object) -> bool:
-    return value is None or value == "" or _text(value)
+def _name_or_nothing(value: object) -> bool:
+    return type(value) is str and len(value) <= _MAX_ID_CHARS and value.isprintable()
 
 
-def _optional_text(value: object) -> bool:
-    return value is None or type(value) is str
+def _any_text(value: object) -> bool:
+    return type(value) is str
 
 
-def _optional_count(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < 1 << 31)
+def _count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
 
 
 def _time(value: object) -> bool:
@@ -169,38 +211,68 @@ def _timelimit(value: object) -> bool:
 
 
 def _names(value: object) -> bool:
-    return value is None or (isinstance(value, (list, tuple)) and all(type(item) is str for item in value))
+    return value is None or (isinstance(value, (list, tuple)) and all(map(_may_be_stamp, value)))
 
 
 def _mapping(value: object) -> bool:
-    return value is None or (isinstance(value, dict) and all(type(name) is str for name in value))
+    return value is None or (isinstance(value, dict) and all(map(_may_be_stamp, value)))
+
+
+def _are_matched(headers: Mapping[str, object]) -> bool:
+    """Whether the stamps are those that are named beside them: as Celery makes them, and reads them back."""
+    named, stamps = headers.get("stamped_headers"), headers.get("stamps")
+    return set(named or ()) == set(stamps or ())  # type: ignore[call-overload, no-any-return]
+
+
+def _parameters(*functions: Callable[..., Any]) -> set[str]:
+    return {name for function in functions for name in inspect.signature(function).parameters}
+
+
+# A retry publishes each stamp as an option of its own (celery/app/task.py, Context.as_execution_options), and they are
+# taken off again only before the message is sent (celery/app/base.py, send_task). What these say has been read by then:
+# where it goes, under which id, and what is run after it.
+_NO_STAMPS = (
+    frozenset(_KNOWN)
+    | _parameters(Task.apply_async, Celery.send_task, AMQP.as_task_v2)
+    | {"queue", "exchange", "routing_key", "exchange_type", "headers", "serializer", "compression", "declare",
+       "delivery_info", "properties", "correlation_id", "schema_version"}
+)  # fmt: skip
+# Celery's request takes any header for an attribute of its own (celery/app/task.py, Context), and so would these be
+# taken for what the body alone may say, for what the worker knows by itself, or for the request's methods.
+_NO_HEADERS = frozenset(
+    {"headers", "callbacks", "errbacks", "chain", "chord", "args", "kwargs", "children", "is_eager", "called_directly"}
+) | {name for name in dir(Context) if name.startswith("_") or callable(getattr(Context, name))}
+
+
+def _may_be_stamp(name: object) -> bool:
+    return type(name) is str and name not in _NO_STAMPS and not name.startswith(("safeserial", "_"))
 
 
 def _flag(value: object) -> bool:
-    return value is None or type(value) is bool
+    return type(value) is bool
 
 
 # What Celery itself writes, where it is not None. A worker that meets anything else may raise where nobody catches it.
-_CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
-    ("task", _text, "a task name"),
-    ("id", _text, "a task id"),
-    ("shadow", _optional_name, "a name"),
-    ("eta", _time, "an ISO 8601 time"),
-    ("expires", _time, "an ISO 8601 time"),
-    ("group", _optional_name, "an id"),
-    ("group_index", _optional_count, "a count"),
-    ("retries", _optional_count, "a count"),
-    ("timelimit", _timelimit, "two numbers of seconds"),
-    ("root_id", _optional_name, "an id"),
-    ("parent_id", _optional_name, "an id"),
-    ("argsrepr", _optional_text, "text"),
-    ("kwargsrepr", _optional_text, "text"),
-    ("origin", _optional_name, "a name"),
-    ("ignore_result", _flag, "true or false"),
-    ("replaced_task_nesting", _optional_count, "a count"),
-    ("stamped_headers", _names, "a list of names"),
-    ("stamps", _mapping, "a mapping"),
-)
+_CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "task": (_text, "a task name"),
+    "id": (_text, "a task id"),
+    "shadow": (_name_or_nothing, "a name"),
+    "eta": (_time, "an ISO 8601 time"),
+    "expires": (_time, "an ISO 8601 time"),
+    "group": (_name_or_nothing, "an id"),
+    "group_index": (_count, "a count"),
+    "retries": (_count, "a count"),
+    "timelimit": (_timelimit, "two numbers of seconds"),
+    "root_id": (_name_or_nothing, "an id"),
+    "parent_id": (_name_or_nothing, "an id"),
+    "argsrepr": (_any_text, "text"),
+    "kwargsrepr": (_any_text, "text"),
+    "origin": (_name_or_nothing, "a name"),
+    "ignore_result": (_flag, "true or false"),
+    "replaced_task_nesting": (_count, "a count"),
+    "stamped_headers": (_names, "a list of names, none of them the name of an option of a publish"),
+    "stamps": (_mapping, "a mapping of names, none of them the name of an option of a publish"),
+}
 
 
 def check(headers: object) -> dict[str, object]:
@@ -219,10 +291,14 @@ def check(headers: object) -> dict[str, object]:
     for name in ("task", "id"):
         if headers.get(name) is None:
             raise Malformed(Reason.BAD_TASK_HEADER, None, f"there is no {name}")
-    for name, accepts, wanted in _CHECKS:
-        value = headers.get(name)
-        if value is not None and not accepts(value):
-            raise Malformed(Reason.BAD_TASK_HEADER, None, f"{name} is not {wanted}: {safe_repr(value, 60)}")
+    for name, value in headers.items():
+        if value is None:
+            continue
+        check_of = _CHECKS.get(name)
+        if check_of is not None and not check_of[0](value):
+            raise Malformed(Reason.BAD_TASK_HEADER, None, f"{name} is not {check_of[1]}: {safe_repr(value, 60)}")
+    if (headers.get("stamps") or headers.get("stamped_headers")) and not _are_matched(headers):
+        raise Malformed(Reason.BAD_TASK_HEADER, None, "stamps are not those that stamped_headers names")
     if headers.get("retries") is None and "retries" in headers:
         raise Malformed(Reason.BAD_TASK_HEADER, None, "retries is not a count: None")
     return headers

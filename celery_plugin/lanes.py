@@ -12,8 +12,8 @@ Which lanes are open is a fact about the queue, and the queue comes from the con
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from celery_plugin import behalf, data_only, wishes
@@ -29,9 +29,11 @@ from safeserial.gateway import format_name
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from celery_plugin.guard import Guard
     from celery_plugin.runtime import Runtime
-    from safeserial.envelope import Claims, Key
+    from safeserial.envelope import Claims, Key, Keyring
 
 __all__ = ["Delivery", "judge"]
 
@@ -39,9 +41,10 @@ _JSON_TYPES = frozenset({"application/json"})
 _PICKLE_TYPES = frozenset({"application/x-python-serialize"})
 
 
-@dataclass
 class Delivery:
     """One message on its way through the guard, and what is known of it so far.
+
+    Not a dataclass: one is made for every message, and most of it is set later or never.
 
     Attributes:
         message: As the broker delivered it.
@@ -49,6 +52,8 @@ class Delivery:
         claims: Once authenticated.
         key: Once authenticated.
         judged: The arguments section of a sealed message, to be judged again by the key's grants when it runs.
+        keyring: The keys that it was judged by.
+        judged_ms: And when, in milliseconds since the epoch.
         bound: Whether the headers were verified to be the sender's; only then may a refusal be told to the sender.
         claim_id: What execution is claimed under.
         stands_for: Of a sealed message, the id that it, its copies and its releases are claimed by.
@@ -56,13 +61,11 @@ class Delivery:
         expires_at_ms: Until when a copy could be played again.
     """
 
-    guard: Guard
-    message: Any
-    queue: str
-    started_ns: int
     claims: Claims | None = None
     key: Key | None = None
     judged: Judged | None = None
+    keyring: Keyring | None = None
+    judged_ms: int = 0
     bound: bool = False
     claim_id: str = ""
     stands_for: bytes = b""
@@ -70,15 +73,23 @@ class Delivery:
     expires_at_ms: int = 0
     task: str | None = None
     task_id: str | None = None
-    # These may hold arguments, and a repr ends in logs and tracebacks.
-    headers: dict[str, object] = field(default_factory=dict, repr=False)
-    properties: dict[str, object] = field(default_factory=dict)
-    delivery_info: dict[str, object] = field(default_factory=dict)
-    wishes_json: bytes = field(default=b"", repr=False)
-    wishes: dict[str, object] = field(default_factory=lambda: dict(wishes.NOTHING), repr=False)
+    headers: Mapping[str, object] = MappingProxyType({})
+    properties: Mapping[str, object] = MappingProxyType({})
+    delivery_info: Mapping[str, object] = MappingProxyType({})
+    wishes_json: bytes = b""
     claimed: bool = False
     finished: bool = False
-    put_backs: int = 0
+
+    def __init__(self, guard: Guard, message: Any, queue: str, started_ns: int) -> None:
+        self.guard = guard
+        self.message = message
+        self.queue = queue
+        self.started_ns = started_ns
+        self.wishes: dict[str, object] = dict(wishes.NOTHING)
+
+    def __repr__(self) -> str:
+        # Headers, properties and wishes may hold arguments, and a repr ends in logs and tracebacks.
+        return f"<Delivery of {safe_repr(self.task)} {safe_repr(self.task_id)} from {safe_repr(self.queue)}>"
 
     @property
     def body(self) -> bytes:
@@ -151,7 +162,10 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     message, queue = delivery.message, delivery.queue
     head = heads.check(message.headers)
     properties = message.properties if isinstance(message.properties, dict) else {}
-    policy = runtime.policy_for(queue)
+    policy, gateway = runtime.policy_for(queue), runtime.gateway
+    # Asked before: where it is another by the time the message is claimed, everything is asked again.
+    delivery.keyring = gateway.keyring
+    delivery.judged_ms = gateway.now_ms()
 
     def authenticated(claims: Claims, key: Key) -> None:
         delivery.claims, delivery.key = claims, key
@@ -159,12 +173,12 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
         # it could claim what others sent.
         stands_for = claims.reseal_of if behalf.is_free(key.grants) else None
         delivery.stands_for = stands_for or claims.message_id
-        suffix = behalf.claim_suffix(runtime.gateway.keyring, claims, key)
+        suffix = behalf.claim_suffix(gateway.keyring, claims, key)
         delivery.claim_suffix = suffix + delivery.guard.claim_suffix(queue)
         delivery.claim_id = delivery.stands_for.hex() + delivery.claim_suffix
         delivery.expires_at_ms = claims.expires_at_ms
 
-    admitted = runtime.gateway.admit(
+    admitted = gateway.admit(
         delivery.body,
         purpose="tasks",
         limits=policy.limits,
@@ -183,10 +197,10 @@ def _sealed(delivery: Delivery, runtime: Runtime) -> OpenedMessage:
     delivery.wishes = wishes.parse(wishes_json, runtime.wish_limits)
     task, key = str(head["task"]), admitted.key
     first = behalf.first_sender(claims, key)
-    for grants in behalf.admit(runtime.gateway.keyring, claims.on_behalf_of or key.kid, key, task):
+    for grants in behalf.admit(gateway.keyring, claims.on_behalf_of or key.kid, key, task):
         wishes.authorise(delivery.wishes, grants)
     behalf.mark(delivery.wishes, first)
-    judged = runtime.gateway.judge(arguments, format_name(admitted.claims), policy=policy, key=admitted.key)
+    judged = gateway.judge(arguments, format_name(claims), policy=policy, key=admitted.key)
     delivery.judged = judged
     delivery.headers = heads.deliverable(head)
     body = SealedBody(

@@ -16,7 +16,7 @@ from kombu.entity import Exchange
 from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE
 from kombu.utils.imports import symbol_by_name
 
-from celery_plugin import behalf, messages, wishes
+from celery_plugin import behalf, messages, transport, wishes
 from celery_plugin import headers as heads
 from celery_plugin import runtime as runtimes
 from celery_plugin.codec import CONTENT_ENCODING, CONTENT_TYPE, NAME
@@ -89,7 +89,9 @@ def seal_task(
     args, kwargs, embed = body
     # What every worker would refuse is told here, where the mistake was made.
     heads.check(headers)
+    heads.require_deliverable(headers)
     wishes_json, parts = wishes.fold(embed)
+    wishes.require_exact(embed)
     arguments = encode_arguments(runtime, format, args, kwargs, parts)
     sections = pack_sections(wishes_json, arguments)
     expires_in = lifetime(headers, runtime)
@@ -236,6 +238,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
             compression: str | None = None,
             **options: Any,
         ) -> Any:
+            transport.keep_clients()
             target = self.queues[queue] if isinstance(queue, str) else queue
             if target is None and exchange is None:
                 target = self.default_queue
@@ -247,6 +250,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
                 # Not where the key encrypts: the length of what is compressed first tells something of what is in it,
                 # so that is for whoever knows this message to choose, and not for the whole app.
                 compression = compression or self.app.conf.task_compression
+                message = _with_sendable_reprs(message)
             message, version = runtime.schemas.take(options, message)
             sealing = _SealingProducer(
                 producer,
@@ -279,6 +283,31 @@ def _without_reprs(message: Any) -> Any:
     hidden = {"argsrepr": "", "kwargsrepr": ""}
     shown = event and {**event, "args": "", "kwargs": ""}
     return type(message)({**headers, **hidden}, properties, body, shown)
+
+
+def _with_sendable_reprs(message: Any) -> Any:
+    """The same message with reprs that any header can carry: text may hold half of a surrogate pair, UTF-8 may not."""
+    headers, properties, body, event = message
+    reprs = {name: headers.get(name) for name in ("argsrepr", "kwargsrepr")}
+    if all(text is None or type(text) is not str or _is_sendable(text) for text in reprs.values()):
+        return message
+    told = {name: _sendable(text) for name, text in reprs.items()}
+    shown = event and {**event, "args": _sendable(event.get("args")), "kwargs": _sendable(event.get("kwargs"))}
+    return type(message)({**headers, **told}, properties, body, shown)
+
+
+def _is_sendable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _sendable(text: Any) -> Any:
+    return text.encode("utf-8", "backslashreplace").decode() if type(text) is str else text
 
 
 def _format(serializer: str | None, runtime: Runtime) -> str:

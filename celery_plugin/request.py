@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionWithTraceback
 from celery.worker.request import Request
+from celery.worker.state import reserved_requests
 from kombu.utils.objects import cached_property
 
 from celery_plugin import behalf, messages, wishes
@@ -92,9 +93,8 @@ class SealedBody:
         return iter(opened)
 
     def run(self) -> None:
-        """From here on, a message under this task's id is sent for whoever sent this one."""
-        if self.first is not None:
-            behalf.running(self.task_id, self.first)
+        """From here on, a retry of this task is sent for whoever sent this one, and for nobody where none signed it."""
+        behalf.running(self.task_id, self.first, self.task)
 
     def open(self, *, upcast: bool = True) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Build the arguments; called where the task runs.
@@ -124,6 +124,8 @@ class SealedBody:
             wishes.only(embed, self.legacy_tasks)
             if wishes.is_canvas_task(self.task):
                 wishes.only([*args, *kwargs.values()], self.legacy_tasks)
+                for name in wishes.called_tasks(self.task, args, kwargs):
+                    wishes.only([{"task": name}], self.legacy_tasks)
         else:
             if not isinstance(last, list):
                 raise Malformed(Reason.BAD_TASK_BODY, None, "the parts are not a list")
@@ -150,6 +152,8 @@ class SealedBody:
             wishes.authorise_caused(embed, grants)
             if wishes.is_canvas_task(self.task):
                 wishes.authorise_caused([*args, *kwargs.values()], grants)
+                for name in wishes.called_tasks(self.task, args, kwargs):
+                    wishes.authorise_caused([{"task": name}], grants)
 
 
 def _sealed_body(  # noqa: PLR0917 - pickle calls it
@@ -237,7 +241,16 @@ class SealedRequestMixin(Request):  # type: ignore[misc]
         if not self._guard.claim(self, self._delivery):
             self._safeserial_settled = True
             return True
-        return bool(super().revoked())
+        revoked = bool(super().revoked())
+        if not revoked and self not in reserved_requests and self._waits():
+            # It was asked because it expires, when it came, and is asked again when it is due. A claim that was held
+            # until then would be in the way of whoever gets the message after this worker.
+            self._guard.leases.release(self._delivery)
+        return revoked
+
+    def _waits(self) -> bool:
+        """Whether it runs later than it came: at its ETA, or when its task's rate limit lets it."""
+        return bool(self.eta or self._guard.consumer.task_buckets.get(self.name))
 
     def acknowledge(self) -> None:
         """Finish the claim, then acknowledge."""

@@ -102,7 +102,8 @@ class SealedReplyMixin(SealedBackendMixin):
         no_ack: bool = False,
     ) -> Iterator[Any]:
         # As Celery's, but each message is opened here. What kombu has decoded already, it does not decode again.
-        with self.app.pool.acquire_channel(block=True) as (_, channel):
+        with self.app.pool.acquire_channel(block=True) as (connection, channel):
+            transport.protect(connection)
             queue = self._create_binding(task_id)(channel)
             queue.declare()
             for _ in range(limit):

@@ -30,6 +30,7 @@ from celery_plugin import codec, wishes
 from celery_plugin import runtime as runtimes
 from celery_plugin import settings as plugin_settings
 from celery_plugin.publish import check_size
+from safeserial.adapters import kombu_places
 from safeserial.envelope import bound_digest, peek_kid
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.formats import codec as format_codec
@@ -46,6 +47,7 @@ __all__ = ["SealedBackendMixin", "SealedConsumerMixin", "SealedFileMixin", "Seal
 
 PURPOSE = "results"
 #: Stands for a notification that was refused.
+_NO_RESULT = b"a key of another type"
 _REFUSED: dict[str, Any] = {"task_id": None, "status": states.PENDING, "result": None}
 _RESULT, _CHORD_PART, _GROUP, _PROBE = "celery.result", "celery.chord-part", "celery.group", "celery.probe"
 #: The task that waits for the header of a chord where the backend cannot count.
@@ -231,6 +233,15 @@ class SealedKeyValueMixin(SealedBackendMixin, BaseKeyValueStoreBackend):  # type
     """Results under keys: Redis, and the cache in memory."""
 
     consumer_mixin = SealedConsumerMixin
+
+    def get(self, key: Any) -> Any:
+        """As Celery's; what stands there as another type of key in Redis was not written by a worker either."""
+        try:
+            return super().get(key)
+        except Exception as error:
+            if not kombu_places.is_misplaced(error):
+                raise
+            return _NO_RESULT
 
     def _restore_group(self, group_id: Any) -> Any:
         with _set(_saved_group, bytes_to_str(group_id)):

@@ -56,6 +56,9 @@ _MOST_SECONDS = 30.0
 #: do but to see that it calls that task. No name: the task that a map calls.
 Older = tuple[str, int]
 
+# The name of a task that a map calls, and its signature, where it is called by one.
+Callee = tuple[str, "dict[str, Any] | None"]
+
 
 def waits_seconds(claims: Claims, now_ms: int) -> float:
     """How long a message of a newer version is held before it goes back to its queue: as long as it has been waiting.
@@ -179,15 +182,15 @@ class Schemas:
             return message, 0
         headers, properties, body, event = message
         task = str(headers.get("task"))
-        callee: dict[str, Any] | None = None
+        callee: Callee | None = None
         if isinstance(body, tuple) and len(body) == 3:
             self._stamp(task, *body)
             callee = _callee(task, body[0], body[1])
         if callee is not None:
-            task = str(dict.get(callee, "task"))
+            task, signature = callee
             message = type(message)({**headers, HEADER: task}, properties, body, event)
             if said is None:
-                said = _options(callee).get(OPTION)
+                said = _options(signature).get(OPTION)
         return message, self.version_of(task) if said is None else _version(said)
 
     def sealed(self, task: str, version: int, good_until_ms: int) -> None:
@@ -276,10 +279,11 @@ class Schemas:
         items = kwargs.get("it", args[1] if len(args) > 1 else None)
         if callee is None:
             raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} has no task, or nothing to call it with")
+        called, signature = callee
         if not name:
-            name = str(dict.get(callee, "task"))
+            name = called
             begin = self.chain_of(name).begin(begin) if name in self._tasks else 0
-        elif dict.get(callee, "task") != name:
+        elif called != name:
             raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} calls another task than its header says")
         if not begin:
             return args, kwargs
@@ -287,9 +291,11 @@ class Schemas:
             raise Malformed(Reason.BAD_TASK_BODY, None, f"{task} has no task, or nothing to call it with")
         chain, star = self.chain_of(name), task == "celery.starmap"
         made = [self._upcast_item(chain, begin, item, name, star=star) for item in items]
+        if signature is None:
+            return [], {"task": name, "it": made}
         # What is published of it from here on, a retry for example, is at the present version.
-        dict.__setitem__(callee, "options", {**_options(callee), OPTION: chain.version})
-        return [], {"task": callee, "it": made}
+        dict.__setitem__(signature, "options", {**_options(signature), OPTION: chain.version})
+        return [], {"task": signature, "it": made}
 
     def _upcast_item(self, chain: Chain, begin: int, item: Any, task: str, *, star: bool) -> Any:
         if star and not isinstance(item, (list, tuple)):
@@ -330,17 +336,20 @@ def _version(said: object) -> int:
     return said
 
 
-def _options(signature: dict[str, Any]) -> dict[str, Any]:
-    options = dict.get(signature, "options")
+def _options(signature: dict[str, Any] | None) -> dict[str, Any]:
+    options = None if signature is None else dict.get(signature, "options")
     return options if isinstance(options, dict) else {}
 
 
-def _callee(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The signature of the task that a map calls."""
+def _callee(task: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Callee | None:
+    """The task that a map calls: by its signature, or by its mere name, which Celery takes as well."""
     if task not in _MAPS:
         return None
     found = kwargs.get("task", args[0] if args else None)
-    return found if isinstance(found, dict) and type(dict.get(found, "task")) is str else None
+    if type(found) is str:
+        return found, None
+    name = dict.get(found, "task") if isinstance(found, dict) else None
+    return (name, found) if type(name) is str else None
 
 
 def _acting(task: str, args: Sequence[Any], kwargs: Mapping[str, Any], embed: Any) -> Iterator[dict[str, Any]]:

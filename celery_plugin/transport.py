@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from safeserial.adapters.kombu_transport import UNREADABLE, protect
+from safeserial.adapters.kombu_clients import keep as keep_clients
+from safeserial.adapters.kombu_transport import UNREADABLE, protect, shield
 
-__all__ = ["UNREADABLE", "protect"]
+__all__ = ["UNREADABLE", "keep_clients", "protect", "shield"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import orjson
 from celery.canvas import Signature
 
+from celery_plugin import headers as heads
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.formats.json import load_untrusted_json
 from safeserial.text import safe_repr
@@ -28,6 +29,7 @@ __all__ = [
     "asks_nothing",
     "authorise",
     "authorise_caused",
+    "called_tasks",
     "caused_tasks",
     "embedded_tasks",
     "fold",
@@ -36,6 +38,7 @@ __all__ = [
     "only",
     "parse",
     "plain_signatures",
+    "require_exact",
     "signatures",
     "unfold",
 ]
@@ -45,6 +48,8 @@ NOTHING: dict[str, object] = dict.fromkeys(KEYS)
 # How fold() writes them: nearly every message has these very bytes.
 _NOTHING_JSON = orjson.dumps(NOTHING)
 _PART = "$part"
+_CALLERS = frozenset({"celery.map", "celery.starmap", "celery.chunks"})
+_MISSING = object()
 _MAX_NESTING = 100
 _JSON_INT = 1 << 53
 
@@ -174,9 +179,19 @@ def embedded_tasks(value: object) -> Iterator[str]:
             name = node.get("task")
             if type(name) is str:
                 yield name
+                yield from _called_in_json(name, node)
             stack.extend(node.values())
         elif isinstance(node, (list, tuple)):
             stack.extend(node)
+
+
+def _called_in_json(name: str, signature: dict[str, Any]) -> Iterator[str]:
+    """As :func:`called_tasks`; what stands in a part is seen where the task runs, and whoever is called there too."""
+    args, kwargs = signature.get("args"), signature.get("kwargs")
+    first = args[0] if isinstance(args, list) and args else None
+    named = kwargs.get("task") if isinstance(kwargs, dict) else None
+    if not any(isinstance(one, dict) and _PART in one for one in (args, kwargs, first, named)):
+        yield from called_tasks(name, args, kwargs)
 
 
 def has_parts(value: object) -> bool:
@@ -241,10 +256,14 @@ def signatures(tree: object, *, strict: bool = True) -> Iterator[dict[str, Any]]
                 if strict and "task" in items:
                     raise Malformed(Reason.BAD_WISHES, None, "a task name is no text")
             else:
+                _require_exact(node, items)
                 yield node
                 if not items.get("subtask_type") and not is_canvas_task(name):
                     items.pop("args", None)
                     items.pop("kwargs", None)
+                elif isinstance(items.get("kwargs"), dict):
+                    # Names of arguments, one of which is "task": no signature itself.
+                    stack.extend(dict.values(items.pop("kwargs")))
             stack.extend(items.values())
         elif isinstance(node, (list, tuple, set, frozenset, deque)):
             stack.extend(node)
@@ -252,10 +271,74 @@ def signatures(tree: object, *, strict: bool = True) -> Iterator[dict[str, Any]]
             raise Malformed(Reason.BAD_WISHES, None, f"a {safe_repr(type(node).__name__)} where a signature may stand")
 
 
+def _require_exact(signature: dict[str, Any], items: dict[str, Any]) -> None:
+    """Refuse a signature that could show Celery something else than it shows here.
+
+    A subclass of ``dict`` has its own idea of what is in it, which what is written into it (on whose behalf it goes)
+    does not reach. An option ``headers`` is written over the headers of the message, the task's name among them.
+    """
+    options = items.get("options")
+    for found in (signature, options):
+        if isinstance(found, dict) and not _shows_what_it_holds(type(found)):
+            raise Malformed(Reason.BAD_WISHES, None, f"a {safe_repr(type(found).__name__)} in place of a plain mapping")
+    headers = dict.get(options, "headers") if isinstance(options, dict) else None
+    if headers is None:
+        return
+    if type(headers) is not dict or not all(type(name) is str for name in headers):
+        raise Malformed(Reason.BAD_WISHES, None, "the option headers is not a mapping of names")
+    names = heads.names_of_protocol(headers)
+    if names:
+        raise Malformed(
+            Reason.BAD_WISHES, None, f"the option headers says {safe_repr(names[0])}, which is Celery's own"
+        )
+
+
+def _shows_what_it_holds(kind: type[dict[Any, Any]]) -> bool:
+    # An app may have signatures of its own (Signature.register_type).
+    return kind is dict or (issubclass(kind, Signature) and kind.__iter__ is dict.__iter__ and kind.keys is dict.keys)
+
+
+def require_exact(tree: object) -> None:
+    """Refuse wishes that every worker would refuse for how they are written; called where they are sent.
+
+    Raises:
+        Refused: ``bad-wishes``.
+    """
+    if not asks_nothing(tree):
+        for _ in signatures(tree, strict=False):
+            pass
+
+
+def called_tasks(task: str, args: object, kwargs: object) -> Iterator[str]:
+    """The task that ``celery.map``, ``starmap`` and ``chunks`` call, where their argument is its mere name.
+
+    Celery takes a text for a signature there (celery/app/builtins.py), which no walk over signatures sees. One of
+    Celery's own inside them would take its own task from the items, so it is refused.
+
+    Raises:
+        Refused: ``bad-wishes`` for what is neither, ``wish-not-granted`` for one of Celery's own.
+    """
+    if task not in _CALLERS:
+        return
+    called = dict.get(kwargs, "task", _MISSING) if isinstance(kwargs, dict) else _MISSING
+    if called is _MISSING:
+        if not isinstance(args, (list, tuple)) or not args:
+            return  # a wish whose first argument is the result of another; as a message of its own it has one
+        called = args[0]
+    name = dict.get(called, "task") if isinstance(called, dict) else called
+    if type(name) is not str:
+        raise Malformed(Reason.BAD_WISHES, None, f"{task} without the name of a task")
+    if is_canvas_task(name):
+        raise Forbidden(Reason.WISH_NOT_GRANTED, None, f"{safe_repr(name)} inside {task}")
+    yield name
+
+
 def caused_tasks(tree: object) -> Iterator[str]:
-    """The task names of :func:`signatures`."""
+    """The task names of :func:`signatures`, and those that stand in their arguments as mere names."""
     for signature in signatures(tree):
-        yield dict.__getitem__(signature, "task")
+        name = dict.__getitem__(signature, "task")
+        yield name
+        yield from called_tasks(name, dict.get(signature, "args"), dict.get(signature, "kwargs"))
 
 
 def authorise_caused(tree: object, grants: Grants) -> None:

@@ -114,10 +114,11 @@ class Row(NamedTuple):
         work: Where that depends on what it is given. ``"path"``: it splits text; ``"fraction"``: it computes with all
             the digits of its numbers. See ``match.work_of``.
         hashing: What an instance's hash follows from. ``"free"``: nobody can choose it (identity, or text and bytes,
-            whose hash has a key), or nobody can make many share it. ``"arguments"``: it is that of the tuple of
-            arguments. ``"number"``, ``"tuple"``: of the one argument. ``"decimal"``, ``"fraction"``, ``"timedelta"``:
-            of the number that the arguments say. ``"uuid"``: of the one in its state. ``""``: not known, so it
-            is taken to be the same for all.
+            whose hash has a key). ``"arguments"``: it is that of the tuple of arguments. ``"number"``, ``"tuple"``: of
+            the one argument. ``"decimal"``, ``"fraction"``, ``"timedelta"``: of the number that the arguments say.
+            ``"uuid"``: of the one in its state. ``"moment"``, ``"network"``, ``"interface"``: of the number that the
+            text or bytes say, unless it is a moment without a zone. ``"few"``: it is not known, but few can share it.
+            ``""``: not known, so it is taken to be the same for all.
     """
 
     name: str

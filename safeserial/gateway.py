@@ -318,6 +318,8 @@ class Gateway:
         blob = envelope.seal(packed, claims, key, context=self.context)
         if self._meter is not None:
             self._meter.note("seal", key.kid, now, _good_until(claims, now))
+            if on_behalf_of is not None:
+                self._meter.note("behalf", on_behalf_of, now, _good_until(claims, now))
         if schema_version and self._schema_meter is not None:
             self._schema_meter.note("seal", type, schema_version, claims.expires_at_ms or NEVER_MS)
         return blob
@@ -360,6 +362,8 @@ class Gateway:
         if self._meter is not None:
             now = self.now_ms()
             self._meter.note("open", opened.key.kid, now, _good_until(claims, now))
+            if claims.on_behalf_of is not None:
+                self._meter.note("behalf", claims.on_behalf_of, now, _good_until(claims, now))
         if queues is not None and claims.queue not in queues:
             raise Forbidden(Reason.QUEUE_MISMATCH, None, f"sealed for {safe_repr(claims.queue)}")
         if type is not None and claims.type != type:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["safe_repr"]
+__all__ = ["holds_key", "safe_repr", "safe_setting"]
 
 _ELLIPSIS = "..."
 # A cell that starts with one of these is a formula to a spreadsheet (CWE-1236).
@@ -17,6 +17,8 @@ _FORMULA_START = ("=", "+", "-", "@")
 # spares every caller a second, context-dependent escape that somebody would forget.
 # Text of which nothing is escaped: printable ASCII without those, backslashes and the start of a formula.
 _PLAIN = re.compile(r"(?![=+@-])[ !#-%(-;=?-\[\]-_a-~]*")
+# 32 bytes are 43 characters of base64url, the last of which has two bits that are zero.
+_KEY = re.compile(r"ss1(?:pub)?:|(?<![\w-])[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048](?![\w-])", re.ASCII)
 _ESCAPED = {ord(c): f"\\x{ord(c):02x}" for c in "<>&`\"'"}
 
 
@@ -70,3 +72,21 @@ def _type_name(value: object) -> str:
     # Not ``type(value).__name__``: a metaclass may define that as a property, and a property is code.
     name = type.__dict__["__name__"].__get__(type(value))
     return name if type(name) is str else "?"
+
+
+def holds_key(text: str) -> bool:
+    """Whether text looks as if a key were in it: the text form of one, or 43 characters of base64url by themselves.
+
+    >>> holds_key("web-1"), holds_key("web-1:" + "A" * 43 + ":ss1"), holds_key("ss1:hs256:web-1:")
+    (False, True, True)
+    """
+    return _KEY.search(text) is not None
+
+
+def safe_setting(text: object) -> str:
+    """:func:`safe_repr` of what stands in a setting, unless there is a key in it, which may stand anywhere by mistake.
+
+    >>> safe_setting("$WEB_KEY"), safe_setting("ss1:hs256:web-1:" + "A" * 43)
+    ('$WEB_KEY', '(a key, which is not shown)')
+    """
+    return "(a key, which is not shown)" if isinstance(text, str) and holds_key(text) else safe_repr(text)

@@ -308,7 +308,7 @@ class Gatekeeper(Versions):
         assert key is not None
         kid = claims.on_behalf_of or key.kid
         first = None if kid == key.kid else self.gateway.keyring.find(kid)
-        if first is None or first.state == "destroyed":
+        if first is None:
             return (key.grants,)
         if not first.enabled:
             raise Forbidden(Reason.KEY_DISABLED, None, f"sent on behalf of {kid}")

@@ -101,6 +101,7 @@ class SafeKombu(Gatekeeper):
         super().__init__(file=file, clock=clock, **settings)
         self._handlers: dict[str, Handler] = {}
         kombu_compression.install_bounded(self.settings.policy.limits.max_raw_bytes)
+        kombu_transport.shield()
 
     def function_of(self, name: str) -> object:
         """The handler of this type, if there is one."""
@@ -154,6 +155,7 @@ class SafeKombu(Gatekeeper):
         if queue.no_ack or options.get("no_ack"):
             raise Misconfigured("what is refused could not stay on the broker: leave no_ack off", key="no_ack")
         guard = _Guard(self, handlers, str(queue.name), convert)
+        token = kombu_places.told_at_start.set(True)
         try:
             return SealedConsumer(channel, [queue], on_message=guard, on_decode_error=guard.undecodable, **options)
         except Exception as error:
@@ -162,6 +164,8 @@ class SafeKombu(Gatekeeper):
             where = f"{safe_repr(queue.name)} or its exchange"
             problem = f"a key of kombu's for {where} holds something else: {safe_repr(str(error), 300)}"
             raise Misconfigured(problem, key="redis") from None
+        finally:
+            kombu_places.told_at_start.reset(token)
 
 
 class SealedProducer(kombu.Producer):  # type: ignore[misc]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from safeserial.errors import Malformed, Reason
 from safeserial.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["expanding", "install_bounded", "is_bounded", "unbounded"]
 
@@ -32,14 +31,19 @@ _ZSTD_WINDOW_LOG = 23
 _expands: ContextVar[bool] = ContextVar("safeserial_expands", default=True)
 
 
-@contextmanager
-def expanding(allowed: bool) -> Iterator[None]:
-    """Say whether kombu may expand bodies inside."""
-    token = _expands.set(allowed)
-    try:
-        yield
-    finally:
-        _expands.reset(token)
+class expanding:  # noqa: N801 - read as a word of a with statement
+    """Says whether kombu may expand bodies inside. A class: a generator costs each message more."""
+
+    __slots__ = ("_allowed", "_token")
+
+    def __init__(self, allowed: bool) -> None:
+        self._allowed = allowed
+
+    def __enter__(self) -> None:
+        self._token = _expands.set(self._allowed)
+
+    def __exit__(self, *_: object) -> None:
+        _expands.reset(self._token)
 
 
 def _streamed(make: Callable[[], Any], max_raw_bytes: int) -> Callable[[bytes], bytes]:

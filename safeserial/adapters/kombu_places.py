@@ -8,8 +8,10 @@ key it is, and waits a moment. The key stays as it is, for a person to see.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from safeserial.text import safe_repr
@@ -17,13 +19,28 @@ from safeserial.text import safe_repr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NOT_HELD", "is_misplaced", "put_back", "restore_from_memory", "shield", "tell"]
+__all__ = [
+    "NOT_HELD",
+    "is_misplaced",
+    "put_back",
+    "restore_from_memory",
+    "shield",
+    "taken_from",
+    "tell",
+    "told_at_start",
+]
 
 logger = logging.getLogger("safeserial")
 
 #: Attribute of an error: the channel that could not note down what it was about to hand out.
 NOT_HELD = "safeserial_not_held"
 _MARK = "safeserial_protected"
+#: The queue that what is being delivered was taken from.
+taken_from: ContextVar[str | None] = ContextVar("safeserial_taken_from", default=None)
+#: Whether a key of another type is to be raised: where a program starts, and a person reads what it says.
+told_at_start: ContextVar[bool] = ContextVar("safeserial_told_at_start", default=False)
+_QUEUE = "safeserial_queue"
+_ROW = 3  # routing key, pattern and queue
 _PAUSE_SECONDS = 1.0
 _IN_A_PIPELINE = "Command # "
 
@@ -45,15 +62,24 @@ def shield(module: Any, of_a_handler: str) -> None:
     if hasattr(qos.append, _MARK):
         return
     done = module.virtual.QoS.ack
+    bind, size, table = channel._queue_bind, channel._size, channel.get_table  # noqa: SLF001
+    refresh, delete = channel._refresh_bindings, channel._delete  # noqa: SLF001
     append, ack, reject, visible, read = qos.append, qos.ack, qos.reject, qos.restore_visible, channel._brpop_read  # noqa: SLF001
 
     def total_append(self: Any, message: Any, delivery_tag: Any) -> Any:
+        # Where it goes if it goes back: to the queue that it was taken from, and not where it says that it came from.
+        said, queue = message.delivery_info, taken_from.get()
+        if queue is not None:
+            message.delivery_info = {**said, "exchange": "", "routing_key": queue}
+            setattr(message, _QUEUE, queue)
         try:
             return append(self, message, delivery_tag)
         except Exception as error:
             if is_misplaced(error):
                 setattr(error, NOT_HELD, self.channel)
             raise
+        finally:
+            message.delivery_info = said
 
     def total_ack(self: Any, delivery_tag: Any) -> Any:
         return _or(lambda: ack(self, delivery_tag), self.channel, lambda: done(self, delivery_tag))
@@ -77,26 +103,82 @@ def shield(module: Any, of_a_handler: str) -> None:
         time.sleep(_PAUSE_SECONDS)
         raise module.Empty
 
+    def total_bind(self: Any, exchange: Any, *args: Any, **kwargs: Any) -> Any:
+        names = (self.keyprefix_queue, self.keyprefix_binding_permanent)
+        sets = {name % (exchange,): "set" for name in names}
+        return _or(lambda: bind(self, exchange, *args, **kwargs), self, lambda: None, sets)
+
+    def total_refresh(self: Any, queues: Any) -> Any:
+        return _or(lambda: refresh(self, queues), self, lambda: None)
+
+    def total_delete(self: Any, queue: Any, exchange: Any, *args: Any, **kwargs: Any) -> Any:
+        sets = {self.keyprefix_queue % (exchange,): "set"}
+        return _or(lambda: delete(self, queue, exchange, *args, **kwargs), self, lambda: None, sets)
+
+    def total_size(self: Any, queue: Any) -> Any:
+        keys = {self._q_for_pri(queue, step): "list" for step in self.priority_steps}
+        return _or(lambda: size(self, queue), self, lambda: 0, keys)
+
+    def total_table(self: Any, exchange: Any) -> Any:
+        return [row for row in table(self, exchange) if len(row) == _ROW]  # of a set that anybody may add to
+
+    channel._queue_bind, channel._size, channel.get_table = total_bind, total_size, total_table  # noqa: SLF001
+    channel._refresh_bindings, channel._delete = total_refresh, total_delete  # noqa: SLF001
+    channel._do_restore_message = restore  # noqa: SLF001
     qos.append, qos.ack, qos.reject, qos.restore_visible = total_append, total_ack, total_reject, total_visible
     channel._brpop_read = total_read  # noqa: SLF001
     setattr(total_append, _MARK, True)
 
 
-def _or(step: Callable[[], Any], channel: Any, otherwise: Callable[[], Any]) -> Any:
+def restore(  # noqa: PLR0917 - kombu's signature
+    channel: Any, payload: Any, exchange: Any, routing_key: Any, pipe: Any, leftmost: bool = False
+) -> None:
+    """Put one message back on its queue, as kombu does (kombu/transport/redis.py).
+
+    kombu writes what it cannot put back into the log, arguments and all, and forgets it.
+
+    Raises:
+        ValueError: It is no message, or nobody knows where it belongs. Whoever restores it keeps it.
+    """
+    if type(payload) is not dict or type(payload.get("properties")) is not dict:
+        raise ValueError("what goes back is no message")
+    for said in (payload.get("headers"), payload["properties"].get("delivery_info")):
+        if isinstance(said, dict):
+            said["redelivered"] = True
+    queues = channel._lookup(exchange, routing_key)  # noqa: SLF001
+    if not queues:
+        raise ValueError("no queue for a message that goes back")
+    for queue in queues:
+        priority = channel._get_message_priority(payload, reverse=False)  # noqa: SLF001
+        push = pipe.lpush if leftmost else pipe.rpush
+        push(channel._q_for_pri(queue, priority), json.dumps(payload))  # noqa: SLF001
+
+
+def _or(step: Callable[[], Any], channel: Any, otherwise: Callable[[], Any], more: dict[str, str] | None = None) -> Any:
     try:
         return step()
     except Exception as error:
-        if not is_misplaced(error):
+        if not is_misplaced(error) or told_at_start.get():
             raise
-    tell(channel)
+    tell(channel, more)
     return otherwise()
 
 
-def tell(channel: Any) -> list[str]:
-    """Say which keys are not what kombu keeps there; the names of the queues among them."""
+def tell(channel: Any, more: dict[str, str] | None = None) -> list[str]:
+    """Say which keys are not what kombu keeps there; the names of the queues among them.
+
+    Args:
+        channel: A channel of Redis.
+        more: Further keys to look at, and what each should be.
+    """
     key_of, steps = channel._q_for_pri, channel.priority_steps  # noqa: SLF001
     queues = {key_of(queue, step): queue for queue in channel.active_queues for step in steps}
-    wanted = {**dict.fromkeys(queues, "list"), channel.unacked_key: "hash", channel.unacked_index_key: "zset"}
+    wanted = {
+        **(more or {}),
+        **dict.fromkeys(queues, "list"),
+        channel.unacked_key: "hash",
+        channel.unacked_index_key: "zset",
+    }
     with channel.conn_or_acquire() as client:
         kinds = {key: client.type(key) for key in wanted}
     found = {key: kind for key, kind in kinds.items() if kind not in (b"none", wanted[key].encode())}
@@ -131,7 +213,8 @@ def restore_from_memory(qos: Any, tag: Any, error: BaseException, leftmost: bool
         return True
     if message is None:
         return False
-    info = message.delivery_info
+    queue = getattr(message, _QUEUE, None)
+    info = message.delivery_info if queue is None else {"exchange": "", "routing_key": queue}
     with channel.conn_or_acquire() as client, client.pipeline() as pipe:
         channel._do_restore_message(message._raw, info["exchange"], info["routing_key"], pipe, leftmost)  # noqa: SLF001
         pipe.execute()

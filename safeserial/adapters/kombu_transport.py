@@ -2,8 +2,8 @@
 
 On Redis, a queue is a list that anybody with access can push anything to, and what was not acknowledged is a hash that
 anybody can write. kombu parses each item in the event loop of its consumer, where an exception ends it. Here such an
-item becomes a message that nobody could mistake for another, so that it is refused and kept like any other. AMQP
-brokers hand over typed frames and need none of this.
+item becomes a message that nobody could mistake for another, so that it is refused and kept like any other. For AMQP
+see :mod:`safeserial.adapters.kombu_amqp`.
 """
 
 from __future__ import annotations
@@ -16,29 +16,39 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from safeserial.adapters import kombu_places
+from safeserial.adapters import kombu_amqp, kombu_clients, kombu_places, kombu_text
+from safeserial.adapters.kombu_amqp import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["UNREADABLE", "of_a_handler", "protect", "unreadable"]
+__all__ = ["UNREADABLE", "of_a_handler", "protect", "shield", "unreadable"]
 
 logger = logging.getLogger("safeserial")
 
-UNREADABLE = "application/vnd.safeserial.unreadable"
 _MARK = "safeserial_protected"
 _OF_A_HANDLER = "safeserial_of_a_handler"
 # What kombu raises for items of another shape. Errors of the connection are none of these.
 _SHAPE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
+def shield() -> None:
+    """Make what all consumers of this process share total: the reader of AMQP's properties, and kombu's of text."""
+    kombu_amqp.shield()
+    kombu_text.install()
+
+
 def protect(connection: Any) -> None:
     """Put the shields into one broker connection's transport; again after every reconnect.
 
     Args:
-        connection: The consumer's :class:`kombu.Connection`.
+        connection: The consumer's :class:`kombu.Connection`, connected.
     """
+    shield()
+    kombu_clients.keep()
     transport = connection.transport
+    if getattr(transport, "driver_name", None) == "py-amqp":
+        kombu_amqp.protect(connection.connection)
     deliver = getattr(transport, "_deliver", None)
     if deliver is None:
         return
@@ -85,6 +95,9 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
             # Where it goes if it has to be put back.
             message["properties"]["delivery_info"]["routing_key"] = queue
         if _has_an_address(message):
+            if isinstance(message, dict) and message.get("headers") is None:
+                message["headers"] = {}  # other programs may leave them out
+            token = kombu_places.taken_from.set(queue)
             try:
                 hand_out(message, queue)
             except _SHAPE_ERRORS as error:
@@ -93,13 +106,18 @@ def _total_deliver(deliver: Callable[[Any, str], None]) -> Callable[[Any, str], 
                 logger.warning("safeserial: an unreadable item on a queue (%s)", type(error).__name__)
             else:
                 return
+            finally:
+                kombu_places.taken_from.reset(token)
         else:
             logger.warning("safeserial: an unreadable item on a queue")
+        token = kombu_places.taken_from.set(queue)
         try:
             hand_out(unreadable(_as_json(message), queue), queue)
         except _SHAPE_ERRORS as error:
             # Not the item's fault any more; an event or a broadcast, which nobody has to acknowledge.
             logger.error("safeserial: dropped an unreadable broadcast (%s)", type(error).__name__)
+        finally:
+            kombu_places.taken_from.reset(token)
 
     setattr(total, _MARK, True)
     return total
@@ -156,8 +174,10 @@ def _has_an_address(message: Any) -> bool:
     properties = message.get("properties")
     info = properties.get("delivery_info") if isinstance(properties, dict) else None
     tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+    headers = message.get("headers")
     return (
-        isinstance(tag, (str, int))
+        (headers is None or isinstance(headers, dict))
+        and isinstance(tag, (str, int))
         and not isinstance(tag, bool)
         and isinstance(info, dict)
         and all(name in info and isinstance(info[name], (str, type(None))) for name in ("exchange", "routing_key"))

@@ -9,9 +9,8 @@ what cannot be claimed is not run.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from safeserial.audit.database import MAX_INTEGER, Database, clamp
 from safeserial.audit.process import ForkSafe
@@ -90,8 +89,7 @@ class ClaimStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     owner: str
     done: bool
     until_ms: int  # end of the lease, or of the tombstone
@@ -110,7 +108,8 @@ def _keep(keep_until_ms: int, expires_at_ms: int) -> int:
 
 
 def _lease_end(now: int, lease_seconds: float) -> int:
-    return clamp(now + round(lease_seconds * 1000))
+    end = now + int(lease_seconds * 1000)
+    return end if -MAX_INTEGER <= end <= MAX_INTEGER else clamp(end)
 
 
 def _judge(row: _Row | None, owner: str, now: int) -> Outcome:
@@ -155,7 +154,7 @@ class MemoryClaims(ForkSafe):
             self._sweep_if_due(now)
             row = self._rows.get(message_id)
             outcome = _judge(row, owner, now)
-            if outcome in {Outcome.CLAIMED, Outcome.ALREADY_YOURS}:
+            if outcome is Outcome.CLAIMED or outcome is Outcome.ALREADY_YOURS:
                 if row is None and len(self._rows) >= self._max_entries:
                     raise ClaimsUnavailable(
                         f"all {self._max_entries} claims in memory are live: use the SQLite store, or raise max_entries"
@@ -315,7 +314,7 @@ class SQLiteClaims:
             if sweeps:
                 self._sweep(connection, now)
             outcome = _judge(self._row(connection, message_id), owner, now)
-            if outcome in {Outcome.CLAIMED, Outcome.ALREADY_YOURS}:
+            if outcome is Outcome.CLAIMED or outcome is Outcome.ALREADY_YOURS:
                 until = _lease_end(now, lease_seconds)
                 forget = clamp(until + _LEASE_GRACE_MS)
                 connection.execute(_UPSERT, (message_id, owner, 0, until, clamp(expires_at_ms), forget))
@@ -378,7 +377,12 @@ class SQLiteClaims:
         found = connection.execute(
             "SELECT owner, done, until_ms, expires_at_ms FROM claims WHERE message_id = ?", (message_id,)
         ).fetchone()
-        return None if found is None else _Row(found[0], bool(found[1]), found[2], found[3])
+        if found is None:
+            return None
+        # SQLite keeps whatever somebody else writes into a column. Whether such a one ran, nobody can say.
+        if type(found[0]) is not str or any(type(number) is not int for number in found[1:]):
+            raise ClaimsUnavailable("a claim in the store is damaged: remove its row, or the file")
+        return _Row(found[0], bool(found[1]), found[2], found[3])
 
     def __len__(self) -> int:
         with self._db.reading() as connection:

@@ -69,7 +69,7 @@ class Database(ForkSafe):
         self._synchronous = self._synchronous_now = synchronous
         self._busy_timeout_ms = self._patience_ms = busy_timeout_ms
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: tuple[int, int, int] | None = None
 
     @contextmanager
     def transaction(self, *, synchronous: str | None = None) -> Iterator[sqlite3.Connection]:
@@ -138,13 +138,9 @@ class Database(ForkSafe):
         if self._connection is not None:
             if self._in_memory:
                 return self._connection
-            try:
-                found = os.stat(self.path)
-                if (found.st_dev, found.st_ino) == self._identity:
-                    return self._connection
-            except FileNotFoundError:
-                pass
-            # Removed or replaced under us: what we would write now, nobody would ever read.
+            if self._identity is not None and self._identify() == self._identity:
+                return self._connection
+            # Removed, emptied or replaced under us: what we would write now, nobody would ever read.
             self.close()
         if not self._in_memory:
             self._make_private()
@@ -157,10 +153,24 @@ class Database(ForkSafe):
             connection.close()
             raise
         if not self._in_memory:
-            status = os.stat(self.path)
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = self._identify()
         self._connection = connection
         return connection
+
+    def _identify(self) -> tuple[int, int, int] | None:
+        """Which files these are: the database, and the log that is written first; ``None`` where there is nothing.
+
+        SQLite removes or replaces its log only where nobody has the database open.
+        """
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        try:
+            log = os.stat(f"{self.path}-wal").st_ino
+        except FileNotFoundError:
+            log = 0  # a file system on which there is none
+        return (found.st_dev, found.st_ino, log) if found.st_size else None
 
     def _make_private(self) -> None:
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)

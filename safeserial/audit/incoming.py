@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "ALTERED",
     "KEPT_OF_A_FLOOD",
     "MAX_HEADERS_OF_A_FLOOD",
     "MAX_VARIANTS",
@@ -33,6 +34,8 @@ KEPT_OF_A_FLOOD = 4096
 MAX_HEADERS_OF_A_FLOOD = 4096
 #: How many authenticated records may have the same body.
 MAX_VARIANTS = 16
+#: Of an authentic body beside which something else stood than its sender bound to it: a copy, as anybody can make it.
+ALTERED = frozenset({Reason.HEADERS_ALTERED, Reason.QUEUE_MISMATCH, Reason.TASK_MISMATCH, Reason.SUBJECT_MISMATCH})
 _MAX_HEADERS = 64 * 1024
 _MAX_FIELD = 255
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

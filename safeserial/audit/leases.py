@@ -26,6 +26,8 @@ __all__ = ["LEASE_SECONDS", "Leases"]
 logger = logging.getLogger("safeserial")
 
 LEASE_SECONDS = 60.0
+#: How soon a store that did not work is asked again.
+RETRY_SECONDS = 1.0
 
 # Held while claims are renewed, so that no process is forked off in the middle of it: a lock of SQLite's that was held
 # then would be held in the child for ever, and the child's work may use SQLite too.
@@ -46,7 +48,7 @@ class Leases(ForkSafe):
 
     Attributes:
         owner: The word that the store knows this process by.
-        held: What is claimed now.
+        held: What is claimed now, and until when a copy of each could come.
         owed: What ran and has no tombstone yet, because the store was down: its owner, and until when it stands.
     """
 
@@ -60,9 +62,10 @@ class Leases(ForkSafe):
 
     def _begin(self) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self.held: set[str] = set()
+        self.held: dict[str, int] = {}
         self.owed: dict[str, tuple[str, int]] = {}
         self._stopped: threading.Event | None = None
+        self._told = False
 
     def forked(self) -> None:
         """A child claims in a name of its own, and leaves its parent's claims to its parent."""
@@ -90,7 +93,7 @@ class Leases(ForkSafe):
             outcome = self._again(claim_id)
         if outcome is Outcome.CLAIMED:
             with self._lock:
-                self.held.add(claim_id)
+                self.held[claim_id] = expires_at_ms
                 starts = self._stopped is None
                 if starts:
                     self._stopped = threading.Event()
@@ -132,7 +135,7 @@ class Leases(ForkSafe):
         """
         self._own_process()
         with self._lock:
-            self.held.discard(claim_id)
+            self.held.pop(claim_id, None)
         try:
             self._store().finish(claim_id, owner, keep_until_ms)
         except ClaimsUnavailable as error:
@@ -145,25 +148,62 @@ class Leases(ForkSafe):
         """Give a claim back, because what it is for was not executed and may be."""
         self._own_process()
         with self._lock:
-            self.held.discard(claim_id)
+            self.held.pop(claim_id, None)
         try:
             self._store().release(claim_id, owner)
         except ClaimsUnavailable as error:
             logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
 
-    def renew(self) -> None:
-        """Write what is owed, and extend every claim that is held."""
+    def renew(self) -> bool:
+        """Write what is owed, and extend every claim that is held.
+
+        Returns:
+            ``False`` where the store does not work, so that it should be asked again soon: a lease that ran out is
+            anybody's from the moment on at which it works again.
+        """
         with self._lock:
-            owed, held = list(self.owed), list(self.held)
-        for claim_id in owed:
-            if not self._pay(claim_id):
-                break
+            owed, held = list(self.owed), dict(self.held)
+        works = all(self._pay(claim_id) for claim_id in owed)
         if not held:
-            return
+            return works
         try:
-            self._store().renew_many(held, self.owner, lease_seconds=self._lease_seconds())
+            renewed = self._store().renew_many(list(held), self.owner, lease_seconds=self._lease_seconds())
+            lost = [claim_id for claim_id in held if claim_id not in renewed]
+            if lost:
+                self._take_back(lost)
         except ClaimsUnavailable as error:
-            logger.critical("safeserial: could not renew %d claims: %s", len(held), error)
+            if not self._told:  # once for as long as it lasts
+                logger.critical("safeserial: could not renew %d claims: %s", len(held), error)
+            self._told = True
+            return False
+        self._told = False
+        return works
+
+    def _take_back(self, lost: list[str]) -> None:
+        """Claim again what runs here and stands in the store no more: somebody removed it, or its lease ran out."""
+        taken = gone = 0
+        for claim_id in lost:
+            with self._lock:
+                expires_at_ms = self.held.get(claim_id)
+            if expires_at_ms is None:
+                continue  # finished or given back in the meantime
+            outcome = self._store().claim(
+                claim_id, self.owner, expires_at_ms=expires_at_ms, lease_seconds=self._lease_seconds()
+            )
+            if outcome is Outcome.DONE:
+                continue  # a process that was forked off has said that it is, and this one has not heard yet
+            if outcome is Outcome.LEASED_BY_OTHER:
+                taken += 1
+                continue
+            gone += 1
+            with self._lock:
+                over = claim_id not in self.held
+            if over:
+                self._store().release(claim_id, self.owner)
+        if gone:
+            logger.warning("safeserial: %d claims of what runs here were gone from the store; they are back", gone)
+        if taken:
+            logger.critical("safeserial: %d claims of what runs here were taken over by another process", taken)
 
     def _pay(self, claim_id: str) -> bool:
         """Write a tombstone that is owed; ``False`` where the store does not work yet."""
@@ -181,12 +221,14 @@ class Leases(ForkSafe):
 
     def _keep(self, stopped: threading.Event) -> None:
         pid = os.getpid()
-        while not stopped.wait(self._lease_seconds() / 3):
+        works = True
+        while not stopped.wait(self._lease_seconds() / 3 if works else min(self._lease_seconds() / 3, RETRY_SECONDS)):
             if os.getpid() != pid:
                 return  # a greenlet goes along where a process is forked, as no thread does
+            works = False
             try:
                 with _renewing:
-                    self.renew()
+                    works = self.renew()
             except Exception as error:  # noqa: BLE001 - a store of the user's; without this thread every lease runs out
                 logger.critical("safeserial: could not renew claims: %s", type(error).__name__)
             with self._lock:

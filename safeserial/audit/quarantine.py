@@ -4,7 +4,8 @@ Authenticated and unauthenticated messages live in separate lanes with separate 
 unauthenticated ones: a flood of those can push out its own kind only. When a lane is full its oldest go first, and a
 new unauthenticated one keeps only its digest and first 4 KiB. Each put costs the same however full the store is. The
 very same message again (reason, body, headers, properties, queue) is counted, not stored again. In the authenticated
-lane one body (a captured message sent over and over under changing headers) holds at most 16 records.
+lane one body (a captured message sent over and over under changing headers) holds at most 16 records, and 16 more of
+copies that are not what its sender sent.
 
 When a put returns, the record outlives every process here, so the caller may reject the message. An authenticated one
 is on disk by then (SQLite, ``synchronous=FULL``). Others, which anyone may send a thousand of each second, are not
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from safeserial.audit.database import Database, clamp
 from safeserial.audit.incoming import (
+    ALTERED,
     KEPT_OF_A_FLOOD,
     MAX_HEADERS_OF_A_FLOOD,
     MAX_VARIANTS,
@@ -52,6 +54,7 @@ _FILE_AUTHENTICATED = Quota()
 _FILE_UNAUTHENTICATED = Quota(max_bytes=64 * 1024 * 1024)
 _MEMORY_AUTHENTICATED = Quota(1_000, 32 * 1024 * 1024)
 _MEMORY_UNAUTHENTICATED = Quota(1_000, 8 * 1024 * 1024)
+_ALTERED = tuple(sorted(reason.value for reason in ALTERED))
 _OVERHEAD = 512  # what a record costs beside its body and headers: columns, indexes, page slack
 
 _COLUMNS = (
@@ -194,7 +197,7 @@ class _Store:
                 )
                 return str(known[0])
             if authenticated:
-                self._limit_variants(connection, new.sha256)
+                self._limit_variants(connection, new.sha256, reason in ALTERED)
             kept, headers_json, properties_json, exact, cost = self._make_room(connection, new, authenticated)
             record_id = self._ids.next(now)
             connection.execute(
@@ -229,11 +232,13 @@ class _Store:
         return record_id
 
     @staticmethod
-    def _limit_variants(connection: sqlite3.Connection, sha256: str) -> None:
-        # The newest variant is kept: under altered headers a forger's copies come first or last, but all of them
-        # together can only displace copies of this one message.
+    def _limit_variants(connection: sqlite3.Connection, sha256: str, altered: bool) -> None:
+        # The newest variant is kept: a forger's copies come first or last, but all of them together can only displace
+        # copies of this one message; and those that are not what its sender sent, only each other.
+        marks = ", ".join("?" * len(_ALTERED))
         rows = connection.execute(
-            "SELECT seq, cost FROM records WHERE sha256 = ? AND authenticated = 1 ORDER BY seq", (sha256,)
+            f"SELECT seq, cost FROM records WHERE sha256 = ? AND authenticated = 1 AND (slug IN ({marks})) = ? ORDER BY seq",  # noqa: S608, E501 - marks
+            (sha256, *_ALTERED, int(altered)),
         ).fetchall()
         _evict(connection, True, rows[: max(0, len(rows) - MAX_VARIANTS + 1)])
 
@@ -387,6 +392,14 @@ def _evict(
 
 def _record(row: tuple[object, ...]) -> Record:
     values = dict(zip(_FIELDS, row, strict=True))
+    damaged = [name for name in _FIELDS if not _fits(name, values[name])]
+    for name in damaged:
+        # SQLite keeps whatever somebody else writes into a column; one record must not hide the others.
+        values[name] = None if name in _OPTIONAL else "{}" if name.endswith("_json") else _EMPTY[_KINDS[name]]
+    if damaged:
+        # What is not as it was kept is never released.
+        values["exact"] = 0
+        values["detail"] = f"damaged: {', '.join(damaged)}; {values['detail']}"
     values["reason"], values["detail"] = known_reason(str(values["reason"]), str(values["detail"]))
     for name in ("authenticated", "exact", "truncated"):
         values[name] = bool(values[name])
@@ -419,6 +432,22 @@ _FIELDS = (
     "released_ms",
     "released_by",
 )
+
+
+_OPTIONAL = frozenset(
+    {"offset", "queue", "task", "message_id", "kid", "content_type", "content_encoding", "released_ms", "released_by"}
+)
+_NUMBERS = frozenset(
+    {
+        "time_ms", "offset", "authenticated", "exact", "length", "truncated", "seen", "last_seen_ms", "released_ms",
+    }
+)  # fmt: skip
+_KINDS: dict[str, type] = {name: int if name in _NUMBERS else bytes if name == "body" else str for name in _FIELDS}
+_EMPTY: dict[type, object] = {int: 0, str: "", bytes: b""}
+
+
+def _fits(name: str, value: object) -> bool:
+    return type(value) is _KINDS[name] or (value is None and name in _OPTIONAL)
 
 
 def _wall_clock_ms() -> int:

@@ -14,6 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from safeserial.audit.incoming import (
+    ALTERED,
     KEPT_OF_A_FLOOD,
     MAX_HEADERS_OF_A_FLOOD,
     MAX_VARIANTS,
@@ -309,7 +310,8 @@ class RedisQuarantine:
             self._ids.next(now),
             new.fingerprint.hex(),
             int(authenticated),
-            new.sha256,
+            # What variants of one body are counted by; those that are not what was sent are counted apart.
+            new.sha256[::-1] if reason in ALTERED else new.sha256,
             now,
             min(quota.max_records, MAX_NUMBER),
             min(quota.max_bytes, MAX_NUMBER),

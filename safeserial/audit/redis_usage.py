@@ -23,6 +23,7 @@ _FORGET_BATCH = 1000
 _PARTS = ("times", "first_ms", "last_ms", "good_until_ms")
 _KINDS: dict[str, type] = {
     "host": str, "pid": int, "app": str, "revision": int, "kids": list, "seen_ms": int, "file": str, "settle_ms": int,
+    "prints": list, "ring": str,
 }  # fmt: skip
 
 # KEYS[1] is the layout; the names of all other keys begin with it.
@@ -158,9 +159,10 @@ class RedisUsage:
 def _process(about: Any) -> Process:
     if any(type(about[name]) is not kind for name, kind in _KINDS.items()):
         raise TypeError("process")
-    if not all(type(kid) is str for kid in about["kids"]):
+    if not all(type(text) is str for text in [*about["kids"], *about["prints"]]):
         raise TypeError("kids")
-    return Process(**{**{name: about[name] for name in _KINDS}, "kids": tuple(about["kids"])})
+    lists = {name: tuple(about[name]) for name in ("kids", "prints")}
+    return Process(**{**{name: about[name] for name in _KINDS}, **lists})
 
 
 def _text(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from safeserial.audit.database import Database, clamp
 from safeserial.audit.metering import FLUSH_SECONDS, Meter
+from safeserial.envelope.keyring_file import fingerprint, ring_fingerprint
 from safeserial.errors import SafeSerialError
 from safeserial.text import safe_repr
 
@@ -39,7 +40,7 @@ __all__ = [
 FORGET_PROCESS_MS = 30 * 86_400_000
 _MAX_NAME = 255
 
-Operation: TypeAlias = Literal["seal", "open"]
+Operation: TypeAlias = Literal["seal", "open", "behalf"]
 
 
 class UsageUnavailable(SafeSerialError):  # noqa: N818 - like ClaimsUnavailable
@@ -51,7 +52,7 @@ class KeyUse(NamedTuple):
 
     Attributes:
         kid: The key.
-        operation: ``"seal"`` or ``"open"``.
+        operation: ``"seal"``, ``"open"``, or ``"behalf"``: messages of other keys that come of what it sealed.
         times: How often.
         first_ms: When first, milliseconds since the epoch.
         last_ms: When last.
@@ -78,6 +79,8 @@ class Process(NamedTuple):
         seen_ms: When it said so.
         file: The keyring file that it follows, as :func:`place_of` has it; empty where its keys stand elsewhere.
         settle_ms: So long, at most, after that file has changed it may still be heard of with the keys from before.
+        prints: For each of ``kids``, what tells its material from any other (``keyring_file.fingerprint``).
+        ring: What tells all that its keyring says from any other (``keyring_file.ring_fingerprint``).
     """
 
     host: str
@@ -88,6 +91,20 @@ class Process(NamedTuple):
     seen_ms: int
     file: str = ""
     settle_ms: int = 0
+    prints: tuple[str, ...] = ()
+    ring: str = ""
+
+    @classmethod
+    def of(
+        cls, ring: Keyring, *, host: str, pid: int, app: str, seen_ms: int, file: str = "", settle_ms: int = 0
+    ) -> Process:
+        """What a process that has this keyring says of itself."""
+        kids, prints = tuple(key.kid for key in ring), tuple(fingerprint(key) for key in ring)
+        return cls(host, pid, app, ring.revision, kids, seen_ms, file, settle_ms, prints, ring_fingerprint(ring))
+
+    def knows(self, kid: str, print_: str) -> bool:
+        """Whether it has this key, and not another one of the same name."""
+        return (kid, print_) in zip(self.kids, self.prints, strict=False)
 
     def sleeps(self, file: str, changed_ms: int, now_ms: int) -> bool:
         """Whether it did nothing since this file changed, so that it reads the file before it does anything again.
@@ -131,7 +148,8 @@ _SCHEMA = (
         last_ms INTEGER NOT NULL, good_until_ms INTEGER NOT NULL, PRIMARY KEY (kid, operation)) WITHOUT ROWID""",
     """CREATE TABLE processes (
         host TEXT NOT NULL, pid INTEGER NOT NULL, app TEXT NOT NULL, revision INTEGER NOT NULL, kids TEXT NOT NULL,
-        seen_ms INTEGER NOT NULL, file TEXT NOT NULL, settle_ms INTEGER NOT NULL, PRIMARY KEY (host, pid, app))
+        seen_ms INTEGER NOT NULL, file TEXT NOT NULL, settle_ms INTEGER NOT NULL, prints TEXT NOT NULL,
+        ring TEXT NOT NULL, PRIMARY KEY (host, pid, app))
         WITHOUT ROWID""",
 )
 _ADD = (
@@ -152,7 +170,7 @@ class SQLiteUsage:
         self._db = Database(
             path,
             application_id=0x53534B55,  # "SSKU"
-            version=1,
+            version=2,
             schema=_SCHEMA,
             failure=UsageUnavailable,
             synchronous="NORMAL",
@@ -178,8 +196,8 @@ class SQLiteUsage:
         with self._db.transaction() as connection:
             connection.executemany(_ADD, rows)
             connection.execute(
-                "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*process[:4], json.dumps(process.kids), *process[5:]),
+                "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*process[:4], json.dumps(process.kids), *process[5:8], json.dumps(process.prints), process.ring),
             )
             connection.execute("DELETE FROM processes WHERE seen_ms < ?", (process.seen_ms - FORGET_PROCESS_MS,))
 
@@ -195,8 +213,8 @@ class SQLiteUsage:
                 "SELECT * FROM processes WHERE seen_ms >= ? ORDER BY app, host, pid", (since_ms,)
             ).fetchall()
         return [
-            Process(host, pid, app, revision, tuple(json.loads(kids)), *more)
-            for host, pid, app, revision, kids, *more in rows
+            Process(host, pid, app, revision, _names(kids), seen_ms, file, settle_ms, _names(prints), ring)
+            for host, pid, app, revision, kids, seen_ms, file, settle_ms, prints, ring in rows
         ]
 
     def close(self) -> None:
@@ -251,11 +269,15 @@ class KeyMeter(Meter["tuple[str, str]"]):
 
     def _write(self, counts: Mapping[tuple[str, str], list[int]]) -> None:
         # Also without counts: that this process lives, and which keys it has, is what others wait for.
-        ring = self._ring()
-        process = Process(
-            host_name(), os.getpid(), self._app, ring.revision, tuple(key.kid for key in ring),
-            int(self._clock() * 1000), self._follows, self._settle_ms,
-        )  # fmt: skip
+        process = Process.of(
+            self._ring(),
+            host=host_name(),
+            pid=os.getpid(),
+            app=self._app,
+            seen_ms=int(self._clock() * 1000),
+            file=self._follows,
+            settle_ms=self._settle_ms,
+        )
         self._store.add([KeyUse(*key, *row) for key, row in counts.items()], process)
 
 
@@ -277,3 +299,7 @@ def place_of(path: str) -> str:
     except OSError:
         return real
     return f"{real} ({folder.st_dev}:{folder.st_ino})"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))

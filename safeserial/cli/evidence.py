@@ -16,7 +16,9 @@ from safeserial.audit.redis_client import RedisAddress, is_redis_url
 from safeserial.audit.usage import place_of
 from safeserial.cli.output import Failure, moment
 from safeserial.config import Settings
+from safeserial.envelope.keyring_file import fingerprint, ring_fingerprint
 from safeserial.envelope.material import is_reference
+from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from safeserial.audit import KeyUse, Process, UsageStore
@@ -113,7 +115,7 @@ def standings(file: KeyringFile, evidence: Evidence) -> list[tuple[Process, Stan
     """Each running process with what it has.
 
     ``current``
-        The revision and the keys of this file.
+        The revision of this file, and everything that it says of keys.
     ``asleep``
         Others, and it did nothing since the file changed, so it reads the file before its next message. That it can
         is taken for granted only where the file has all keys in itself, or where a process of the same app and
@@ -122,8 +124,8 @@ def standings(file: KeyringFile, evidence: Evidence) -> list[tuple[Process, Stan
         Others, and it may act on them.
     """
     changed_ms, now = os.stat(file.path).st_mtime_ns // 1_000_000, now_ms()
-    kids, place = {key.kid for key in file.ring}, place_of(file.real_path)
-    current = [process.revision == file.ring.revision and kids == set(process.kids) for process in evidence.processes]
+    place, ring = place_of(file.real_path), ring_fingerprint(file.ring)
+    current = [process.ring == ring for process in evidence.processes]
     readers = {
         (process.host, process.app, process.file)
         for process, has_it in zip(evidence.processes, current, strict=True)
@@ -151,7 +153,8 @@ def require_known(file: KeyringFile, kid: str, evidence: Evidence | None, truste
         Failure: With the processes.
     """
     if not trusted:
-        missing = [process for process in behind(file, _heard(kid, evidence)) if kid not in process.kids]
+        print_ = fingerprint(file.key(kid))
+        missing = [process for process in behind(file, _heard(kid, evidence)) if not process.knows(kid, print_)]
         if missing:
             count = f"{len(missing)} running processes do not have {kid} yet, and would refuse its messages"
             raise Failure(f"{count}: {_shown(missing)}")
@@ -180,7 +183,9 @@ def _heard(kid: str, evidence: Evidence | None) -> Evidence:
 
 
 def _shown(processes: list[Process]) -> str:
-    shown = ", ".join(f"{one.app} {one.host}:{one.pid} (revision {one.revision})" for one in processes[:5])
+    shown = ", ".join(
+        f"{safe_repr(one.app)} {safe_repr(one.host)}:{one.pid} (revision {one.revision})" for one in processes[:5]
+    )
     return f"{shown} and {len(processes) - 5} more" if len(processes) > 5 else shown
 
 

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 from safeserial.cli.evidence import now_ms, points_elsewhere
 from safeserial.cli.output import Failure
 from safeserial.config import Settings
+from safeserial.envelope.claims import MAX_TIME_MS
 from safeserial.envelope.keyring_file import parse_document, ring_of
+from safeserial.envelope.keys import MAX_REVISION
 from safeserial.envelope.material import read_private
 from safeserial.envelope.sources import MAX_FILE_BYTES, file_of
 from safeserial.errors import Misconfigured, Refused
+from safeserial.text import holds_key, safe_repr
 
 try:
     import fcntl
@@ -49,6 +52,8 @@ def find_path(source: str | None) -> str:
         said = Settings.load().file_keyring()
     elif file_of(source) is None and not source.startswith("env:"):
         said = f"file:{source}"
+    if isinstance(said, str) and file_of(said) is not None and holds_key(said):
+        raise Failure("this is a key, not a place: name a keyring file")
     path = file_of(said)
     if path is None:
         raise Failure("no keyring file: name it with --keyring PATH (a ring in a variable is changed where it is set)")
@@ -56,27 +61,37 @@ def find_path(source: str | None) -> str:
 
 
 class KeyringFile:
-    """One keyring file being looked at or changed."""
+    """One keyring file being looked at or changed.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: Where it is.
+        tolerant: A key whose material stands somewhere else and cannot be read from here is no reason to refuse.
+    """
+
+    def __init__(self, path: str, *, tolerant: bool = False) -> None:
         self.path = path
+        self._tolerant = tolerant
         self._read = self._bytes()
         self.document = parse_document(self._read, origin=path)
+        #: Keys that could not be read, and why; they are disabled in the ring.
+        self.unread: dict[str, str] = {}
         self.ring = self._judge()
 
     @classmethod
     @contextmanager
-    def editing(cls, path: str) -> Iterator[KeyringFile]:
+    def editing(cls, path: str, *, tolerant: bool = False) -> Iterator[KeyringFile]:
         """The file, and nobody else changes it meanwhile.
 
         Raises:
             Failure: Somebody else did not let go of it.
         """
+        if "\0" in path:
+            raise Failure(f"{safe_repr(path)} is no path")
         real = os.path.realpath(path)
         lock = os.path.join(os.path.dirname(real), f".{os.path.basename(real)}.lock")
         with _locked(lock):
             _remove_leftovers(real)
-            yield cls(path)
+            yield cls(path, tolerant=tolerant)
 
     def _bytes(self) -> bytes:
         try:
@@ -85,7 +100,9 @@ class KeyringFile:
             raise Misconfigured(error.problem, file=self.path) from None
 
     def _judge(self) -> Keyring:
-        return ring_of(self.document, origin=self.path, folder=os.path.dirname(os.path.abspath(self.path)))
+        self.unread = {}
+        folder = os.path.dirname(os.path.abspath(self.path))
+        return ring_of(self.document, origin=self.path, folder=folder, unread=self.unread if self._tolerant else None)
 
     @property
     def real_path(self) -> str:
@@ -139,11 +156,19 @@ class KeyringFile:
             Misconfigured: The change makes no usable ring; the file is as it was.
             Failure: Somebody else changed the file meanwhile, or it could not be given to its owner.
         """
+        if self.ring.revision >= MAX_REVISION:
+            raise Failure(f"{self.path} is at the last revision there is, {MAX_REVISION}: write a smaller one into it "
+                          "and start the processes anew, which go back to no older one")  # fmt: skip
         keys = self.document.pop("keys")
         self.document["revision"] = self.ring.revision + 1
         self.document["keys"] = keys
         self.ring = self._judge()
         text = json.dumps(self.document, indent=2) + "\n"
+        if len(text) > MAX_FILE_BYTES:
+            text = json.dumps(self.document, separators=(",", ":")) + "\n"
+        if len(text) > MAX_FILE_BYTES:
+            # Its readers would refuse it, and go on with the ring they have.
+            raise Failure(f"{self.path} would be larger than {MAX_FILE_BYTES} bytes: remove destroyed or unused keys")
         # Through a link to what it leads to: replacing the link would leave the others that read the file behind.
         real = self.real_path
         fd, beside = tempfile.mkstemp(dir=os.path.dirname(real), prefix=_prefix(real))  # mode 0600
@@ -204,9 +229,8 @@ def _locked(path: str) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
-        raise Failure(
-            f"{path}: {error.strerror or 'cannot be written'}: who changes a keyring locks it first"
-        ) from None
+        reason = error.strerror or "cannot be written"
+        raise Failure(f"{safe_repr(path)}: {reason}: who changes a keyring locks it first") from None
     try:
         if fcntl is not None:
             _wait_for(fd, path)
@@ -232,5 +256,6 @@ def _try_lock(fd: int) -> bool:
 
 
 def stamp(time_ms: int) -> str:
-    """A time as a keyring file has it: whole seconds, in UTC."""
-    return f"{datetime.fromtimestamp(time_ms // 1000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    """A time as a keyring file has it: whole seconds, in UTC; the nearest one from 1970 to 9999."""
+    seconds = max(0, min(time_ms, MAX_TIME_MS)) // 1000
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"

@@ -20,6 +20,7 @@ from safeserial.envelope.keyring_file import keyring_to_json
 from safeserial.envelope.material import encode
 from safeserial.envelope.sources import key_to_text
 from safeserial.errors import Refused
+from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from safeserial.envelope import Grants
@@ -76,6 +77,8 @@ def _write_secret(path: Path, text: str) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise Failure(f"{path} exists and is not overwritten: it may hold the only copy of a key") from None
+    except ValueError:
+        raise Failure(f"{safe_repr(str(path))} is no path") from None
     with os.fdopen(fd, "w", encoding="ascii") as file:
         file.write(text)
 
@@ -234,7 +237,9 @@ def _show_status(file: KeyringFile, evidence: Evidence | None) -> None:
             "behind": warn(f"has revision {process.revision}"),
             "asleep": dim(f"has revision {process.revision}, and reads the file before its next message"),
         }[standing]
-        click.echo(f"{process.app} {process.host}:{process.pid}  {told}  {moment(process.seen_ms)}")
+        click.echo(
+            f"{safe_repr(process.app)} {safe_repr(process.host)}:{process.pid}  {told}  {moment(process.seen_ms)}"
+        )
     if evidence.silent:
         silent = f"{len(evidence.silent)} processes were heard of within a day and not within five minutes"
         click.echo(dim(f"{silent}: they ended, or do nothing. One with a copy of the file may not have it yet."))

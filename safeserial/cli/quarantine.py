@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -274,11 +275,21 @@ def _save(path: Path, record: Record) -> None:
     click.echo(f"wrote {len(record.body)} bytes to {path}; do not load them, look with: safeserial inspect", err=True)
 
 
-def _new_file(path: Path) -> IO[bytes]:
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that was not there. Where it cannot be written whole it is removed, for the next attempt's sake."""
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise Failure(f"{path} exists and is not overwritten") from None
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Failure(f"{path}: {error.strerror or type(error).__name__}; nothing was written") from error
+        raise
 
 
 def export_records(

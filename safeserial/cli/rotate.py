@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "keyring_option", "usage_options"]
 
+_CLOCK_AHEAD_MS = 3_600_000
+
 F = TypeVar("F", bound="Callable[..., Any]")
 
 keyring_option = click.option(
@@ -52,11 +54,19 @@ def usage_options(function: F) -> F:
 
 def edits(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command its keyring file instead of ``source``; nobody else changes it until the command has ended."""
+    return _editing(function, tolerant=False)
 
+
+def stops(function: Callable[..., None]) -> Callable[..., None]:
+    """:func:`edits`, also where the material of some key cannot be read: it must not keep another one from its end."""
+    return _editing(function, tolerant=True)
+
+
+def _editing(function: Callable[..., None], *, tolerant: bool) -> Callable[..., None]:
     @keyring_option
     @wraps(function)
     def command(source: str | None, **options: Any) -> None:
-        with KeyringFile.editing(find_path(source)) as file:
+        with KeyringFile.editing(find_path(source), tolerant=tolerant) as file:
             function(file, **options)
 
     return command
@@ -113,10 +123,18 @@ def add(file: KeyringFile, kid: str, suite: str | None, material: str | None, pu
 @click.option(
     "--stop-encrypting", is_flag=True, help="The key that seals now encrypts and this one does not: so be it."
 )
+@click.option("--restricted", is_flag=True, help="Its grants keep it from sealing some of that: so be it.")
 @edits
 @usage_options
 def promote(
-    file: KeyringFile, *, kid: str, purpose: str, stop_encrypting: bool, usage: str | None, without_evidence: bool
+    file: KeyringFile,
+    *,
+    kid: str,
+    purpose: str,
+    stop_encrypting: bool,
+    restricted: bool,
+    usage: str | None,
+    without_evidence: bool,
 ) -> None:
     """Let a key seal from now on.
 
@@ -126,9 +144,11 @@ def promote(
     if not key.enabled or key.material is None:
         what = f"is {key.state}" if not key.enabled else "is known by its public half alone"
         raise Failure(f"{kid} {what}, so it cannot seal")
-    if entry.get("seal_until"):
+    if key.seal_until is not None and key.seal_until.timestamp() * 1000 <= now_ms():
         raise Failure(f"{kid} is retired, it sealed until {entry['seal_until']}; add a new key instead")
     _require_able(file, key, purpose, stop_encrypting)
+    if not restricted:
+        _require_free(key, purpose)
     require_known(file, kid, None if without_evidence else evidence_of(usage), without_evidence)
     entry.pop("ops", None)
     primary = {} if purpose == "*" else dict(file.document.get("primary", {}))
@@ -168,6 +188,22 @@ def _require_able(file: KeyringFile, key: Key, purpose: str, stop_encrypting: bo
             )
 
 
+def _require_free(key: Key, purpose: str) -> None:
+    """Refuse to make a key primary for everything, or for what no producer sends, if it was granted some of it only.
+
+    Raises:
+        Failure: What restricts it.
+    """
+    names = () if purpose in ("tasks", "data") else ("types", "deny_types", "formats", "max_bytes")
+    found = [name for name in names if getattr(key.grants, name) is not None]
+    if found:
+        what = "everything" if purpose == "*" else purpose
+        raise Failure(
+            f"the grants of {key.kid} restrict {', '.join(found)}, so it could not seal {what}: say --purpose tasks, "
+            "widen its grants, or say --restricted"
+        )
+
+
 @click.command("retire")
 @click.argument("kid")
 @edits
@@ -186,16 +222,19 @@ def retire(file: KeyringFile, kid: str, usage: str | None, without_evidence: boo
     # Who has the file from before the other key was promoted still seals with this one, and that would be refused.
     evidence = None if without_evidence else evidence_of(usage)
     require_current(file, kid, evidence, without_evidence)
-    # By the clocks of those who sealed, if they are ahead of this one: what they sealed a moment ago is honest.
-    last_ms = max(now_ms(), evidence.last_sealed_ms(kid) + 1000 if evidence is not None else 0)
+    # By the clocks of those who sealed, if they are ahead of this one: what they sealed a moment ago is honest. A clock
+    # that is further ahead is wrong, and nobody takes its messages.
+    now = now_ms()
+    last_ms = now if evidence is None else max(now, min(evidence.last_sealed_ms(kid) + 1000, now + _CLOCK_AHEAD_MS))
     entry["ops"] = ["open"]
-    entry.setdefault("seal_until", stamp(last_ms))
+    if key.seal_until is None or key.seal_until.timestamp() * 1000 > last_ms:
+        entry["seal_until"] = stamp(last_ms)
     _saved(file, f"{kid} seals no more, and opens what is on its way")
 
 
 @click.command("disable")
 @click.argument("kid")
-@edits
+@stops
 def disable(file: KeyringFile, kid: str) -> None:
     """Stop a key at once: for a leak. What is on its way under it is refused and kept in quarantine.
 
@@ -212,24 +251,28 @@ def disable(file: KeyringFile, kid: str) -> None:
         name = purpose.partition(" ")[0]
         next_one = file.sealer("tasks" if name == "*" else name)
         told = "promote another key, until then nothing is sealed there"
-        if next_one is not None:
+        if file.unread:
+            told = f"who seals there now is not known here, because {', '.join(file.unread)} cannot be read"
+        elif next_one is not None:
             told = f"{next_one.kid} seals there now, the next that may"
         click.echo(f"it was primary for {purpose}: {told}")
 
 
 @click.command("destroy")
 @click.argument("kid")
-@edits
+@stops
 @usage_options
 def destroy(file: KeyringFile, kid: str, usage: str | None, without_evidence: bool) -> None:
     """Remove a key's material for good; its name stays, and is never given again.
 
     Refused while the key may still seal, and while a message under it may still be good. There is no way back: what
-    was sealed with it, in quarantine too, can never be opened again.
+    was sealed with it, in quarantine too, can never be opened again, and what comes of it is refused.
     """
     key = file.key(kid)
     if key.state == "destroyed":
         raise Failure(f"{kid} is destroyed already")
+    if kid in file.unread:
+        raise Failure(f"{kid} cannot be read ({file.unread[kid]}), and is not disabled: disable it first")
     if key.enabled and "seal" in key.ops:
         raise Failure(f"{kid} may still seal: retire it first, or disable it")
     require_drained(key, None if without_evidence else evidence_of(usage), without_evidence)

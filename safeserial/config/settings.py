@@ -425,6 +425,9 @@ def _shown_value(value: object) -> str:
 def _find() -> str | None:
     """The settings file of the current folder. Two of them would hide one another, so that is refused."""
     found = [name for name in ("safeserial.toml", "pyproject.toml") if os.path.isfile(name)]
+    if "safeserial.toml" not in found and os.path.lexists("safeserial.toml"):
+        # Somebody means it to hold: a link to what is not there, or not there yet, is no reason to do without.
+        raise Misconfigured("it is no file, and no link to one", "safeserial.toml")
     if "pyproject.toml" in found and not load_section("pyproject.toml")[0]:
         found.remove("pyproject.toml")
     if len(found) > 1:
