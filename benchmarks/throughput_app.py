@@ -10,13 +10,17 @@ import json
 import mmap
 import os
 import struct
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from kombu import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SETTING = "THROUGHPUT"
 SLOT = struct.Struct("<q")
@@ -120,5 +124,18 @@ def make_app(setup: Setup) -> Celery:
     return app
 
 
+def publish(lines: Iterable[str]) -> None:
+    """Publish a batch for each line, ``[how many, what]``, and answer with the seconds that it took."""
+    task = app.tasks[TASK]
+    for line in lines:
+        count, what = json.loads(line)
+        started = time.perf_counter()
+        for serial in range(count):
+            task.apply_async((serial, what))
+        print(time.perf_counter() - started, flush=True)
+
+
 if SETTING in os.environ:
     app = make_app(Setup(**json.loads(os.environ[SETTING])))
+    if __name__ == "__main__":
+        publish(sys.stdin)

@@ -7,6 +7,8 @@
     A test that needs a server which is not there fails instead of being skipped.
 ``SAFESERIAL_TEST_REDIS_URL``, ``SAFESERIAL_TEST_AMQP_URL``
     Other addresses than 127.0.0.1:6379 and :5672; ``off`` pretends that there is none.
+``SAFESERIAL_TEST_THOROUGH=1``
+    Tests marked ``thorough`` run too, as in CI: what takes a minute and more, and rarely finds what no other test finds.
 ``SAFESERIAL_SAME_EXAMPLES=1``
     Property tests draw the same examples in every run, so that coverage is a fact about the tests and not about luck.
 """
@@ -172,6 +174,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("thorough") and os.environ.get("SAFESERIAL_TEST_THOROUGH", "0") in ("", "0"):
+        pytest.skip("takes long: SAFESERIAL_TEST_THOROUGH=1 runs it, as CI does")
     lacking = []
     for marker, name in NAMES.items():
         if item.get_closest_marker(marker) is None:

@@ -25,6 +25,8 @@ from adapter_app import Money
 from support.broker import RabbitBroker, Raw, RedisBroker
 from support.corner import Corner, open_corner
 from support.process import Process, until
+from support.spelling import CONTENT_TYPE as CONTENT_TYPE_FLAG
+from support.spelling import ENCODING, JSON, SPELLINGS, short, spelt
 
 from safeserial import Key, Keyring, Reason, Refused
 from safeserial.adapters.kombu import CONTENT_TYPE, SafeKombu
@@ -133,6 +135,35 @@ def test_a_handler_may_give_a_message_back(place: Place, serial: str) -> None:
     assert len(place.corner.await_runs(serial, 2)) == 2
 
 
+@pytest.mark.parametrize("said", [{"exchange": "nowhere", "routing_key": "x"}, {"exchange": "", "routing_key": "y"}])
+def test_it_goes_back_to_the_queue_it_was_taken_from_whatever_it_says(
+    place: Place, serial: str, said: dict[str, str]
+) -> None:
+    """Why: kombu follows what stands in the message, which nobody signed; where that leads nowhere, it was lost."""
+    raw = place.captured({"serial": serial}, "thought")
+    place.push(raw.but(properties={**raw.properties, "delivery_info": said}))
+    assert len(place.corner.await_runs(serial, 2)) == 2
+    if place.broker.name == "redis":
+        assert not place.corner.client.exists("y", "x")
+
+
+@pytest.mark.parametrize("headers", ["null", "[]", '"x"'])
+def test_headers_that_are_none_keep_no_message_from_going_back(place: Place, headers: str) -> None:
+    if place.broker.name != "redis":
+        return  # AMQP has a table there
+    item = {
+        "body": base64.b64encode(headers.encode() + uuid.uuid4().bytes).decode(), "content-type": "application/json",
+        "content-encoding": "utf-8", "headers": json.loads(headers),
+        "properties": {"body_encoding": "base64", "delivery_tag": uuid.uuid4().hex,
+                       "delivery_info": {"exchange": "nowhere", "routing_key": None}},
+    }  # fmt: skip
+    with place.corner.quarantine_locked():
+        place.corner.client.lpush(place.first, json.dumps(item))
+        time.sleep(3)
+    place.corner.await_record(Reason.FOREIGN_CONTENT_TYPE)
+    place.still_serves()
+
+
 # -- altered ----------------------------------------------------------------------------------------------------------
 
 ALTERED: dict[str, tuple[Callable[[Corner, Raw], Raw], Reason]] = {
@@ -234,9 +265,32 @@ def test_two_consumers_run_one_message_once(place: Place, serial: str) -> None:
 @pytest.mark.parametrize("item", [b"garbage", b"[]", b"{}", b'{"body": 1}', b"[" * 50_000], ids=lambda i: repr(i[:12]))
 def test_what_is_not_even_a_message_does_not_end_the_consumer(place: Place, item: bytes) -> None:
     if place.broker.name != "redis":
-        return  # AMQP delivers typed frames
+        return  # for AMQP see below
     place.corner.client.lpush(place.first, item)
     place.corner.await_record(Reason.FOREIGN_CONTENT_TYPE)
+    place.still_serves()
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_properties_that_nobody_can_read_do_not_end_the_consumer(place: Place, name: str) -> None:
+    if place.broker.name != "rabbitmq":
+        return  # Redis has no such things
+    body = uuid.uuid4().bytes
+    place.broker.spell(place.first, SPELLINGS[name], body)
+    reason = Reason.COMPRESSION_HEADER if "compression" in name else Reason.FOREIGN_CONTENT_TYPE
+    record = place.corner.await_record(reason)
+    assert (record.body, record.queue, record.authenticated) == (body, place.first, False)
+    assert until(place.dead, "the dead letter") == [body]
+    place.still_serves()
+
+
+def test_a_body_is_kept_as_it_came_whatever_its_encoding_says(place: Place) -> None:
+    if place.broker.name != "rabbitmq":
+        return
+    body = uuid.uuid4().bytes + b"a" * 500_000
+    for encoding in (b"punycode", b"utf-16-le"):
+        place.broker.spell(place.first, spelt(CONTENT_TYPE_FLAG | ENCODING, short(JSON), short(encoding)), body)
+        assert place.corner.await_record(Reason.FOREIGN_CONTENT_TYPE).length == len(body)
     place.still_serves()
 
 

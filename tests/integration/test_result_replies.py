@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import pickle
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import kombu.pools
+import kombu
 import pytest
 import shop
 from celery import group
 from support.attacks import Payload
 from support.broker import Raw
+from support.replies import waiting_apps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,26 +26,11 @@ CASES = [case for case in shop.CASES if case.name in ("tuple", "set", "datetime-
 
 @pytest.fixture(scope="module")
 def working(shop_at: Any, stock_only: bool) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Two apps and their broker, while a worker runs.
-
-    Once an app has waited with ``get()``, RabbitMQ hands its replies to that consumer, and who polls finds none; so the
-    one that polls is another, with a queue of its own.
-    """
+    """Two apps and their broker, while a worker runs."""
     if stock_only:
         pytest.skip("a stock result is not sealed")
-    setup = shop_at.setup(shop_at.queue("replies"), tag="rpc", conf={"result_backend": "rpc://"})
-    apps = {"get": shop.make_app(setup), "poll": shop.make_app(setup)}
-    try:
-        with shop_at.worker(setup, apps["poll"]):
-            yield apps, shop_at.broker
-    finally:
-        gc.collect()
-        for app in apps.values():
-            if app.backend.result_consumer._consumer is not None:
-                app.backend.result_consumer.stop()
-            shop_at.broker.forget(app.backend.oid)
-            app.close()
-        kombu.pools.reset()
+    with waiting_apps(shop_at, "replies") as (apps, _):
+        yield apps, shop_at.broker
 
 
 def outcome(result: Any, way: str) -> Any:

@@ -73,3 +73,18 @@ def test_a_forged_result_is_its_waiters_problem_and_nobody_elses(working: Any) -
     assert honest.get(timeout=20) == 1.0
     waiter.join(20)
     assert outcome == [Reason.NOT_SEALED]
+
+
+def test_a_key_of_another_type_is_a_refusal_and_is_written_over(working: Any) -> None:
+    """Why: the worker looks what stands there before it writes, so its result was never stored, and nobody told."""
+    backend, sleep = working.backend, working.tasks["shop.sleep"]
+    client = backend.client.__class__(connection_pool=backend.client.connection_pool)
+    nobody = working.AsyncResult(str(uuid.uuid4()))
+    client.rpush(backend.get_key_for_task(nobody.id), "x")
+    with pytest.raises(Refused) as caught:
+        nobody.get(timeout=5)
+    assert caught.value.cause is Reason.NOT_SEALED
+    slow = sleep.delay(1.0)
+    client.rpush(backend.get_key_for_task(slow.id), "x")
+    time.sleep(1.5)
+    assert slow.get(timeout=20) == 1.0

@@ -104,9 +104,9 @@ class Steps:
         self._run(step)
 
     def status(self) -> dict[str, Any]:
-        """What ``keys status --json`` says."""
+        """What ``keys status --json`` says, once all processes have the file."""
         out = self.page.folder / "status.json"
-        self.page.console(Command(f"safeserial keys status --json > {out}", [], 0))
+        self.page.console(Command(f"safeserial keys status --wait-seconds 30 --json > {out}", [], 0))
         found: dict[str, Any] = json.loads(out.read_text("utf-8"))
         return found
 

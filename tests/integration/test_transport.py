@@ -7,6 +7,7 @@ with what lay on the list as its body, while the worker serves on.
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -175,6 +176,27 @@ def test_nothing_is_left_behind_and_no_pool_process_was_lost(bench: Bench) -> No
     assert bench.shop_at.broker.unacknowledged() == 0
     assert "WorkerLostError" not in bench.worker.log()
     assert "Connection to broker lost" not in bench.worker.log()
+
+
+def test_keys_of_another_type_keep_no_worker_from_starting(bench: Bench) -> None:
+    """Why: each of these ended a worker at its start, and one that had lost its connection."""
+    client, namespace = bench.shop_at.broker.client, bench.shop_at.namespace
+    queue = bench.shop_at.queue("misplaced")
+    bindings = (f"{namespace}.pidbox", f"{namespace}.events", f"reply.{namespace}.pidbox", queue)
+    keys = [queue, f"{queue}\x06\x169", *(f"_kombu.binding.{name}" for name in bindings)]
+    for key in keys:
+        client.delete(key)
+        client.set(key, "x")
+    setup = bench.shop_at.setup(queue, tag="misplaced")
+    app = bench.shop_at.app(setup)
+    # It cannot answer while they are there: answers go by such a key, too.
+    clean = threading.Timer(8.0, client.delete, keys)
+    clean.start()
+    with bench.shop_at.worker(setup, app, probe_queues=()) as worker:
+        clean.join()
+        assert f"{queue} holds a string where kombu keeps a list" in worker.log()
+        assert app.tasks["shop.mark"].delay(1).get(timeout=30) == "marked"
+        assert worker.alive()
 
 
 @pytest.mark.parametrize("key", ["unacked", "unacked_index", "queue"])

@@ -257,6 +257,8 @@ def test_the_benchmark_of_compression_counts_what_is_sent() -> None:
 
 
 @pytest.mark.redis
+@pytest.mark.slow
+@pytest.mark.thorough
 def test_throughput_runs_every_contestant_and_says_what_it_measured(services: Any) -> None:
     services.url("redis")
     told = run("throughput.py", "--broker", "redis", "--size", "200", "--rounds", "1", "--count", "20", "--json")

@@ -147,6 +147,23 @@ def test_a_pyproject_of_somebody_else_says_nothing(write: Callable[..., Path]) -
     assert load().context == ""
 
 
+@pytest.mark.parametrize("kind", ["dangling", "folder", "fifo"])
+def test_a_settings_file_that_is_none_is_refused_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Why: where a volume was not mounted yet, every default applied and nothing said so."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "safeserial.toml"
+    if kind == "dangling":
+        place.symlink_to(tmp_path / "not-there.toml")
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    with pytest.raises(Misconfigured, match=r"safeserial\.toml: it is no file, and no link to one"):
+        load()
+
+
 def test_two_files_that_would_hide_one_another_are_refused(write: Callable[..., Path]) -> None:
     write('context = "a"\n')
     write('[tool.safeserial]\ncontext = "b"\n', "pyproject.toml")

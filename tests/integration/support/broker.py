@@ -215,6 +215,15 @@ class RedisBroker(Broker):
         self.client.close()
 
 
+class _Spelt(amqp.Message):  # type: ignore[misc]
+    """A message whose properties are bytes of ours, which no honest client would write."""
+
+    spelling = b""
+
+    def _serialize_properties(self) -> bytes:
+        return self.spelling
+
+
 class RabbitBroker(Broker):
     """Queues of our own, by name, in the virtual host of the URL; results go to Redis."""
 
@@ -243,6 +252,12 @@ class RabbitBroker(Broker):
                 properties[name] = value
         message = amqp.basic_message.Message(raw.body, application_headers=raw.headers, **properties)
         self._channel.basic_publish(message, exchange="", routing_key=queue)
+
+    def spell(self, target: str | bytes, properties: bytes, body: bytes = b"{}", *, exchange: str = "") -> None:
+        """Publish ``body`` under properties as they stand in the frame, by a routing key that may be no text."""
+        message = _Spelt(body)
+        message.spelling = properties
+        self._channel.basic_publish(message, exchange=exchange, routing_key=target)
 
     def drain(self, queue: str) -> list[Raw]:
         found = []

@@ -32,7 +32,7 @@ def processes() -> int:
 
     No more than six: each needs a database of Redis or two, and a server has sixteen.
     """
-    return min(len(os.sched_getaffinity(0)) + 2, 6)
+    return min(len(os.sched_getaffinity(0)) + 4, 6)
 
 
 def group_of(item: pytest.Item) -> str:

@@ -438,3 +438,18 @@ def test_a_locked_store_is_a_typed_error_and_works_again_afterwards(tmp_path: Pa
     other.close()
     assert claim(store, "m", "o", clock) is Outcome.CLAIMED
     store.close()
+
+
+@pytest.mark.parametrize(("column", "value"), [("until_ms", "soon"), ("owner", b"\xff"), ("expires_at_ms", 1.5)])
+def test_a_damaged_row_is_a_store_that_does_not_work(tmp_path: Path, column: str, value: object) -> None:
+    """Why: it was a TypeError, which whoever finishes a claim does not take for a debt."""
+    store = SQLiteClaims(tmp_path / "c.db")
+    assert store.claim("m", "a", expires_at_ms=0, lease_seconds=60) is Outcome.CLAIMED
+    with store._db.transaction() as connection:
+        connection.execute(f"UPDATE claims SET {column} = ?", (value,))
+    with pytest.raises(ClaimsUnavailable, match="damaged"):
+        store.claim("m", "b", expires_at_ms=0, lease_seconds=60)
+    with pytest.raises(ClaimsUnavailable, match="damaged"):
+        store.finish("m", "b", 0)
+    assert store.claim("other", "b", expires_at_ms=0, lease_seconds=60) is Outcome.CLAIMED
+    store.close()

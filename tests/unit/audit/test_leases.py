@@ -141,6 +141,80 @@ def test_a_store_that_is_down_is_told_once_for_all(monkeypatch: pytest.MonkeyPat
     assert caplog.text.count("could not renew 2 claims: no store") == 1
 
 
+def test_a_store_that_was_down_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """Why: it was asked as rarely as one that works, and meanwhile a copy of what ran found a lease that had run out."""
+    store = MemoryClaims()
+    mine = make(store, 30)
+    asked: list[float] = []
+
+    def renew_many(*_: object, **__: object) -> Any:
+        asked.append(time.monotonic())
+        raise ClaimsUnavailable("no store")
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(store, "renew_many", renew_many)
+    with monkeypatch.context() as patch:
+        patch.setattr(mine, "_lease_seconds", lambda: 0.3)
+        assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+        until(lambda: asked)
+    monkeypatch.setattr(mine, "_lease_seconds", lambda: 3000.0)
+    until(lambda: len(asked) > 5)
+    assert caplog.text.count("could not renew 1 claims: no store") == 1
+    monkeypatch.undo()
+    assert mine.renew()
+    mine.stop()
+
+
+def test_what_runs_here_and_stands_in_the_store_no_more_is_claimed_again(caplog: Any) -> None:
+    """Why: where its file was removed, or its lease ran out while the store was down, a copy of what ran could be run."""
+    store = MemoryClaims()
+    mine, other = make(store, 60), make(store, 60)
+    for name in ("removed", "taken", "done"):
+        assert mine.claim(name, LATER_MS) is Outcome.CLAIMED
+        store._rows.pop(name)
+    assert other.claim("taken", LATER_MS) is Outcome.CLAIMED
+    mine.finish("done", mine.owner, LATER_MS)
+    # What a child of this process ran to its end is not taken over by anybody.
+    assert mine.claim("over", LATER_MS) is Outcome.CLAIMED
+    store.finish("over", mine.owner, LATER_MS)
+    assert mine.renew()
+    assert other.claim("over", LATER_MS) is Outcome.DONE
+    assert other.claim("removed", LATER_MS) is Outcome.LEASED_BY_OTHER
+    assert other.claim("done", LATER_MS) is Outcome.DONE
+    assert "1 claims of what runs here were gone from the store; they are back" in caplog.text
+    assert "1 claims of what runs here were taken over by another process" in caplog.text
+    mine.stop()
+    other.stop()
+
+
+def test_what_is_given_back_while_it_is_claimed_again_stays_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryClaims()
+    mine, other = make(store, 60), make(store, 60)
+    for name in ("before", "meanwhile"):
+        assert mine.claim(name, LATER_MS) is Outcome.CLAIMED
+    claim, renew_many = store.claim, store.renew_many
+
+    def renewing(names: Any, owner: str, **more: Any) -> frozenset[str]:
+        store._rows.clear()
+        mine.release("before", owner)
+        return renew_many(names, owner, **more)
+
+    def claiming(name: str, owner: str, **more: Any) -> Outcome:
+        outcome = claim(name, owner, **more)
+        if owner == mine.owner:
+            mine.release(name, owner)
+        return outcome
+
+    monkeypatch.setattr(store, "renew_many", renewing)
+    monkeypatch.setattr(store, "claim", claiming)
+    assert mine.renew()
+    monkeypatch.undo()
+    assert mine.held == {}
+    assert [other.claim(name, LATER_MS) for name in ("before", "meanwhile")] == [Outcome.CLAIMED] * 2
+    mine.stop()
+    other.stop()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_holds_nothing_and_may_say_that_what_its_parent_claimed_is_done() -> None:
     class Shared(MemoryClaims):

@@ -293,6 +293,26 @@ def test_who_released_a_record_is_written_down(make: Make) -> None:
     assert store.count() == 1
 
 
+@pytest.mark.parametrize("altered", ["headers-altered", "queue-mismatch", "task-mismatch", "subject-mismatch"])
+def test_altered_copies_displace_each_other_and_never_what_was_sent(make: Make, altered: str) -> None:
+    """Why: sixteen copies under other headers, which anybody can make, drove the honest record out of the store, and
+    what is left of those cannot be released."""
+    store = make()
+    sent = store.put(reason=Reason.UNKNOWN_TASK, body=b"one", authenticated=True, time_ms=1, headers={"eta": None})
+    copies = [
+        store.put(reason=Reason(altered), body=b"one", authenticated=True, time_ms=2 + n, headers={"eta": n})
+        for n in range(40)
+    ]
+    kept = [record.id for record in store.list(limit=100)]
+    assert sorted(kept) == sorted([sent, *copies[-16:]])
+    again = [
+        store.put(reason=Reason.UNKNOWN_TASK, body=b"one", authenticated=True, time_ms=50 + n, headers={"x-death": n})
+        for n in range(20)
+    ]
+    assert {record.id for record in store.list(limit=100)} == {*again[-16:], *copies[-16:]}
+    assert store.totals().authenticated_records == 32
+
+
 @given(hostile, hostile, st.integers(-(1 << 70), 1 << 70))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_put_takes_any_value_anywhere(value: object, body: object, number: int) -> None:
@@ -466,6 +486,61 @@ def test_a_removed_file_is_made_again_rather_than_written_into_the_void(tmp_path
     other = SQLiteQuarantine(tmp_path / "q.db")
     assert other.get(record_id) is not None
     other.close()
+    store.close()
+
+
+@pytest.mark.parametrize("gone", [["-wal"], ["-wal", "-shm"]])
+@pytest.mark.parametrize("authenticated", [True, False])
+def test_a_log_that_was_removed_takes_nothing_along(tmp_path: Path, gone: list[str], authenticated: bool) -> None:
+    """Why: what was put went into a file that had no name any more, and nobody ever saw it again."""
+    store = SQLiteQuarantine(tmp_path / "q.db")
+    ids = [put(store, 1, authenticated=authenticated)]
+    for ending in gone:
+        (tmp_path / f"q.db{ending}").unlink()
+    ids += [put(store, 2, authenticated=authenticated), put(store, 3, authenticated=authenticated)]
+    other = SQLiteQuarantine(tmp_path / "q.db")
+    assert {record.id for record in other.list()} == set(ids)
+    other.close()
+    store.close()
+
+
+def test_a_file_that_was_emptied_is_begun_anew(tmp_path: Path) -> None:
+    store = SQLiteQuarantine(tmp_path / "q.db")
+    put(store, 1)
+    (tmp_path / "q.db").write_bytes(b"")
+    record_id = put(store, 2)
+    other = SQLiteQuarantine(tmp_path / "q.db")
+    assert other.get(record_id) is not None
+    other.close()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "field", "value", "shown"),
+    [
+        ("time_ms", "time_ms", "abc", 0),
+        ("released_ms", "released_ms", "x", None),
+        ("seen", "seen", 1.5, 0),
+        ("task", "task", b"\xff", None),
+        ("headers", "headers_json", b"{}", "{}"),
+        ("body", "body", "text", b""),
+        ("authenticated", "authenticated", "yes", False),
+    ],
+)
+def test_a_damaged_row_hides_no_other_and_is_never_whole(
+    tmp_path: Path, column: str, field: str, value: object, shown: object
+) -> None:
+    """Why: a list of ten thousand ended in a TypeError for one of them."""
+    store = SQLiteQuarantine(tmp_path / "q.db")
+    ids = [put(store, number, authenticated=True) for number in (1, 2)]
+    with store._db.transaction() as connection:
+        connection.execute(f"UPDATE records SET {column} = ? WHERE id = ?", (value, ids[0]))
+    whole, damaged = store.list()
+    assert (whole.id, damaged.id) == (ids[1], ids[0])
+    assert whole.exact and not damaged.exact
+    assert getattr(damaged, field) == shown
+    assert damaged.detail.startswith(f"damaged: {field}; ")
+    assert not damaged.headers  # and no error
     store.close()
 
 

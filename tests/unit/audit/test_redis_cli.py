@@ -95,8 +95,7 @@ def test_a_rotation_with_the_evidence_of_a_fleet(cli: Cli, corner: Corner) -> No
     def heard(*machines: str, uses: tuple[KeyUse, ...] = ()) -> None:
         ring = Keyring.load(Path("ring.json"))
         for machine in machines:
-            kids = tuple(key.kid for key in ring)
-            store.add(uses, Process(machine, 7, "shop", ring.revision, kids, now_ms()))
+            store.add(uses, Process.of(ring, host=machine, pid=7, app="shop", seen_ms=now_ms()))
 
     named = cli("keys", "promote", "web-1", "--usage", corner.url)
     assert named.exit_code == 2

@@ -82,8 +82,10 @@ class Bench:
         self.add = add
         self.timer = Timer()
         self.consumer = SimpleNamespace(
-            app=self.app, connection_errors=(ConnectionError,), timer=self.timer,
+            app=self.app, connection_errors=(ConnectionError,), timer=self.timer, task_buckets={},
+            blueprint=SimpleNamespace(on_close=None),
             create_task_handler=lambda: self.forwarded.append, update_strategies=lambda: None, qos=Qos(),
+            connection_for_read=self.app.connection_for_read,
         )  # fmt: skip
         self.guard = guard.Guard(self.runtime, self.consumer)
         self.guard.attach()

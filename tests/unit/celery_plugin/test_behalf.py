@@ -6,12 +6,15 @@ import base64
 import dataclasses
 import json
 import pickle
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 from celery import chord, group, signature
+from celery._state import _task_stack
+from celery.canvas import Signature, chunks, xmap, xstarmap
 
-from celery_plugin import behalf
+from celery_plugin import behalf, wishes
 from safeserial import Key, Keyring, envelope
 from safeserial.envelope import Claims, Grants
 from safeserial.errors import Reason, Refused
@@ -135,6 +138,189 @@ def test_a_retry_and_a_replacement_carry_it_and_what_task_code_sends_does_not(se
     assert late.on_behalf_of is None  # that one does not run here any more
 
 
+def test_a_retry_carries_it_under_whichever_id_and_after_an_unsigned_one_nobodys(sender: Any, worker: Any) -> None:
+    opened(worker, send(sender))
+    ((_, again),) = published(worker, worker.add.s(1), task_id="another", retries=1)
+    assert again.on_behalf_of == "web"
+    behalf.running("", None, "shop.add")  # as a body of the legacy lane says it
+    ((_, again),) = published(worker, worker.add.s(1), retries=1)
+    assert again.on_behalf_of is None
+
+
+def test_the_pieces_of_chunks_carry_it(sender: Any, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery makes their messages anew, so no signature could hand it on."""
+    sender.app.send_task("celery.chunks", (sender.app.signature("shop.add"), [(1, 2), (3, 4)], 1))
+    raw = sender.raw()
+    args, kwargs, _ = opened(worker, raw)
+    task = worker.app.tasks["celery.chunks"]
+    task.push_request(id=raw["headers"]["id"], args=args, kwargs=kwargs)
+    monkeypatch.setattr("celery._state.default_app", worker.app)
+    monkeypatch.setattr("celery._state._tls.current_app", worker.app)
+    _task_stack.push(task)
+    try:
+        task(*args, **kwargs)
+    finally:
+        _task_stack.pop()
+        task.pop_request()
+    pieces = [claims_of(worker, worker.raw()) for _ in range(worker.channel._size("celery"))]
+    assert [(piece.type, piece.on_behalf_of) for piece in pieces] == [("celery.starmap", "web")] * 2
+    # What runs somebody's code sends for itself.
+    ((_, own),) = published(worker, worker.add.s(1))
+    assert own.on_behalf_of is None
+
+
+CALLED = {
+    "celery.map": ([[1]], {}),
+    "celery.starmap": ([[1, 2]], {}),
+    "celery.chunks": ([[1, 2]], {"n": 1}),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_task_that_stands_as_a_mere_name_is_granted_or_not(
+    sender: Any, worker: Any, name: str, by_name: bool
+) -> None:
+    """Why: Celery takes a text for a signature there, so a task ran that no walk over signatures saw."""
+    add_charge(worker)
+    worker.app.tasks[name]
+    items, more = CALLED[name]
+    for task, passes in (("shop.add", True), ("billing.charge", False), ("celery.starmap", False), (5, False)):
+        args, kwargs = ((), {"task": task, "it": items, **more}) if by_name else ((task, items), more)
+        sender.app.send_task(name, args, kwargs)
+        worker.receive(sender.raw())
+        found, _, _ = worker.forwarded[-1].body
+        if passes:
+            list(found)
+            continue
+        with pytest.raises(Refused) as caught:
+            list(found)
+        assert caught.value.reason in {Reason.WISH_NOT_GRANTED, Reason.BAD_WISHES}
+
+
+@pytest.mark.parametrize("name", CALLED)
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+@pytest.mark.parametrize("called", ["billing.charge", "celery.map", {"task": "celery.map"}, OrderedDict(), None])
+def test_nor_does_it_run_from_a_wish(sender: Any, worker: Any, name: str, serializer: str, called: Any) -> None:
+    add_charge(worker)
+    items, more = CALLED[name]
+    for args, kwargs in (((called, items), more), ((), {"task": called, "it": items, **more})):
+        link = sender.app.signature(name, args, kwargs, immutable=True)
+        for option in ("link", "link_error"):
+            raw = send(sender, **{option: done(sender).set(link=link)}, serializer=serializer)
+            before = len(worker.forwarded)
+            worker.receive(raw)
+            if len(worker.forwarded) == before:
+                assert worker.sink.events[-1].reason in {Reason.WISH_NOT_GRANTED, Reason.BAD_WISHES}
+                continue
+            found, _, _ = worker.forwarded[-1].body
+            with pytest.raises(Refused) as caught:
+                list(found)
+            assert caught.value.reason in {Reason.WISH_NOT_GRANTED, Reason.BAD_WISHES}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_the_honest_ones_are_what_celery_makes_of_them(sender: Any, worker: Any, name: str) -> None:
+    kind = {"celery.map": xmap, "celery.starmap": xstarmap, "celery.chunks": chunks}[name]
+    link = kind(sender.app.signature("shop.add"), *CALLED[name][0:1], *CALLED[name][1].values(), app=sender.app)
+    _, _, embed = opened(worker, send(sender, link=link))
+    assert embed["callbacks"][0]["task"] == name
+    if name != "celery.chunks":  # which Celery makes a group of at once
+        link.apply_async()
+        assert opened(worker, sender.raw())[1]["task"]["task"] == "shop.add"
+    # One whose task is the result of another: it is looked at when it is a message of its own.
+    opened(worker, send(sender, link=sender.app.signature(name, (), {"it": [[1]], **CALLED[name][1]})))
+
+
+def test_the_pieces_go_for_whoever_stands_in_their_signature(worker: Any) -> None:
+    inner = {"task": "shop.add", "options": {behalf.OPTION: "web"}}
+    for args, kwargs in (((inner, [[1]]), {}), ((), {"task": inner, "it": [[1]]})):
+        worker.app.send_task("celery.starmap", args, kwargs)
+        assert claims_of(worker, worker.raw()).on_behalf_of == "web"
+    for callback in ("text", None, {"options": 5}):
+        worker.app.send_task("celery.chord_unlock", ("group", callback))
+        assert claims_of(worker, worker.raw()).on_behalf_of is None
+
+
+@pytest.fixture
+def hostile(sender: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A sender that leaves out what an honest one looks at, with or without versions to write into signatures."""
+    monkeypatch.setattr("celery_plugin.wishes.require_exact", lambda _: None)
+    monkeypatch.setattr("celery_plugin.schemas.Schemas.in_use", False)
+    return sender
+
+
+def refused_where_opened(worker: Any, raw: dict[str, Any]) -> str:
+    """Let the guard have a message; what it, or the process that opens the arguments, says against it."""
+    before = len(worker.forwarded)
+    worker.receive(raw)
+    if len(worker.forwarded) == before:
+        return str(worker.sink.events[-1].detail)
+    args, _, _ = worker.forwarded[-1].body
+    with pytest.raises(Refused) as caught:
+        list(args)
+    assert caught.value.reason is Reason.BAD_WISHES
+    return str(caught.value.detail)
+
+
+def hidden(bench: Any, options: Any) -> dict[str, Any]:
+    """A callback whose options stand in the arguments section, as a value that no JSON could carry."""
+    link = done(bench)
+    dict.__setitem__(link, "options", options)
+    return link
+
+
+def test_options_that_shed_what_is_written_into_them_are_refused(hostile: Any, worker: Any) -> None:
+    """Why: an OrderedDict holds what is set behind its back and does not show it, so the callback went unmarked."""
+    raw = send(hostile, link=hidden(hostile, OrderedDict({1: 2})), serializer="pickle")
+    assert refused_where_opened(worker, raw) == "a OrderedDict in place of a plain mapping"
+    raw = send(hostile, link=hidden(hostile, {1: 2}), serializer="pickle")
+    _, _, embed = opened(worker, raw)
+    assert embed["callbacks"][0]["options"] == {1: 2, behalf.OPTION: "web"}
+
+
+@pytest.mark.parametrize("name", ["task", "id", "stamps", "group", "retries", "root_id"])
+@pytest.mark.parametrize("inner", [False, True])
+def test_no_option_writes_over_what_runs(hostile: Any, worker: Any, name: str, inner: bool) -> None:
+    """Why: Celery writes the option headers over the headers of the message that the callback becomes."""
+    link = done(hostile).set(headers={name: "billing.charge"})
+    raw = send(hostile, link=done(hostile).set(link=link) if inner else link)
+    assert refused_where_opened(worker, raw) == f"the option headers says {name}, which is Celery's own"
+    opened(worker, send(hostile, link=done(hostile).set(headers={"tenant": "a"})))
+
+
+@pytest.mark.parametrize("headers", [5, ["task"], {1: 2}, "task", OrderedDict({"x": 1})])
+def test_an_option_headers_is_a_mapping_of_names(hostile: Any, worker: Any, headers: Any) -> None:
+    raw = send(hostile, link=done(hostile).set(headers=headers), serializer="pickle")
+    assert refused_where_opened(worker, raw) == "the option headers is not a mapping of names"
+
+
+class OfTheApp(Signature):
+    """A signature of the app's own, as Celery lets it have."""
+
+
+class Sly(Signature):
+    """One that shows something else than it holds."""
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def test_an_app_may_have_signatures_of_its_own(sender: Any, worker: Any) -> None:
+    link = OfTheApp("shop.done", app=sender.app, immutable=True)
+    _, _, embed = opened(worker, send(sender, link=link))
+    assert embed["callbacks"][0]["options"] == {behalf.OPTION: "web"}
+    with pytest.raises(Refused, match="bad-wishes: a Sly"):
+        wishes.require_exact({"callbacks": [Sly("shop.done", app=sender.app)]})
+
+
+def test_the_sender_is_told_what_every_worker_would_refuse(sender: Any) -> None:
+    for link in (done(sender).set(headers={"task": "x"}), hidden(sender, OrderedDict())):
+        with pytest.raises(Refused) as caught:
+            send(sender, link=link)
+        assert caught.value.reason is Reason.BAD_WISHES
+
+
 def test_under_the_first_senders_own_key_it_says_so_already(sender: Any, make_bench: Any) -> None:
     worker = make_bench(keyring=Keyring([web()]))
     _, _, embed = opened(worker, send(sender, link=done(sender)))
@@ -229,12 +415,13 @@ def test_a_part_that_holds_itself_is_walked_once(sender: Any, worker: Any) -> No
     assert embed["callbacks"][0]["options"][behalf.OPTION] == "web"
 
 
-def test_a_disabled_first_sender_stops_what_comes_of_it_and_one_that_is_gone_does_not(make_bench: Any) -> None:
+def test_a_disabled_or_destroyed_first_sender_stops_what_comes_of_it_and_a_stranger_does_not(make_bench: Any) -> None:
+    """Destroying a key that leaked must not let go on what disabling it had stopped."""
     ring = Keyring([WORKER, web(state="disabled"), Key(kid="old", state="destroyed")], primary={"default": "worker"})
     worker = make_bench(keyring=ring)
-    assert worker.refused(sealed_for(worker, "shop.add")) == Reason.KEY_DISABLED.value
-    for kid in ("old", "never-heard-of"):
-        opened(worker, sealed_for(worker, "shop.add", kid))
+    for raw in (sealed_for(worker, "shop.add"), sealed_for(worker, "shop.add", "old")):
+        assert worker.refused(raw) == Reason.KEY_DISABLED.value
+    opened(worker, sealed_for(worker, "shop.add", "never-heard-of"))
 
 
 def test_the_process_that_runs_the_task_asks_both_again(worker: Any) -> None:

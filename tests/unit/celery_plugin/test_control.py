@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -250,8 +252,8 @@ def test_answers_go_where_answers_go(worker: Worker) -> None:
     [
         5, None, [], "ping", {}, {"method": ["ping"]}, {"method": "ping", "arguments": 5},
         {"method": "ping", "destination": 5}, {"method": "ping", "destination": [5]},
-        {"method": "ping", "pattern": 5, "matcher": "pcre"}, {"method": "ping", "pattern": "(", "matcher": "pcre"},
-        {"method": "ping", "pattern": "x"}, {"method": "ping", "pattern": "x", "matcher": "none"},
+        {"method": "ping", "pattern": 5, "matcher": "pcre"}, {"method": "ping", "pattern": "x"},
+        {"method": "ping", "pattern": "*" * 1025, "matcher": "glob"},
         {"method": "ping", "reply_to": 5}, {"method": "ping", "reply_to": {"exchange": 5, "routing_key": "x"}},
         {"method": "ping", "ticket": 5},
     ],
@@ -259,6 +261,88 @@ def test_answers_go_where_answers_go(worker: Worker) -> None:
 )  # fmt: skip
 def test_what_is_no_command_is_refused_and_nothing_else_happens(worker: Worker, command: Any) -> None:
     assert worker.hears(command) == ["bad-task-body"]
+
+
+def test_strangers_choose_workers_by_a_glob_and_by_no_expression(worker: Worker) -> None:
+    """An expression that takes exponential time on a name of thirty letters would stop the worker for good."""
+    name = "a" * 40 + "@h"
+    worker.restart(name)
+    slow = {"pattern": "(a+)+$", "matcher": "pcre"}
+    assert worker.hears({"method": "ping", "pattern": "a*@h", "matcher": "glob"}) == ["ping"]
+    assert worker.hears({"method": "ping", "pattern": "b*", "matcher": "glob"}) == []
+    for matcher in ("pcre", "none"):
+        told = {"method": "ping", "pattern": slow["pattern"], "matcher": matcher}
+        assert worker.hears(told) == ["control-not-sealed"]
+        assert worker.hears({**told, SEAL: "AAAA"}) == ["control-not-sealed"]
+    assert worker.hears(worker.sealed("ping", pattern="a{40}@.", matcher="pcre")) == ["ping"]
+    assert worker.hears(worker.sealed("revoke", pattern="b", matcher="pcre")) == []
+    assert worker.hears(worker.sealed("ping", pattern="(", matcher="pcre")) == ["bad-task-body"]
+    # Whatever stands beside the seal, the sealed copy counts.
+    assert worker.hears({**worker.sealed("ping", pattern="a*", matcher="glob"), **slow}) == ["ping"]
+
+
+@pytest.mark.parametrize(
+    "name", ["x\n[2027] CRITICAL forged", "x\x1b[31m", "x" * 256, {"a": 1}, ["a\nb"], [["x" * 300]]]
+)
+def test_what_a_stranger_says_its_name_is_does_not_reach_the_log(worker: Worker, name: Any) -> None:
+    """Why: Celery writes who says hello into the log as it is, so that anybody could write lines there."""
+    assert worker.hears({"method": "hello", "arguments": {"from_node": name}}) == ["bad-task-body"]
+    assert worker.hears({"method": "query_task", "arguments": {"ids": name}}) == ["bad-task-body"]
+    assert worker.hears({"method": "hello", "arguments": {"from_node": "w@h", "revoked": None}}) == ["hello"]
+
+
+class Answers:
+    """A connection on which answers come, each when it is asked for, until the time is over."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Any) -> None:
+        self.now, self.answers, self.consumers = 0.0, answers, []
+        monkeypatch.setattr("celery_plugin.control.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("celery_plugin.control.transport.protect", lambda _: None)
+        monkeypatch.setattr("celery_plugin.control.Consumer", self.consume)
+
+    def consume(self, *_: Any, callbacks: Any, **__: Any) -> Any:
+        self.deliver = callbacks[0]
+        return nullcontext()
+
+    def drain_events(self, timeout: float | None) -> None:
+        wait, body, headers = next(self.answers)
+        self.now += wait
+        if timeout is not None and wait > timeout:
+            raise TimeoutError
+        self.deliver(body, SimpleNamespace(headers=headers))
+
+    def asked(self, app: Any, **options: Any) -> list[Any]:
+        mailbox = app.control.mailbox
+        mailbox.connection = self
+        channel = SimpleNamespace(after_reply_message_received=lambda _: None)
+        found: list[Any] = mailbox._collect("t", channel=channel, **options)
+        return found
+
+
+FOR_ME = {"ticket": "t"}
+
+
+def test_forged_answers_are_not_waited_for(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why: one every half second kept a starting worker in its question for neighbours for ever."""
+    same = Answers(monkeypatch, ((0.5, {"w@h": 1}, FOR_ME) for _ in range(10_000)))
+    assert len(same.asked(worker.app, timeout=1)) <= 3
+    others = Answers(monkeypatch, ((0.5, {f"w{n}@h": 1}, FOR_ME) for n in range(10_000)))
+    assert len(others.asked(worker.app, timeout=1)) <= 21
+    assert others.now <= 11
+
+
+def test_honest_answers_are_all_waited_for(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = [(0.9, {f"w{n}@h": n}, FOR_ME) for n in range(8)]
+    assert len(Answers(monkeypatch, iter([*honest, (9.0, {}, FOR_ME)])).asked(worker.app, timeout=1)) == 8
+    garbage = [(0.01, 5, FOR_ME), (0.01, {"w@h": 1}, {}), (0.01, {"w@h": 1}, {"ticket": []}), (0.01, {"w@h": 1}, None),
+               (0.01, {"w@h": 1}, {**FOR_ME, "expires": 1.0})]  # fmt: skip
+    came = Answers(monkeypatch, iter([*garbage, *honest, (9.0, {}, FOR_ME)]))
+    seen: list[Any] = []
+    assert came.asked(worker.app, timeout=1, limit=2, callback=seen.append) == seen == [{"w0@h": 0}, {"w1@h": 1}]
+    # What answers another question waits for whoever asked it.
+    late = Answers(monkeypatch, iter([(0.1, {"w@h": 1}, {"ticket": "u"}), (9.0, {}, FOR_ME)]))
+    assert late.asked(worker.app, timeout=1) == []
+    assert list(worker.app.control.mailbox._collect("u")) == [{"w@h": 1}]
 
 
 def test_strangers_neither_revoke_by_hello_nor_turn_the_clock(worker: Worker) -> None:

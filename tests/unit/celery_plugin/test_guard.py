@@ -183,7 +183,7 @@ def test_check_id_binding(bench: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [{"callbacks": [{"task": "x"}]}, {"eta": "2030-01-01T00:00:00"}, {"expires": None, "chord": {}}, {"retries": 1},
-     {"timelimit": [1, 1]}, {"stamps": {"a": 1}}, {"stamped_headers": ["a"]}, {"root_id": "x"}, {"ignore_result": True}],
+     {"timelimit": [1, 1]}, {"stamps": {"a": 1}, "stamped_headers": ["a"]}, {"root_id": "x"}, {"ignore_result": True}],
 )  # fmt: skip
 def test_check_header_binding(bench: Any, change: dict[str, Any]) -> None:
     assert bench.refused(with_headers(honest(bench), **change)) == "headers-altered"
@@ -358,7 +358,9 @@ def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monke
     pool.handle_result_event = lambda fileno: setattr(job, "_accepted", fileno == 7)
     bench.consumer.pool = SimpleNamespace(_pool=pool, flush=lambda: None)
     bench.consumer.on_close = lambda: closed.append("closed")
+    bench.consumer.blueprint.on_close = bench.consumer.on_close
     bench.guard.attach_to_pool()
+    assert bench.consumer.blueprint.on_close is bench.consumer.on_close  # a worker that ends forgets as much
 
     bench.consumer.on_close()
 
@@ -381,6 +383,22 @@ def test_what_the_pool_forgets_with_a_connection_is_given_back(bench: Any, monke
         bench.consumer.pool = pool
         bench.consumer.on_close()
     assert len(closed) == 5
+
+
+def test_a_worker_that_ends_gives_back_what_did_not_begin(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why: the pool of threads forgets at its end what it was given; the next worker waited until the leases ran out."""
+    deliveries = []
+    for raw in (honest(bench), honest(bench), honest(bench)):
+        bench.receive(raw)
+        deliveries.append(bench.forwarded[-1].delivery)
+        assert bench.guard.leases.take(deliveries[-1]) is Outcome.CLAIMED
+    bench.guard.leases.finish(deliveries[2])
+    monkeypatch.setattr(guard, "active_requests", [SimpleNamespace(_message=SimpleNamespace(delivery=deliveries[0]))])
+    step = SimpleNamespace(guard=bench.guard)
+    guard.GuardStep.shutdown(step, bench.consumer)  # type: ignore[arg-type]
+    assert [one.claimed for one in deliveries] == [True, False, True]
+    assert set(bench.guard.leases.held.values()) == {deliveries[0]}
+    assert bench.guard.leases.take(deliveries[1]) is Outcome.CLAIMED
 
 
 def test_an_authenticated_sender_is_told_at_once(bench: Any) -> None:

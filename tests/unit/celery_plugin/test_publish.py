@@ -79,6 +79,21 @@ def test_a_serializer_that_cannot_be_judged_is_refused_at_the_caller(bench: Any,
     assert empty(bench)
 
 
+@pytest.mark.parametrize("serializer", ["json", "msgpack", "pickle"])
+def test_half_a_surrogate_pair_arrives_although_no_header_could_carry_it(bench: Any, serializer: str) -> None:
+    value = {"name": "a\udcff\ud800é"}
+    bench.app.conf.task_send_sent_event = True
+    bench.publish(value, serializer=serializer, kwargs={"k": value["name"]})
+    raw, seen = delivered(bench)
+    args, kwargs, _ = arguments(seen)
+    assert (args, kwargs) == ([value], {"k": value["name"]})
+    for name in ("argsrepr", "kwargsrepr"):
+        assert raw["headers"][name].encode().decode() == raw["headers"][name]
+        assert "\\udcff\\ud800é" in raw["headers"][name]
+    bench.publish("é")
+    assert bench.raw()["headers"]["argsrepr"] == "('é',)"
+
+
 def test_a_task_sent_by_name_is_sealed_with_the_apps_format(bench: Any) -> None:
     bench.app.send_task("shop.add", args=[1], kwargs={"a": "b"})
     assert arguments(delivered(bench)[1])[:2] == ([1], {"a": "b"})

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from kombu.common import Broadcast
+from kombu.exceptions import OperationalError
 
 from celery_plugin.cli import safeserial
 from celery_plugin.release import NotReleased, judge_again, release
@@ -414,10 +415,50 @@ def test_the_command_says_which_line_would_admit_a_class(sender: Any, make_bench
     assert result.exit_code == 1 and "stdlib@1" in result.output
 
 
-def test_a_broker_that_is_down_is_said(sender: Any, worker: Any, run: Any, monkeypatch: Any) -> None:
+def wrapped(cause: Exception) -> Exception:
+    """As kombu raises what a Redis client says."""
+    error = OperationalError("redis://:canary@127.0.0.1:1 refused")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ConnectionError("redis://:canary@h"), "ConnectionError"),
+        (wrapped(ConnectionRefusedError("no")), "ConnectionRefusedError"),
+        (OSError("canary"), "OSError"),
+        (ClaimsUnavailable("the claim store is locked"), ""),
+    ],
+)
+def test_a_broker_or_store_that_is_down_is_said(
+    sender: Any, worker: Any, run: Any, monkeypatch: Any, error: Exception, name: str
+) -> None:
+    """Why: what kombu wraps was a traceback. And what had been sent before it went down was not told."""
+    records = [refused(sender, worker) for _ in range(3)]
+    worker.runtime.gateway.keyring = ring(WIDE)
+    acquire, count = worker.app.producer_or_acquire, iter(range(9))
+
+    def down() -> Any:
+        if next(count):
+            raise error
+        return acquire()
+
+    monkeypatch.setattr(worker.app, "producer_or_acquire", down)
+    result = run("release", *(record.id for record in records), "--json")
+    assert result.exit_code == 2 and "canary" not in result.output
+    why = f"the broker does not answer ({name})" if name else "the claim store is locked"
+    assert f"error: {records[1].id}: {why}; release it again" in result.output
+    told = json.loads(result.output.partition("error:")[0])["records"]
+    assert [(row["id"], row["released"], row.get("why")) for row in told] == [
+        (records[0].id, True, None), (records[1].id, False, why), (records[2].id, False, "not tried"),
+    ]  # fmt: skip
+
+
+def test_nothing_is_sent_where_one_of_them_is_not_there(sender: Any, worker: Any, run: Any) -> None:
     record = refused(sender, worker)
     worker.runtime.gateway.keyring = ring(WIDE)
-    down = worker.app.connection_for_write().connection_errors[0]
-    monkeypatch.setattr(worker.app, "producer_or_acquire", lambda: (_ for _ in ()).throw(down()))
-    result = run("release", record.id)
-    assert result.exit_code == 2 and "release it again" in result.output
+    result = run("release", record.id, "nobody")
+    assert result.exit_code == 2 and "nobody" in result.output
+    assert worker.channel._size("celery") == 0
+    assert worker.quarantine.get(record.id).released_by is None

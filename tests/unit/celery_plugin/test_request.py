@@ -218,6 +218,32 @@ def test_what_celery_acknowledges_without_asking_is_done(bench: Any) -> None:
     assert bench.sink.events[-1].reason is Reason.REPLAYED
 
 
+@pytest.mark.parametrize("limited", [False, True])
+def test_what_waits_until_it_is_due_holds_no_claim_meanwhile(bench: Any, limited: bool) -> None:
+    """Why: Celery asks a message that expires when it comes. A worker that ended before its ETA left a claim behind that
+    outlived the message: the next worker found it expired, and it was lost."""
+    soon = datetime.now(timezone.utc) + timedelta(hours=1)
+    raw = raw_with(bench, expires=soon, **({} if limited else {"countdown": 600}))
+    if limited:
+        bench.consumer.task_buckets["shop.add"] = object()
+    first = request_of(bench, raw)
+    assert not first.revoked()
+    assert not first._delivery.claimed and bench.guard.leases.held == {}
+    # Due: it is reserved first, and then asked again.
+    worker_state.reserved_requests.add(first)
+    assert not first.revoked()
+    assert first._delivery.claimed
+    copy = request_of(bench, raw)
+    assert copy.revoked()
+    assert bench.sink.events[-1].reason is Reason.CLAIM_LOST
+
+
+def test_a_message_that_expires_and_runs_at_once_is_claimed_once(bench: Any) -> None:
+    request = request_of(bench, raw_with(bench, expires=datetime.now(timezone.utc) + timedelta(hours=1)))
+    assert not request.revoked()
+    assert request._delivery.claimed
+
+
 def test_a_requeue_gives_the_claim_back_and_a_reject_does_not(bench: Any) -> None:
     raw = raw_with(bench)
     request = request_of(bench, raw)

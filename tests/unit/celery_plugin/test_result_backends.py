@@ -410,7 +410,7 @@ def test_other_columns_show_no_arguments_and_no_traceback(table: TableBench) -> 
     assert {row.get("name"), row.get("task_name")} == {"shop.charge", None}
     assert row["worker"] == "w@h"
     for name, value in row.items():
-        if name != "result":
+        if name != "result" and not name.startswith("date"):  # whose digits are the clock's
             assert "4111" not in str(value) and "123" not in str(value) and "cvv" not in str(value), name
     result = table.result()
     assert (result.name, result.args, result.kwargs) == ("shop.charge", ["4111-1111"], {"cvv": 123})

@@ -766,6 +766,34 @@ def test_a_map_that_was_brought_up_to_date_says_so(program: Make) -> None:
     assert items(new, again) == [["o", 500, "EUR"]]
 
 
+@pytest.mark.parametrize("by_place", [True, False])
+def test_a_map_may_call_a_task_by_its_mere_name(program: Make, by_place: bool) -> None:
+    """Why: it was refused as a map of nothing, in every process where anything had a version."""
+    old, new = program(1), program(3)
+    pairs = [["o", 5]]
+    args, kwargs = (("shop.charge", pairs), {}) if by_place else ((), {"task": "shop.charge", "it": pairs})
+    old.app.send_task("celery.starmap", args, kwargs)
+    raw = old.raw()
+    assert raw["headers"]["safeserial_schema"] == "shop.charge"
+    assert claims_of(old, raw).schema_version == 1
+    _, made, _ = opened(new, raw)
+    assert made == {"task": "shop.charge", "it": [["o", 500, "EUR"]]}
+    new.app.send_task("celery.starmap", kwargs=made)
+    again = new.raw()
+    assert claims_of(new, again).schema_version == 3
+    assert items(new, again) == [["o", 500, "EUR"]]
+
+
+def test_a_map_of_a_mere_name_of_whoever_knew_no_version_is_the_first(
+    program: Make, make_bench: Make, monkeypatch: Any
+) -> None:
+    plain = make_bench(schemas=SchemaRegistry())
+    monkeypatch.setattr(SchemaRegistry, "revision", 0)
+    plain.app.send_task("celery.starmap", ("shop.charge", [("o", 5)]))
+    raw = plain.raw()
+    assert items(program(3), raw) == [["o", 500, "EUR"]]
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [{}, {"task": 3, "it": [[1]]}, {"task": {"task": 3}, "it": [[1]]}, {"task": {"task": "shop.charge"}, "it": 5},

@@ -32,7 +32,7 @@ def step(runtime: Runtime) -> Any:
     cls = type("Step", (guard.GuardStep,), {"runtime": runtime})
     consumer = SimpleNamespace(
         app=runtime.app, create_task_handler=lambda: None, update_strategies=lambda: None, hostname="h",
-        on_close=lambda: None,
+        on_close=lambda: None, blueprint=SimpleNamespace(on_close=None), connection_for_read=runtime.app.connection_for_read,
     )  # fmt: skip
     return refused_start(lambda: cls(consumer))
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -20,7 +21,9 @@ from safeserial.audit.usage import host_name, place_of
 from safeserial.cli import keyring_edit
 from safeserial.cli.evidence import now_ms
 from safeserial.cli.keyring_edit import stamp
+from safeserial.cli.output import Failure
 from safeserial.envelope.sources import key_to_text
+from safeserial.errors import Misconfigured
 
 Cli = Callable[..., Result]
 MINUTE = 60_000
@@ -57,8 +60,13 @@ class Shop:
     def heard(self, *, pid: int = 1, seen_ms: int | None = None, uses: tuple[KeyUse, ...] = ()) -> None:
         """A process has read the file."""
         ring = Keyring.load(self.path)
-        kids = tuple(key.kid for key in ring)
-        self.store.add(uses, Process("web", pid, "shop", ring.revision, kids, seen_ms or now_ms()))
+        self.store.add(uses, Process.of(ring, host="web", pid=pid, app="shop", seen_ms=seen_ms or now_ms()))
+
+    def hands_over(self) -> None:
+        """Another key seals from now on, and the first one is still to be retired."""
+        self.done("add", "web-2")
+        self.heard()
+        self.done("promote", "web-2")
 
     def aged(self, kid: str, days: int = 9) -> None:
         """As if the key had been retired so long ago."""
@@ -367,7 +375,9 @@ def test_a_sleeper_counts_only_where_the_file_can_be_read(shop: Shop, monkeypatc
     assert "do not have web-2 yet" in shop.refused("promote", "web-2")
     # One like it has read it.
     ring = Keyring.load(shop.path)
-    like = idle._replace(pid=8, revision=ring.revision, kids=tuple(key.kid for key in ring), seen_ms=now_ms())
+    like = Process.of(
+        ring, host=idle.host, pid=8, app="shop", seen_ms=now_ms(), file=idle.file, settle_ms=idle.settle_ms
+    )
     shop.store.add([], like)
     assert shop.run("status").exit_code == 0
     shop.done("promote", "web-2")
@@ -378,6 +388,160 @@ def test_the_same_revision_of_another_file_is_not_this_file(shop: Shop) -> None:
     shop.store.add([], Process("web", 1, "shop", 1, ("web-1", "web-x"), now_ms()))
     assert shop.run("status").exit_code == 1
     assert "do not have web-2 yet" in shop.refused("promote", "web-2")
+
+
+def test_the_same_names_and_revision_are_not_the_same_keys(shop: Shop) -> None:
+    """As where a key was added on two machines instead of giving the file to the other one."""
+    other = Shop.__new__(Shop)
+    other.cli, other.here, other.path, other.store = shop.cli, shop.here, shop.here / "other.json", shop.store
+    other.path.write_bytes(shop.path.read_bytes())
+    other.path.chmod(0o600)
+    assert shop.cli("keys", "add", "web-2", "--keyring", "other.json").exit_code == 0
+    shop.done("add", "web-2")
+    other.heard()
+    assert shop.run("status").exit_code == 1
+    assert "do not have web-2 yet" in shop.refused("promote", "web-2")
+
+
+def test_equal_keys_with_other_rights_are_another_file(shop: Shop) -> None:
+    shop.heard()
+    assert shop.run("status").exit_code == 0
+    change(shop, "web-1", grants={"types": ["shop.*"]})
+    assert shop.run("status").exit_code == 1
+
+
+def test_a_leaked_key_is_stopped_though_its_secret_and_that_of_another_are_gone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kid in ("leaked", "other"):
+        monkeypatch.setenv(kid.upper(), key_to_text(Key.generate("x")).rpartition(":")[2])
+        shop.done("add", kid, "--material", f"env:{kid.upper()}")
+    monkeypatch.delenv("LEAKED")
+    monkeypatch.delenv("OTHER")
+    assert "LEAKED is not set" in shop.run("add", "web-9").output  # all else needs to know what it does
+    result = shop.run("disable", "leaked")
+    assert result.exit_code == 0, result.output
+    document = json.loads(shop.path.read_text())
+    assert [entry.get("state") for entry in document["keys"]] == [None, "disabled", None]
+    # Who can read the other one obeys.
+    monkeypatch.setenv("OTHER", key_to_text(Key.generate("x")).rpartition(":")[2])
+    ring = Keyring.load(shop.path)
+    leaked = ring.find("leaked")
+    assert leaked is not None and leaked.state == "disabled" and leaked.material is None
+    monkeypatch.delenv("OTHER")
+    assert "disable it first" in shop.run("destroy", "other", "--without-evidence").output
+    assert shop.run("destroy", "leaked", "--without-evidence").exit_code == 0
+
+
+def test_who_seals_after_a_disabled_primary_is_not_guessed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTHER", key_to_text(Key.generate("x")).rpartition(":")[2])
+    shop.done("add", "other", "--material", "env:OTHER")
+    monkeypatch.delenv("OTHER")
+    result = shop.run("disable", "web-1")
+    assert result.exit_code == 0
+    assert "other cannot be read" in result.output
+
+
+def test_what_comes_of_a_key_keeps_it_from_being_destroyed(shop: Shop) -> None:
+    shop.hands_over()
+    shop.heard()
+    shop.done("retire", "web-1")
+    shop.aged("web-1")
+    long_ago = now_ms() - 9 * 86_400_000
+    shop.heard(uses=(KeyUse("web-1", "open", 1, 1, 2, long_ago), KeyUse("web-1", "behalf", 1, 1, 2, now_ms() + MINUTE)))
+    assert "may still be on their way" in shop.refused("destroy", "web-1")
+
+
+def test_retiring_ends_a_planned_time_of_sealing_at_once(shop: Shop) -> None:
+    shop.hands_over()
+    change(shop, "web-1", seal_until="2099-01-01T00:00:00Z")
+    shop.heard()
+    shop.done("retire", "web-1")
+    key = Keyring.load(shop.path).find("web-1")
+    assert key is not None and not key.admits_issue(now_ms() + MINUTE)
+
+
+def test_an_earlier_end_of_sealing_stays(shop: Shop) -> None:
+    shop.hands_over()
+    change(shop, "web-1", seal_until="2020-01-01T00:00:00Z")
+    shop.heard()
+    shop.done("retire", "web-1")
+    assert json.loads(shop.path.read_text())["keys"][0]["seal_until"] == "2020-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("ahead_ms", [10 * 365 * 86_400_000, 1 << 55, 1 << 62])
+def test_a_wrong_clock_does_not_move_the_end_of_sealing(shop: Shop, ahead_ms: int) -> None:
+    shop.hands_over()
+    shop.heard(uses=(KeyUse("web-1", "seal", 1, 1, min(now_ms() + ahead_ms, (1 << 62) - 1), now_ms()),))
+    shop.done("retire", "web-1")
+    key = Keyring.load(shop.path).find("web-1")
+    assert key is not None and key.seal_until is not None
+    assert key.seal_until.timestamp() * 1000 < now_ms() + 61 * MINUTE
+
+
+def test_a_key_with_a_planned_end_may_be_promoted_before_it(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", seal_until="2099-01-01T00:00:00Z")
+    shop.heard()
+    shop.done("promote", "web-2")
+
+
+@pytest.mark.parametrize(
+    "grants", [{"types": ["shop.*"]}, {"deny_types": ["billing.*"]}, {"formats": ["json"]}, {"max_bytes": 100}]
+)
+def test_a_key_that_may_seal_some_of_it_seals_everything_only_if_that_is_said(shop: Shop, grants: Any) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", grants=grants)
+    shop.heard()
+    assert f"restrict {next(iter(grants))}" in shop.refused("promote", "web-2")
+    assert "could not seal results" in shop.refused("promote", "web-2", "--purpose", "results")
+    shop.done("promote", "web-2", "--purpose", "tasks")
+    shop.heard()
+    shop.done("promote", "web-2", "--restricted")
+
+
+def test_a_change_that_its_readers_could_not_read_is_written_closer_or_not_at_all(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(shop.path.read_text())
+    grants = {"types": [f"partner.{n:04}.task" for n in range(20)]}
+    for n in range(2000):
+        key = key_to_text(Key.generate("x")).rpartition(":")[2]
+        document["keys"].append({"kid": f"partner-{n}", "material": key, "grants": grants})
+    shop.path.write_text(json.dumps(document, separators=(",", ":")))
+    assert len(shop.path.read_bytes()) < 1 << 20 < len(json.dumps(document, indent=2))
+    shop.done("disable", "partner-7")
+    monkeypatch.setattr(keyring_edit, "MAX_FILE_BYTES", len(shop.path.read_bytes()))
+    assert "would be larger than" in shop.refused("disable", "partner-8")
+
+
+def test_the_last_revision_says_what_to_do(shop: Shop) -> None:
+    document = json.loads(shop.path.read_text())
+    document["revision"] = (1 << 53) - 1
+    shop.path.write_text(json.dumps(document))
+    assert "write a smaller one" in shop.refused("disable", "web-1")
+
+
+def test_what_a_store_says_of_processes_is_shown_escaped(shop: Shop) -> None:
+    ring = Keyring.load(shop.path)
+    odd = Process.of(ring, host="h\x1b[2J", pid=1, app="a\x1b]0;x\x07", seen_ms=now_ms())._replace(ring="other")
+    shop.store.add([], odd)
+    assert "\x1b[2J" not in shop.run("status").output
+    shop.done("add", "web-2")
+    assert "\x1b" not in shop.refused("promote", "web-2")
+
+
+def test_dates_before_all_time_are_told_and_no_traceback(shop: Shop) -> None:
+    shop.done("add", "web-2")
+    change(shop, "web-2", open_until="0001-01-01T00:00:00+05:00")
+    shop.heard()
+    assert "opens nothing since 1970-01-01" in shop.refused("promote", "web-2")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x\0/ring.json"])
+def test_a_path_that_can_be_none_is_refused(path: str) -> None:
+    with pytest.raises((Failure, Misconfigured)), keyring_edit.KeyringFile.editing(path):
+        pass
 
 
 def test_who_was_silent_is_told(shop: Shop) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
+import io
 import json
+import os
 import pickle
 import time
 from decimal import Decimal
@@ -196,6 +199,44 @@ def test_quarantine_export_writes_what_was_kept_and_never_over_a_file(
         assert cli("quarantine", "export", "--store", path, *wrong, "--to", "never").exit_code == 2
         assert not (here / "never").exists()
     assert cli("quarantine", "export", "--store", path, ids[1], "--to", "one").output == "wrote 1 records to one\n"
+
+
+@pytest.mark.parametrize("command", [("export", "--all", "--to"), ("show", "--save")])
+def test_what_cannot_be_written_whole_is_not_in_the_way_of_the_next_attempt(
+    cli: Callable[..., Result], store: tuple[str, list[str]], here: Path, monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Why: a full disk left an empty file, and with room again the answer was that it exists and is not overwritten."""
+    path, ids = store
+    words = [
+        "quarantine",
+        command[0],
+        "--store",
+        path,
+        *command[1:],
+        "kept",
+        *(ids[:1] if command[0] == "show" else ()),
+    ]
+    fdopen = os.fdopen
+
+    class Full(io.RawIOBase):
+        def __init__(self, fd: int) -> None:
+            self.file = fdopen(fd, "wb")
+
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            self.file.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", lambda fd, _: Full(fd))
+        done = cli(*words)
+    assert done.exit_code == 2
+    assert "kept: No space left on device; nothing was written" in done.output
+    assert not (here / "kept").exists()
+    assert cli(*words).exit_code == 0
+    assert (here / "kept").stat().st_size > 0
 
 
 def test_quarantine_purge_asks_before_it_forgets_an_age(
