@@ -150,7 +150,8 @@ cdef class Machine:
     cpdef bint is_held(self, long long slot) except -1
     cpdef Py_ssize_t offset_of(self, long long slot) except -1
     @cython.locals(k='long long', mine='long long', weight='long long',
-                   gained='long long', depth='long long', shared=bint, i=Py_ssize_t, slot='long long', theirs='long long')
+                   gained='long long', depth='long long', shared=bint, i=Py_ssize_t, slot='long long', theirs='long long',
+                   below='long long')
     cdef bint absorb(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     @cython.locals(n=Py_ssize_t)
     cdef Py_ssize_t make_tuple(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1

@@ -173,6 +173,8 @@ _MADE = frozenset({"uuid", "moment", "network", "interface", "few"})
 _RARE = frozenset({"moment", "few"})
 _DAYS_BEFORE = (0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)  # of each month, in a year of 365
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
+_RUN = 64  # pure build: so many one-byte GETs in a row are taken at once
+_GETS = b"\x68" * _RUN
 _LITTLE_ENDIAN = sys.byteorder == "little"
 _NO_WORDS = memoryview(array("Q"))
 _UNKNOWN = object()  # what a key of unknown value is equal to: nothing
@@ -808,7 +810,9 @@ class Machine:
                 weight += self.weight[slot] - 1
                 if weight > self.max_weight:
                     raise self.too_heavy(at)
-                depth = max(depth, self.depth[slot])
+                below = self.depth[slot]
+                if below > depth:  # not max(): a call costs the pure build more than all this
+                    depth = below
         if shared:
             if depth >= self.depth[n]:
                 if depth >= self.max_depth:
@@ -947,7 +951,10 @@ class Machine:
             key = self.stack[low]
             if key >= 0 or KEY_CLASS[self.data[~key]] or not self.head[n] & K_DICT:
                 return False
-            self.charge_hash(1, at)
+            cost = self.hash_cost + 1
+            if cost > self.max_hash_cost:
+                return False
+            self.hash_cost = cost
             self.items += (self.first[n], 1, key)
             self.first[n] = self.items_used + 1
             self.items_used += 3
@@ -1792,6 +1799,19 @@ class Machine:
         return self.memo[order]
 
     # -- names ----------------------------------------------------------------------------------------------------
+
+    def get_runs(self, at: int, end: int, sp: int, cap: int, used: int) -> int:
+        """Push what the next one-byte GETs fetch, ``_RUN`` of them at a time; pure build only. Returns how many."""
+        memo, first = self.memo, sp
+        stop = at + 2 * _RUN
+        while stop <= end and sp + _RUN <= cap and self.data[at:stop:2] == _GETS:
+            keys = self.data[at + 1 : stop : 2]
+            if max(keys) >= used:
+                break
+            self.stack[sp : sp + _RUN] = list(map(memo.__getitem__, keys))
+            sp += _RUN
+            at, stop = stop, stop + 2 * _RUN
+        return sp - first
 
     def text(self, slot: int) -> str:
         """The value of a constant str."""
@@ -2861,6 +2881,13 @@ class Machine:
                     sp += 1
                     if pos >= end or sp >= cap or not room or data[pos] != 0x68:
                         break
+                    if not COMPILED and pos + 2 * _RUN < end and data[pos + 2 * _RUN - 2] == 0x68:
+                        k = self.get_runs(pos, end, sp, cap, used) if dense else 0
+                        pos += 2 * k
+                        sp += k
+                        fused += k
+                        if sp >= cap or pos >= end or data[pos] != 0x68:
+                            break
                     at = pos
                     pos += 1
                     fused += 1
@@ -2882,7 +2909,8 @@ class Machine:
                 marks[mp] = sp
                 mp += 1
                 floor = sp
-                cap = min(cap, max_stack + 1 - mp)
+                if cap > max_stack + 1 - mp:
+                    cap = max_stack + 1 - mp
             elif op == 0x7D:  # EMPTY_DICT
                 stack[sp] = self.empty(K_DICT | F_UNHASHABLE)
                 sp += 1
@@ -2895,7 +2923,8 @@ class Machine:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
-                        cap = min(cap, max_stack + 1 - mp)
+                        if cap > max_stack + 1 - mp:
+                            cap = max_stack + 1 - mp
                         pos += 1
                         fused += 1
             elif op == 0x75:  # SETITEMS
@@ -2931,7 +2960,8 @@ class Machine:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
-                        cap = min(cap, max_stack + 1 - mp)
+                        if cap > max_stack + 1 - mp:
+                            cap = max_stack + 1 - mp
                         pos += 1
                         fused += 1
             elif op == 0x65:  # APPENDS

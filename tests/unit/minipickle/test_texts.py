@@ -7,10 +7,8 @@ import pickle
 import pytest
 
 from safeserial.errors import Reason, Refused
-from safeserial.limits import Limits
-from safeserial.minipickle import machine
+from safeserial.minipickle import Verdict, verify
 from safeserial.minipickle.constants import LONG_SPAN
-from safeserial.minipickle.verify import Verdict, judge
 
 # Sizes below and above two words, and the longest that a short string has.
 SIZES = [*range(18), 31, 32, 33, 255]
@@ -24,7 +22,7 @@ def stream(texts: list[bytes], filler: int, *, before: int = 0) -> bytes:
 
 
 def verdict_of(data: bytes) -> Verdict:
-    return judge(machine.Machine, data, {}, Limits(), 0)
+    return verify(data)
 
 
 def refused(data: bytes) -> tuple[Reason, int | None] | None:
