@@ -160,7 +160,7 @@ cdef class Machine:
     cdef bint add_pairs(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef bint are_constants(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     @cython.locals(keys=object, items=object)
-    cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
+    cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
     cdef bint add_members(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     @cython.locals(seen=set, i=Py_ssize_t)
     cdef bint check_once(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1

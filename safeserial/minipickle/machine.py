@@ -811,7 +811,7 @@ class Machine:
                 if weight > self.max_weight:
                     raise self.too_heavy(at)
                 below = self.depth[slot]
-                if below > depth:  # not max(): a call costs the pure build more than all this
+                if below > depth:  # noqa: PLR1730 - a call costs the pure build more than all this
                     depth = below
         if shared:
             if depth >= self.depth[n]:
@@ -929,7 +929,7 @@ class Machine:
             self.may_grow(slot, at, K_DICT, R_DICT)
         if (high - low) & 1:
             raise Malformed(Reason.STACK_UNDERFLOW, at, "a key without a value")
-        if high > low and (COMPILED or not self.quick_keys(slot, low, high, at)):
+        if high > low and (COMPILED or not self.quick_keys(slot, low, high)):
             self.check_keys(slot, low, high, 2, at)
             self.remember_keys(slot, low, high, 2)
         if high - low <= 4 and high > low and not self.count[slot] and self.kind_of(self.stack[low + 1]) & K_INT:
@@ -945,7 +945,7 @@ class Machine:
             self.large.append(slot)
         return done
 
-    def quick_keys(self, n: int, low: int, high: int, at: int) -> bool:
+    def quick_keys(self, n: int, low: int, high: int) -> bool:
         """Take strings and short ints as keys of a dict in one step; pure build only. False where they need a look."""
         if high - low == 2:
             key = self.stack[low]
@@ -2909,7 +2909,7 @@ class Machine:
                 marks[mp] = sp
                 mp += 1
                 floor = sp
-                if cap > max_stack + 1 - mp:
+                if cap > max_stack + 1 - mp:  # noqa: PLR1730
                     cap = max_stack + 1 - mp
             elif op == 0x7D:  # EMPTY_DICT
                 stack[sp] = self.empty(K_DICT | F_UNHASHABLE)
@@ -2923,7 +2923,7 @@ class Machine:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
-                        if cap > max_stack + 1 - mp:
+                        if cap > max_stack + 1 - mp:  # noqa: PLR1730
                             cap = max_stack + 1 - mp
                         pos += 1
                         fused += 1
@@ -2960,7 +2960,7 @@ class Machine:
                         marks[mp] = sp
                         mp += 1
                         floor = sp
-                        if cap > max_stack + 1 - mp:
+                        if cap > max_stack + 1 - mp:  # noqa: PLR1730
                             cap = max_stack + 1 - mp
                         pos += 1
                         fused += 1
