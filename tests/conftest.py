@@ -89,6 +89,7 @@ def stale_extension() -> str:
         or stale("formats", "plain")
         or stale("formats", "protobuf_scan")
         or stale("formats", "counts")
+        or stale("formats", "tags")
         or stale("", "probing")
     )
 

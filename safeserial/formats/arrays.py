@@ -205,10 +205,10 @@ def _check_dtype(payload: Any, ctx: Context) -> None:
     _check_granted(_DTYPE, ctx, "dtype")
 
 
-_ARRAY = Handler("ndarray", 43, None, _encode_array, _check_array, _decode_array, hashable=False)
-_NPSCALAR = Handler("npscalar", 44, None, _encode_scalar, _check_scalar, _decode_scalar)
+_ARRAY = Handler("ndarray", 43, None, _encode_array, _check_array, _decode_array, hashable=False, cost=20)
+_NPSCALAR = Handler("npscalar", 44, None, _encode_scalar, _check_scalar, _decode_scalar, cost=12)
 _NPDTYPE = Handler(
-    "dtype", 45, None, _encode_dtype, _check_dtype, lambda payload, ctx: _made_dtype(payload, ctx, "dtype")
+    "dtype", 45, None, _encode_dtype, _check_dtype, lambda payload, ctx: _made_dtype(payload, ctx, "dtype"), cost=12
 )
 
 ARRAYS: tuple[Handler, ...] = (_ARRAY, _NPSCALAR, _NPDTYPE)

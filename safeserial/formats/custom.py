@@ -265,6 +265,7 @@ def _handler(one: TypeHandler) -> Handler:
         hashable=getattr(cls, "__hash__", None) is not None,
         listed=True,
         max_bytes=one.max_bytes,
+        cost=10,
     )
 
 

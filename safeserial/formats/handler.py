@@ -7,7 +7,7 @@ and back. It may build the one type it is for; it never imports a module and nev
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
@@ -15,6 +15,7 @@ from safeserial.limits import charge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+    from datetime import tzinfo
 
     from safeserial import probing
     from safeserial.limits import Limits
@@ -25,6 +26,7 @@ else:
 __all__ = [
     "CUSTOM_CODE",
     "Context",
+    "Found",
     "Handler",
     "Wire",
     "bad",
@@ -92,6 +94,7 @@ class Context:
         wire: The format.
         names: Listed names met so far, in the order of the walk.
         weight: What the message costs beyond its bytes, so far.
+        zones: Time zones that the message has brought so far.
     """
 
     policy: Policy
@@ -99,6 +102,7 @@ class Context:
     wire: Wire
     names: list[str] = field(default_factory=list)
     weight: int = 0
+    zones: dict[str, tzinfo] = field(default_factory=dict)
 
     def spend(self, cost: int) -> None:
         """Count what one value costs beyond its bytes, in pickle's unit.
@@ -123,6 +127,7 @@ class Handler:
         decode: Payload, its nested tags already undone, to value.
         hashable: Whether the value may be a dict key or set member (a tuple may still hold a list).
         listed: Whether it runs an object of the policy, whose failure is not the sender's spelling mistake.
+        cost: What reading one counts towards ``limits.max_instances``: half a microsecond each, about, at its worst.
         max_bytes: Ceiling of the payload on the wire, text and bytes in bytes and one for each value besides;
             ``None`` where the message's own limits are enough.
     """
@@ -136,6 +141,19 @@ class Handler:
     hashable: bool = True
     listed: bool = False
     max_bytes: int | None = None
+    cost: int = 6
+
+
+class Found(NamedTuple):
+    """The tagged values of a tree, a line each: where it hangs, who reads it, and its pair of tag and payload.
+
+    In columns, because a tuple for each would be one more object for the garbage collector to look at, time and again.
+    """
+
+    parents: list[Any]
+    keys: list[Any]  # or indexes
+    handlers: list[Handler]
+    pairs: list[list[Any]]
 
 
 def bad(tag: str, problem: str = "not the shape of its type") -> Malformed:
@@ -178,7 +196,8 @@ def check_collisions(keys: Collection[Any], *, as_set: bool) -> None:
 def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callable[[Any], Any]) -> Any:
     """Build a mapping by ``make(pairs)`` from keys that were counted, and refuse repeats."""
     try:
-        check_collisions(keys, as_set=False)
+        if len(keys) > probing.FEW:
+            check_collisions(keys, as_set=False)
         made = make(zip(keys, values, strict=True))
     except TypeError:
         raise bad(tag, "a key cannot be hashed") from None
@@ -190,7 +209,8 @@ def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callabl
 def checked_set(tag: str, items: list[Any], make: Callable[[Any], Any]) -> Any:
     """Build a set by ``make(items)`` from members that were counted, and refuse repeats."""
     try:
-        check_collisions(items, as_set=True)
+        if len(items) > probing.FEW:
+            check_collisions(items, as_set=True)
         made = make(items)
     except TypeError:
         raise bad(tag, "a member cannot be hashed") from None

@@ -331,12 +331,19 @@ def _decode_pattern(payload: Any, ctx: Context) -> Any:
     return value
 
 
-_ENUM = Handler("enum", 34, None, _encode_enum, _check_enum, _decode_enum, listed=True)
-_EXCEPTION = Handler("exception", 36, None, _encode_exception, _check_exception, _decode_exception, listed=True)
+_ENUM = Handler("enum", 34, None, _encode_enum, _check_enum, _decode_enum, listed=True, cost=8)
+_EXCEPTION = Handler("exception", 36, None, _encode_exception, _check_exception, _decode_exception, listed=True, cost=8)
 _DEFAULTDICT = Handler(
-    "defaultdict", 37, defaultdict, _encode_defaultdict, _check_defaultdict, _decode_defaultdict, hashable=False
+    "defaultdict",
+    37,
+    defaultdict,
+    _encode_defaultdict,
+    _check_defaultdict,
+    _decode_defaultdict,
+    hashable=False,
+    cost=12,
 )
-_PATTERN = Handler("pattern", 42, re.Pattern, _encode_pattern, _check_pattern, _decode_pattern, listed=True)
+_PATTERN = Handler("pattern", 42, re.Pattern, _encode_pattern, _check_pattern, _decode_pattern, listed=True, cost=12)
 
 LISTED: tuple[Handler, ...] = (_ENUM, _EXCEPTION, _DEFAULTDICT, _PATTERN)
 

@@ -247,7 +247,7 @@ def _record(tag: str, code: int, kind: Callable[[Any], bool], make: Callable[[An
         made = cls(**{plan.init[label]: content for label, content in payload[1].items()})
         return _exact(cls, made, tag)
 
-    return Handler(tag, code, None, encode, check, decode, listed=True)
+    return Handler(tag, code, None, encode, check, decode, listed=True, cost=12)
 
 
 def _refuse_misfits(value: object, plan: _Plan, state: Mapping[str, object]) -> None:
@@ -267,7 +267,9 @@ def _shown(labels: Iterable[str]) -> str:
     return "".join(f"{': ' if not at else ', '}{label}" for at, label in enumerate(labels))
 
 
-_NAMEDTUPLE = Handler("namedtuple", 38, None, _encode_namedtuple, _check_namedtuple, _decode_namedtuple, listed=True)
+_NAMEDTUPLE = Handler(
+    "namedtuple", 38, None, _encode_namedtuple, _check_namedtuple, _decode_namedtuple, listed=True, cost=12
+)
 _DATACLASS = _record("dataclass", 35, _is_dataclass, _plan_dataclass)
 _ATTRS = _record("attrs", 39, _is_attrs, _plan_attrs)
 _STRUCT = _record("msgspec", 40, _is_struct, _plan_struct)

@@ -29,6 +29,7 @@ _MAX_WRITE_DEPTH = 500
 _LEAVES: frozenset[type] = frozenset({str, int, bool, float, bytes, type(None)})
 _KEYS = frozenset({str, int})
 _MARKERS = {code: ExtType(code, b"") for code in BY_CODE}
+_TABLE = {_MARKERS[code]: handler for code, handler in BY_CODE.items()}
 _CUSTOM_MARKER = ExtType(CUSTOM_CODE, b"")
 _UNTRUSTED = Limits.untrusted()
 survey = build.engine("safeserial.formats", "plain").survey
@@ -138,7 +139,7 @@ class MsgpackCodec:
             return Judged(self.name, data)
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
-        _, found = find_tags(value, wire)
+        _, found = find_tags(value, wire, _TABLE, binary=True)
         judge_tags(found, ctx)
         return Judged(self.name, data, tuple(ctx.names))
 
@@ -170,7 +171,7 @@ class MsgpackCodec:
             return value
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
-        holder, found = find_tags(value, wire)
+        holder, found = find_tags(value, wire, _TABLE, binary=True)
         made = judge_tags(found, ctx, again=again)
         return build_tags(holder, found, ctx, None if again else made)
 

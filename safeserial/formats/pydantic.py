@@ -240,7 +240,7 @@ def _decode(payload: Any, ctx: Context) -> object:
     return value
 
 
-_MODEL = Handler(_TAG, 41, None, _encode, _check, _decode, listed=True)
+_MODEL = Handler(_TAG, 41, None, _encode, _check, _decode, listed=True, cost=20)
 
 PYDANTIC: tuple[Handler, ...] = (_MODEL,)
 

@@ -21,23 +21,26 @@ from __future__ import annotations
 
 from collections import deque
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import arrays, listed, models, pydantic
 from safeserial.formats.custom import by_class, by_tag
-from safeserial.formats.handler import CUSTOM_CODE, Context, Handler, Wire, bad, refuse_value
+from safeserial.formats.handler import CUSTOM_CODE, Context, Found, Handler, Wire, refuse_value
 from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
-from safeserial.limits import charge
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from safeserial.formats import tags
     from safeserial.limits import Limits
     from safeserial.policy import Policy
+else:
+    tags = build.engine("safeserial.formats", "tags")
 
 __all__ = [
     "BY_CODE",
@@ -67,18 +70,6 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Handler], ...] = (
 )
 _WITH_FIELDS = frozenset({"dataclass", "attrs", "msgspec", "pydantic"})
 _by_kind: WeakKeyDictionary[type, Handler] = WeakKeyDictionary()
-
-
-class Found(NamedTuple):
-    """The tagged values of a tree, a line each: where it hangs, who reads it, and its pair of tag and payload.
-
-    In columns, because a tuple for each would be one more object for the garbage collector to look at, time and again.
-    """
-
-    parents: list[Any]
-    keys: list[Any]  # or indexes
-    handlers: list[Handler]
-    pairs: list[list[Any]]
 
 
 def is_built_in(cls: type) -> bool:
@@ -155,7 +146,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 pair, node = wire.wrap(handler, _encode(handler, item, ctx))
                 parent[key] = node
                 nodes += wire.nodes(handler)
-                instances += 1
+                instances += handler.cost
                 if handler.max_bytes is not None:
                     tagged.append((handler, pair))
                 following.append((pair, 1, pair[1]))
@@ -187,7 +178,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
             raise excess(value, Reason.TOO_DEEP, ceiling)
         if nodes > limits.max_nodes:
             raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
-    charge(Reason.TOO_MANY_INSTANCES, instances, limits.max_instances)
+    _charge_costs(instances, limits)
     _charge_sizes(tagged)
     return tree
 
@@ -222,6 +213,17 @@ def measure(tree: object) -> tuple[int, int]:
             ]
         level = following
     return depth, nodes
+
+
+def _charge_costs(cost: int, limits: Limits) -> None:
+    """Charge what reading all tagged values costs together; see :class:`safeserial.formats.handler.Handler`.
+
+    Raises:
+        Malformed: ``TOO_MANY_INSTANCES``.
+    """
+    if cost > limits.max_instances:
+        told = f"tagged values that count {cost}, and limits.max_instances is {limits.max_instances}"
+        raise Malformed(Reason.TOO_MANY_INSTANCES, None, told)
 
 
 def _charge_sizes(tagged: list[tuple[Handler, list[Any]]]) -> None:
@@ -347,51 +349,10 @@ _SLOT = MemberDescriptorType
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-def find_tags(root: object, wire: Wire) -> tuple[list[object], Found]:
-    """Find every tagged value of a parsed tree, parents before children. Nothing is built.
-
-    Returns:
-        A list of one that holds the root (which may itself be tagged), and the finds.
-
-    Raises:
-        Refused: A tag is unknown or not where tags stand.
-    """
-    holder = [root]
-    found = Found([], [], [], [])
-    split, leaves = wire.split, wire.leaves
-    if type(root) not in (list, dict):
-        if type(root) not in leaves:
-            split(root)
-        return holder, found
-    # What is still to be looked at, in three columns, which grow while they are read.
-    parents: list[Any] = [holder]
-    keys: list[Any] = [0]
-    nodes: list[Any] = [root]
-    for parent, key, node in zip(parents, keys, nodes, strict=True):
-        tagged = split(node)
-        if tagged is not None:
-            handler, pair = tagged
-            found.parents.append(parent)
-            found.keys.append(key)
-            found.handlers.append(handler)
-            found.pairs.append(pair)
-            node = pair[1]  # noqa: PLW2901 - from here on the payload stands for the node
-            kind = type(node)
-            if kind in leaves:
-                continue
-            # No type's payload is itself a tagged value; in msgpack it would look like the list that many take.
-            if split(node) is not None:
-                raise bad(handler.tag)
-        children: Iterable[tuple[Any, Any]] = node.items() if type(node) is dict else enumerate(node)
-        for label, child in children:
-            kind = type(child)
-            if kind is list or kind is dict:
-                parents.append(node)
-                keys.append(label)
-                nodes.append(child)
-            elif kind not in leaves:
-                split(child)
-    return holder, found
+def find_tags(root: object, wire: Wire, table: dict[Any, Handler], *, binary: bool) -> tuple[list[object], Found]:
+    """Find every tagged value of a parsed tree; see :func:`safeserial.formats.tags.find`."""
+    found: tuple[list[object], Found] = tags.find(root, wire, table, binary)
+    return found
 
 
 def judge_tags(found: Found, ctx: Context, *, again: bool = False) -> list[object]:
@@ -404,19 +365,15 @@ def judge_tags(found: Found, ctx: Context, *, again: bool = False) -> list[objec
 
     Returns:
         What the checks made, in the order of the finds: where a handler's check is to make the value, the value.
+
+    Raises:
+        Refused: A payload does not fit, or something in it is not allowed.
     """
-    charge(Reason.TOO_MANY_INSTANCES, len(found.pairs), ctx.limits.max_instances)
-    both = zip(found.handlers, found.pairs, strict=True)
-    _charge_sizes([(handler, pair) for handler, pair in both if handler.max_bytes is not None])
-    handler = None
-    made: list[object] = []
-    try:
-        for handler, pair in zip(found.handlers, found.pairs, strict=True):
-            made.append(None if again and handler.check is handler.decode else handler.check(pair[1], ctx))
-    except Refused:
-        raise
-    except Exception as error:  # noqa: BLE001 - totality: whatever a constructor of the standard library raises
-        raise _unreadable(error, handler) from None
+    cost, sized = tags.costs(found)
+    _charge_costs(cost, ctx.limits)
+    if sized:
+        _charge_sizes(sized)
+    made: list[object] = tags.check(found, ctx, again)
     return made
 
 
@@ -428,25 +385,9 @@ def build_tags(holder: list[object], found: Found, ctx: Context, made: list[obje
         found: The same.
         ctx: Of the message.
         made: What :func:`judge_tags` made of this very tree, so that nothing is made twice; not of an earlier one.
+
+    Raises:
+        Refused: A constructor did not make a value of it.
     """
-    handler = None
-    try:
-        for parent, key, handler, pair, value in zip(
-            *map(reversed, found), reversed(made or [None] * len(found.pairs)), strict=True
-        ):
-            known = made is not None and handler.check is handler.decode
-            parent[key] = value if known else handler.decode(pair[1], ctx)
-    except Refused:
-        raise
-    except Exception as error:  # noqa: BLE001 - totality: an allowed constructor may raise anything at all
-        raise _unreadable(error, handler) from None
+    tags.undo(found, ctx, made)
     return holder[0]
-
-
-def _unreadable(error: Exception, handler: Handler | None) -> Malformed:
-    """The refusal for what left a handler's ``check`` or ``decode``. Its text stays out: it may quote the data."""
-    assert handler is not None
-    kind = type(error).__name__
-    if handler.listed:
-        return Malformed(Reason.BUILD_FAILED, None, f"{handler.tag}: {kind} while it was built")
-    return Malformed(Reason.BAD_TAGGED_VALUE, None, f"{handler.tag}: {kind}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict, deque
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -46,6 +46,10 @@ _FLOATS = {"nan": nan, "inf": inf, "-inf": -inf}
 _DAY_US = 86_400_000_000
 # Beyond it, CPython cannot make a deque and no honest bound lies.
 _MAX_LENGTH = 1 << 62
+# So many characters are under every ceiling for decimals.
+_FEW_DIGITS = 32
+# From an exponent of four digits on, with its letter and sign, hashing a decimal takes as long as reading five.
+_EXPONENT, _EXPONENT_COST = 5, 400
 # An empty one reserves 760 bytes, where a list has 56: room for 64 items, and its own.
 _DEQUE_COST = 80
 
@@ -134,7 +138,7 @@ def _set_handler(code: int, cls: type) -> Handler:
     )
 
 
-def _dict_handler(tag: str, code: int, cls: type) -> Handler:
+def _dict_handler(tag: str, code: int, cls: type, cost: int) -> Handler:
     def encode(value: Any, ctx: Context) -> list[Any]:
         _no_attributes(value)
         return encode_pairs(value, ctx)
@@ -155,6 +159,7 @@ def _dict_handler(tag: str, code: int, cls: type) -> Handler:
         lambda payload, ctx: check_pairs(payload, tag, ctx),
         lambda payload, _: decode_pairs(payload, tag, make),
         hashable=False,
+        cost=cost,
     )
 
 
@@ -212,8 +217,15 @@ def _decode_str(payload: Any, ctx: Context) -> str:
 
 
 def _decode_decimal(payload: Any, ctx: Context) -> Decimal:
-    charge(Reason.NUMBER_OUT_OF_RANGE, len(_text(payload, "decimal")), _decimal_chars(ctx))
-    return Decimal(_text(payload, "decimal", _DECIMAL))
+    if type(payload) is not str:
+        raise bad("decimal")
+    if len(payload) > _FEW_DIGITS:
+        charge(Reason.NUMBER_OUT_OF_RANGE, len(payload), _decimal_chars(ctx))
+    if _DECIMAL.fullmatch(payload) is None:
+        raise bad("decimal")
+    if "E" in payload and len(payload) - payload.index("E") > _EXPONENT:
+        ctx.spend(_EXPONENT_COST)
+    return Decimal(payload)
 
 
 def _decimal_chars(ctx: Context) -> int:
@@ -223,6 +235,8 @@ def _decimal_chars(ctx: Context) -> int:
 
 def _encode_decimal(value: Decimal, ctx: Context) -> str:
     text = str(value)
+    if "E" in text and len(text) - text.index("E") > _EXPONENT:
+        ctx.spend(_EXPONENT_COST)
     charge(Reason.NUMBER_OUT_OF_RANGE, len(text), _decimal_chars(ctx))
     return text
 
@@ -248,12 +262,13 @@ def _decode_fraction(payload: Any, _: Context) -> Fraction:
 
 
 def _decode_range(payload: Any, _: Context) -> range:
-    if any(type(item) is not int for item in payload) or payload[2] == 0:
+    start, stop, step = payload
+    if type(start) is not int or type(stop) is not int or type(step) is not int or step == 0:
         raise bad("range")
-    return range(*payload)
+    return range(start, stop, step)
 
 
-def _spelled(tag: str, code: int, cls: Any) -> Handler:
+def _spelled(tag: str, code: int, cls: Any, cost: int) -> Handler:
     """A type that ``str`` writes and its constructor reads, where only the one canonical spelling is accepted."""
 
     def decode(payload: Any, _: Context) -> object:
@@ -262,7 +277,7 @@ def _spelled(tag: str, code: int, cls: Any) -> Handler:
             raise bad(tag, "not its canonical spelling")
         return value
 
-    return Handler(tag, code, cls, lambda value, _: str(value), decode, decode)
+    return Handler(tag, code, cls, lambda value, _: str(value), decode, decode, cost=cost)
 
 
 def _path(tag: str, code: int, cls: Any) -> Handler:
@@ -275,7 +290,7 @@ def _path(tag: str, code: int, cls: Any) -> Handler:
         return value
 
     # No trial build in the judge: it would refuse another system's path, which may only be passing through.
-    return Handler(tag, code, cls, lambda value, _: [str(value)], _pair(tag, 1), decode)
+    return Handler(tag, code, cls, lambda value, _: [str(value)], _pair(tag, 1), decode, cost=12)
 
 
 # -- dates and times --------------------------------------------------------------------------------------------
@@ -333,10 +348,11 @@ def _decode_date(payload: Any, _: Context) -> date:
 
 
 def _decode_timedelta(payload: Any, _: Context) -> timedelta:
-    if any(type(item) is not int for item in _items(payload, "timedelta", 3)):
+    days, seconds, microseconds = _items(payload, "timedelta", 3)
+    if type(days) is not int or type(seconds) is not int or type(microseconds) is not int:
         raise bad("timedelta")
-    value = timedelta(*payload)
-    if [value.days, value.seconds, value.microseconds] != payload:
+    value = timedelta(days, seconds, microseconds)
+    if value.days != days or value.seconds != seconds or value.microseconds != microseconds:
         raise bad("timedelta", "not normalised")
     return value
 
@@ -366,8 +382,11 @@ def _encode_zone(value: ZoneInfo, _: Context) -> str:
     return value.key
 
 
-def _decode_zone(payload: Any, _: Context) -> ZoneInfo:
-    return ZoneInfo(_text(payload, "zoneinfo", _ZONE))
+def _decode_zone(payload: Any, ctx: Context) -> tzinfo:
+    zone = ctx.zones.get(_text(payload, "zoneinfo"))
+    if zone is None:
+        zone = ctx.zones[payload] = ZoneInfo(_text(payload, "zoneinfo", _ZONE))
+    return zone
 
 
 def _pair(tag: str, count: int) -> Callable[[Any, Context], object]:
@@ -375,8 +394,16 @@ def _pair(tag: str, count: int) -> Callable[[Any, Context], object]:
 
 
 ZOO: tuple[Handler, ...] = (
-    _dict_handler("dict", 1, dict),
-    Handler("tuple", 2, tuple, lambda value, _: list(value), _check_items("tuple"), lambda payload, _: tuple(payload)),
+    _dict_handler("dict", 1, dict, 7),
+    Handler(
+        "tuple",
+        2,
+        tuple,
+        lambda value, _: list(value),
+        _check_items("tuple"),
+        lambda payload, _: tuple(payload),
+        cost=5,
+    ),
     _set_handler(3, set),
     _set_handler(4, frozenset),
     # JSON only; msgpack has byte strings and non-finite floats of its own, but reads these all the same.
@@ -387,6 +414,7 @@ ZOO: tuple[Handler, ...] = (
         lambda value, ctx: ctx.wire.blob(value),
         lambda payload, ctx: ctx.wire.unblob(payload),
         lambda payload, ctx: ctx.wire.unblob(payload),
+        cost=3,
     ),
     Handler(
         "bytearray",
@@ -396,9 +424,10 @@ ZOO: tuple[Handler, ...] = (
         lambda payload, ctx: ctx.wire.unblob(payload),
         lambda payload, ctx: bytearray(ctx.wire.unblob(payload)),
         hashable=False,
+        cost=3,
     ),
-    Handler("int", 7, int, _encode_int, _decode_int, _decode_int),
-    Handler("float", 8, float, _encode_float, _decode_float, _decode_float),
+    Handler("int", 7, int, _encode_int, _decode_int, _decode_int, cost=3),
+    Handler("float", 8, float, _encode_float, _decode_float, _decode_float, cost=2),
     # Only text with lone surrogates gets here: UTF-8 has no spelling for it.
     Handler(
         "str",
@@ -407,6 +436,7 @@ ZOO: tuple[Handler, ...] = (
         lambda value, ctx: ctx.wire.blob(value.encode("utf-8", "surrogatepass")),
         _decode_str,
         _decode_str,
+        cost=3,
     ),
     Handler(
         "datetime",
@@ -416,7 +446,7 @@ ZOO: tuple[Handler, ...] = (
         _check_moment("datetime", _DATETIME, datetime.fromisoformat),
         _decode_moment(datetime.fromisoformat),
     ),
-    Handler("date", 11, date, lambda value, _: value.isoformat(), _decode_date, _decode_date),
+    Handler("date", 11, date, lambda value, _: value.isoformat(), _decode_date, _decode_date, cost=3),
     Handler(
         "time",
         12,
@@ -424,6 +454,7 @@ ZOO: tuple[Handler, ...] = (
         _encode_time,
         _check_moment("time", _TIME, time.fromisoformat),
         _decode_moment(time.fromisoformat),
+        cost=4,
     ),
     Handler(
         "timedelta",
@@ -432,18 +463,25 @@ ZOO: tuple[Handler, ...] = (
         lambda value, _: [value.days, value.seconds, value.microseconds],
         _decode_timedelta,
         _decode_timedelta,
+        cost=5,
     ),
-    Handler("timezone", 14, timezone, _encode_timezone, _check_timezone, _decode_timezone),
-    Handler("zoneinfo", 15, ZoneInfo, _encode_zone, lambda p, _: _text(p, "zoneinfo", _ZONE), _decode_zone),
-    Handler("decimal", 16, Decimal, _encode_decimal, _decode_decimal, _decode_decimal),
+    Handler("timezone", 14, timezone, _encode_timezone, _check_timezone, _decode_timezone, cost=5),
+    Handler("zoneinfo", 15, ZoneInfo, _encode_zone, lambda p, _: _text(p, "zoneinfo", _ZONE), _decode_zone, cost=4),
+    Handler("decimal", 16, Decimal, _encode_decimal, _decode_decimal, _decode_decimal, cost=3),
     Handler("uuid", 17, UUID, lambda value, _: str(value), _decode_uuid, _decode_uuid),
-    Handler("complex", 18, complex, lambda v, _: [v.real, v.imag], _pair("complex", 2), _decode_complex),
+    Handler("complex", 18, complex, lambda v, _: [v.real, v.imag], _pair("complex", 2), _decode_complex, cost=3),
     Handler(
-        "fraction", 19, Fraction, lambda v, _: [v.numerator, v.denominator], _pair("fraction", 2), _decode_fraction
+        "fraction",
+        19,
+        Fraction,
+        lambda v, _: [v.numerator, v.denominator],
+        _pair("fraction", 2),
+        _decode_fraction,
+        cost=7,
     ),
-    Handler("range", 20, range, lambda v, _: [v.start, v.stop, v.step], _pair("range", 3), _decode_range),
-    _dict_handler("ordereddict", 21, OrderedDict),
-    _dict_handler("counter", 22, Counter),
+    Handler("range", 20, range, lambda v, _: [v.start, v.stop, v.step], _pair("range", 3), _decode_range, cost=5),
+    _dict_handler("ordereddict", 21, OrderedDict, 9),
+    _dict_handler("counter", 22, Counter, 10),
     Handler(
         "deque",
         23,
@@ -457,10 +495,10 @@ ZOO: tuple[Handler, ...] = (
     _path("purewindowspath", 25, PureWindowsPath),
     _path("posixpath", 26, PosixPath),
     _path("windowspath", 27, WindowsPath),
-    _spelled("ipv4address", 28, IPv4Address),
-    _spelled("ipv6address", 29, IPv6Address),
-    _spelled("ipv4network", 30, IPv4Network),
-    _spelled("ipv6network", 31, IPv6Network),
-    _spelled("ipv4interface", 32, IPv4Interface),
-    _spelled("ipv6interface", 33, IPv6Interface),
+    _spelled("ipv4address", 28, IPv4Address, 14),
+    _spelled("ipv6address", 29, IPv6Address, 24),
+    _spelled("ipv4network", 30, IPv4Network, 18),
+    _spelled("ipv6network", 31, IPv6Network, 28),
+    _spelled("ipv4interface", 32, IPv4Interface, 24),
+    _spelled("ipv6interface", 33, IPv6Interface, 36),
 )

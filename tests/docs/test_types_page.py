@@ -15,6 +15,8 @@ import compare_types  # noqa: E402 - found through the line above
 from support.services import services_required  # noqa: E402
 from type_zoo import SAMPLES  # noqa: E402
 
+from safeserial.formats.typed import HANDLERS  # noqa: E402
+
 PEERS = [one for one in compare_types.CONTESTANTS if one.title not in compare_types.OURS]
 
 
@@ -37,6 +39,16 @@ def test_the_column_of_a_peer_is_what_it_does(peer: compare_types.Contestant) ->
         if f"{name} {importlib.metadata.version(name)}" not in read.versions:
             pytest.skip(f"the table is about another release of {name}")
     assert read.columns[peer.title] == compare_types.columns((peer,))[peer.title]
+
+
+def test_the_table_of_costs_is_what_the_handlers_say() -> None:
+    by_cost: dict[int, list[str]] = {}
+    for handler in HANDLERS:
+        by_cost.setdefault(handler.cost, []).append(handler.tag)
+    rows = [f"| {cost} | {', '.join(f'`{tag}`' for tag in sorted(by_cost[cost]))} |" for cost in sorted(by_cost)]
+    page = (ROOT / "docs" / "types.md").read_text("utf-8")
+    shown = page.partition("<!-- costs:begin -->\n")[2].partition("\n<!-- costs:end -->")[0]
+    assert shown.splitlines() == ["| counts | tags |", "|--:|---|", *rows]
 
 
 def test_the_table_has_one_row_for_each_sample() -> None:

@@ -38,6 +38,7 @@ EXTENSIONS = {
     f"safeserial/formats/_plain_c{SUFFIX}",
     f"safeserial/formats/_protobuf_scan_c{SUFFIX}",
     f"safeserial/formats/_counts_c{SUFFIX}",
+    f"safeserial/formats/_tags_c{SUFFIX}",
     f"safeserial/_probing_c{SUFFIX}",
 }
 INSTALLED = importlib.util.find_spec(COMPILED) is not None
@@ -151,6 +152,18 @@ def test_the_compiled_counts_are_compiled_and_typed_and_the_ones_that_the_reader
     for call in (lambda: module.walk(bytearray(b"x"), 1, 1, 1, 64, True, True), lambda: module.depth("[]")):
         with pytest.raises(TypeError):
             call()
+
+
+@compiled_only
+def test_the_compiled_walks_over_tags_are_compiled_and_typed_and_the_ones_that_both_codecs_use() -> None:
+    module: Any = importlib.import_module("safeserial.formats._tags_c")
+    assert Path(module.__file__).name == f"_tags_c{SUFFIX}"
+    assert not hasattr(module, "may_be_tag") and not hasattr(module, "COMPILED")
+    code = "from safeserial.formats import typed; print(typed.tags.__name__)"
+    assert python("-c", code, SAFESERIAL_PURE="0").stdout == "safeserial.formats._tags_c\n"
+    assert python("-c", code, SAFESERIAL_PURE="1").stdout == "safeserial.formats.tags\n"
+    with pytest.raises(TypeError):
+        module.find([], None, (), False)
 
 
 @compiled_only
@@ -271,7 +284,7 @@ def test_the_source_distribution_has_what_is_compiled_and_nothing_that_was(check
     _, names = made(checkout, "sdist")
     for package, module in (
         ("safeserial/minipickle", "machine"), ("safeserial/formats", "plain"), ("safeserial/formats", "protobuf_scan"),
-        ("safeserial/formats", "counts"), ("safeserial", "probing"),
+        ("safeserial/formats", "counts"), ("safeserial/formats", "tags"), ("safeserial", "probing"),
     ):  # fmt: skip
         assert {f"{package}/{module}.py", f"{package}/{module}.pxd", f"{package}/_{module}_c.pxd"} <= set(names)
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "safeserial/py.typed"} <= set(names)

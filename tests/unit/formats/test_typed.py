@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,6 +23,7 @@ import type_zoo as zoo
 
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.formats import codec
+from safeserial.formats.base import Judged
 from safeserial.formats.typed import BY_CODE, BY_TAG, HANDLERS, measure
 from safeserial.limits import Limits
 from safeserial.policy import Policy
@@ -804,17 +805,60 @@ def test_a_writer_counts_values_and_levels_as_readers_do(label: str, value: Any,
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_message_has_no_more_tagged_values_than_the_limit_on_both_sides(form: str) -> None:
     value = [(1,), {2}, ((), [frozenset()])]
+    cost = sum(BY_TAG[tag].cost for tag in ("tuple", "set", "tuple", "tuple", "frozenset"))
     data = codec(form).dumps(value, Policy())
-    assert codec(form).dumps(value, Policy(limits=Limits(max_instances=5))) == data
-    assert codec(form).load(data, Policy(), Limits(max_instances=5)) == value
+    assert codec(form).dumps(value, Policy(limits=Limits(max_instances=cost))) == data
+    assert codec(form).load(data, Policy(), Limits(max_instances=cost)) == value
     # What needs no tag is none.
     assert codec(form).dumps([1, "a", {"b": [None]}], Policy(limits=Limits(max_instances=0)))
-    for limits in (Limits(max_instances=4), Limits(max_instances=0)):
+    for limits in (Limits(max_instances=cost - 1), Limits(max_instances=0)):
         for call in (
             lambda limits=limits: codec(form).dumps(value, Policy(limits=limits)),
             lambda limits=limits: codec(form).judge(data, Policy(), limits),
             lambda limits=limits: codec(form).load(data, Policy(), limits),
         ):
-            with pytest.raises(Malformed) as caught:
+            with pytest.raises(Malformed, match=f"count {cost}, and limits.max_instances is") as caught:
                 call()
             assert caught.value.reason is Reason.TOO_MANY_INSTANCES
+
+
+def test_what_takes_long_to_read_counts_more() -> None:
+    """Why: as many networks as tuples were admitted in one message, which took twelve times as long to read."""
+    costs = {handler.tag: handler.cost for handler in HANDLERS}
+    assert all(1 < cost < 50 for cost in costs.values())
+    assert (
+        costs["float"] < costs["decimal"] < costs["tuple"] < costs["datetime"] < costs["counter"] < costs["ipv4network"]
+    )
+    assert costs["ipv4network"] < costs["ipv6network"] < costs["ipv6interface"] == max(costs.values())
+    most = Limits().max_instances // costs["ipv6interface"]
+    several = [IPv6Interface(n) for n in range(most)]
+    for form in FORMATS:
+        assert codec(form).load(codec(form).dumps(several, Policy()), Policy(), Limits()) == several
+        with pytest.raises(Malformed) as caught:
+            codec(form).dumps([*several, IPv6Interface(0)], Policy())
+        assert caught.value.reason is Reason.TOO_MANY_INSTANCES
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_decimals_that_take_long_to_hash_count_for_it_on_both_sides(form: str) -> None:
+    few = Policy(limits=Limits(max_weight=1000))
+    for text, most in (("1E+999999", 2), ("-1E-1234", 2), ("1E+999", 50), ("NaN123", 50), ("12345.678", 50)):
+        fine = codec(form).dumps([Decimal(text)] * most, few)
+        assert len(codec(form).load(fine, few, few.limits)) == most  # type: ignore[arg-type]
+        if most < 50:
+            with pytest.raises(Malformed) as caught:
+                codec(form).dumps([Decimal(text)] * (most + 1), few)
+            assert caught.value.reason is Reason.TOO_HEAVY
+            data = codec(form).dumps([Decimal(text)] * (most + 1), Policy())
+            with pytest.raises(Malformed) as caught:
+                codec(form).judge(data, few, few.limits)
+            assert caught.value.reason is Reason.TOO_HEAVY
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_zone_that_a_message_names_often_is_one_object(form: str) -> None:
+    value = [ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Tokyo")] * 3
+    data = codec(form).dumps(value, Policy())
+    for made in (codec(form).load(data, Policy(), Limits()), codec(form).build(Judged(form, data), Policy(), Limits())):
+        assert made == value
+        assert {id(zone) for zone in made} == {id(zone) for zone in made[:2]}  # type: ignore[attr-defined, index]

@@ -19,6 +19,7 @@ import pytest
 from safeserial import BUILD
 from safeserial.errors import Malformed, Reason
 from safeserial.formats import codec
+from safeserial.formats.typed import BY_TAG
 from safeserial.limits import Limits
 from safeserial.policy import Policy
 
@@ -164,7 +165,7 @@ def test_what_reserves_far_more_than_its_bytes_counts_for_it_on_both_sides() -> 
         with pytest.raises(Malformed) as caught:
             one.judge(one.dumps([deque()] * 13, Policy()), few, few.limits)
         assert caught.value.reason is Reason.TOO_HEAVY
-    most = codec("msgpack").dumps([deque()] * (Limits().max_weight // 80), Policy())
+    most = codec("msgpack").dumps([deque()] * (Limits().max_instances // BY_TAG["deque"].cost), Policy())
     assert peak(PARSERS["msgpack codec"], most) < bench.CEILING_MIB * MIB
 
 
