@@ -35,6 +35,7 @@ __all__ = [
     "checked_set",
     "is_utf8",
     "refuse_value",
+    "too_costly",
     "type_label",
 ]
 
@@ -154,11 +155,18 @@ class Found(NamedTuple):
     keys: list[Any]  # or indexes
     handlers: list[Handler]
     pairs: list[list[Any]]
+    sized: list[tuple[Handler, list[Any]]]  # handlers and pairs of those whose payload has a size limit of its own
 
 
 def bad(tag: str, problem: str = "not the shape of its type") -> Malformed:
     """The refusal of a tagged value whose payload does not fit. ``problem`` is our own text."""
     return Malformed(Reason.BAD_TAGGED_VALUE, None, f"{tag}: {problem}")
+
+
+def too_costly(limits: Limits) -> Malformed:
+    """The refusal of tagged values that cost more to read than ``limits.max_instances``; see :class:`Handler`."""
+    what = f"what tagged values count is more than limits.max_instances, {limits.max_instances}"
+    return Malformed(Reason.TOO_MANY_INSTANCES, None, what)
 
 
 def type_label(cls: type) -> str:

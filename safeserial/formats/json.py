@@ -130,7 +130,7 @@ class JsonCodec:
         if not _may_have_tags(data):
             return Judged(self.name, data)
         ctx = Context(policy, limits, _WIRE)
-        _, found = find_tags(value, _WIRE, _TABLE, binary=False)
+        _, found = find_tags(value, ctx, _TABLE, binary=False)
         judge_tags(found, ctx)
         return Judged(self.name, data, tuple(ctx.names))
 
@@ -145,7 +145,7 @@ class JsonCodec:
         if not _may_have_tags(judged.data):
             return value
         ctx = Context(policy, limits, _WIRE)
-        holder, found = find_tags(value, _WIRE, _TABLE, binary=False)
+        holder, found = find_tags(value, ctx, _TABLE, binary=False)
         # Again, and cheaply: what was judged elsewhere came here over a pipe, and decoders rely on these checks.
         judge_tags(found, ctx, again=True)
         return build_tags(holder, found, ctx)
@@ -168,7 +168,7 @@ class JsonCodec:
         if not _may_have_tags(data):
             return value
         ctx = Context(policy, limits, _WIRE)
-        holder, found = find_tags(value, _WIRE, _TABLE, binary=False)
+        holder, found = find_tags(value, ctx, _TABLE, binary=False)
         return build_tags(holder, found, ctx, judge_tags(found, ctx))
 
 

@@ -139,7 +139,7 @@ class MsgpackCodec:
             return Judged(self.name, data)
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
-        _, found = find_tags(value, wire, _TABLE, binary=True)
+        _, found = find_tags(value, ctx, _TABLE, binary=True)
         judge_tags(found, ctx)
         return Judged(self.name, data, tuple(ctx.names))
 
@@ -171,7 +171,7 @@ class MsgpackCodec:
             return value
         wire = _WIRES[limits.allow_nan]
         ctx = Context(policy, limits, wire)
-        holder, found = find_tags(value, wire, _TABLE, binary=True)
+        holder, found = find_tags(value, ctx, _TABLE, binary=True)
         made = judge_tags(found, ctx, again=again)
         return build_tags(holder, found, ctx, None if again else made)
 

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 from msgpack import ExtType
 
 from safeserial.errors import Malformed, Reason, Refused
-from safeserial.formats.handler import Found, bad
+from safeserial.formats.handler import Found, bad, too_costly
 from safeserial.formats.plain import RESERVED
 
 if TYPE_CHECKING:
     from safeserial.formats.handler import Context, Handler, Wire
 
-__all__ = ["check", "costs", "find", "undo"]
+__all__ = ["check", "find", "undo"]
 
 #: The same file is compiled under another name.
 COMPILED = __name__.endswith("_tags_c")
 
 
-def find(root: object, wire: Wire, table: dict[Any, Handler], binary: bool) -> tuple[list[object], Found]:
+def find(root: object, ctx: Context, table: dict[Any, Handler], binary: bool) -> tuple[list[object], Found]:
     """Find every tagged value of a parsed tree, parents before children. Nothing is built.
 
     Args:
         root: What the format's parser made.
-        wire: The format.
+        ctx: Of the message.
         table: The handlers that come with this library, by what their tag looks like in this format.
         binary: Whether that is msgpack's pair of an empty extension and a payload; otherwise JSON's reserved key.
 
@@ -37,11 +37,13 @@ def find(root: object, wire: Wire, table: dict[Any, Handler], binary: bool) -> t
         A list of one that holds the root (which may itself be tagged), and the finds.
 
     Raises:
-        Refused: A tag is unknown or not where tags stand.
+        Refused: A tag is unknown or not where tags stand, or they cost more to read than the limit.
     """
     holder = [root]
-    found = Found([], [], [], [])
+    found = Found([], [], [], [], [])
+    wire: Wire = ctx.wire
     leaves, split = wire.leaves, wire.split
+    room = ctx.limits.max_instances
     if type(root) is not list and type(root) is not dict:
         if type(root) not in leaves:
             split(root)
@@ -50,7 +52,7 @@ def find(root: object, wire: Wire, table: dict[Any, Handler], binary: bool) -> t
     parents: list[Any] = [holder]
     keys: list[Any] = [0]
     nodes: list[Any] = [root]
-    in_parents, at_keys, handlers, pairs = found
+    in_parents, at_keys, handlers, pairs, sized = found
     for i, node in enumerate(nodes):
         if may_be_tag(node, binary):
             handler, pair = known(node, table, binary)
@@ -60,6 +62,11 @@ def find(root: object, wire: Wire, table: dict[Any, Handler], binary: bool) -> t
             at_keys.append(keys[i])
             handlers.append(handler)
             pairs.append(pair)
+            room -= handler.cost
+            if room < 0:
+                raise too_costly(ctx.limits)
+            if handler.max_bytes is not None:
+                sized.append((handler, pair))
             node = pair[1]  # noqa: PLW2901 - from here on the payload stands for the node
             kind = type(node)
             if kind is str or kind in leaves:
@@ -109,18 +116,6 @@ def known(node: Any, table: dict[Any, Handler], binary: bool) -> tuple[Handler |
     return table.get(pair[0]), pair
 
 
-def costs(found: Found) -> tuple[int, list[tuple[Handler, list[Any]]]]:
-    """What reading the finds costs together, and those of them whose payload has a size limit of its own."""
-    total = 0
-    sized: list[tuple[Handler, list[Any]]] = []
-    handlers, pairs = found.handlers, found.pairs
-    for i, handler in enumerate(handlers):
-        total += handler.cost
-        if handler.max_bytes is not None:
-            sized.append((handler, pairs[i]))
-    return total, sized
-
-
 def check(found: Found, ctx: Context, again: bool) -> list[object]:
     """Let each handler look at its payload, parents before children.
 
@@ -160,7 +155,7 @@ def undo(found: Found, ctx: Context, made: list[object] | None) -> None:
     Raises:
         Refused: A constructor did not make a value of it.
     """
-    parents, keys, handlers, pairs = found
+    parents, keys, handlers, pairs, _ = found
     handler = None
     i = len(pairs)
     try:

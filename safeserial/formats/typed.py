@@ -28,7 +28,7 @@ from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import arrays, listed, models, pydantic
 from safeserial.formats.custom import by_class, by_tag
-from safeserial.formats.handler import CUSTOM_CODE, Context, Found, Handler, Wire, refuse_value
+from safeserial.formats.handler import CUSTOM_CODE, Context, Found, Handler, Wire, refuse_value, too_costly
 from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
 from safeserial.text import safe_repr
@@ -122,7 +122,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
     holder = [value]
     level: list[tuple[Any, Any, Any]] = [(holder, 0, value)]
     tagged: list[tuple[Handler, list[Any]]] = []
-    depth, nodes, instances = -1, 1, 0
+    depth, nodes, cost = -1, 1, 0
     ceiling = min(limits.max_depth, wire.max_write_depth)
     keeps, leaves = wire.keeps, wire.leaves
     while level:
@@ -146,7 +146,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 pair, node = wire.wrap(handler, _encode(handler, item, ctx))
                 parent[key] = node
                 nodes += wire.nodes(handler)
-                instances += handler.cost
+                cost += handler.cost
                 if handler.max_bytes is not None:
                     tagged.append((handler, pair))
                 following.append((pair, 1, pair[1]))
@@ -178,7 +178,8 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
             raise excess(value, Reason.TOO_DEEP, ceiling)
         if nodes > limits.max_nodes:
             raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
-    _charge_costs(instances, limits)
+    if cost > limits.max_instances:
+        raise too_costly(limits)
     _charge_sizes(tagged)
     return tree
 
@@ -213,17 +214,6 @@ def measure(tree: object) -> tuple[int, int]:
             ]
         level = following
     return depth, nodes
-
-
-def _charge_costs(cost: int, limits: Limits) -> None:
-    """Charge what reading all tagged values costs together; see :class:`safeserial.formats.handler.Handler`.
-
-    Raises:
-        Malformed: ``TOO_MANY_INSTANCES``.
-    """
-    if cost > limits.max_instances:
-        told = f"tagged values that count {cost}, and limits.max_instances is {limits.max_instances}"
-        raise Malformed(Reason.TOO_MANY_INSTANCES, None, told)
 
 
 def _charge_sizes(tagged: list[tuple[Handler, list[Any]]]) -> None:
@@ -349,9 +339,9 @@ _SLOT = MemberDescriptorType
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-def find_tags(root: object, wire: Wire, table: dict[Any, Handler], *, binary: bool) -> tuple[list[object], Found]:
+def find_tags(root: object, ctx: Context, table: dict[Any, Handler], *, binary: bool) -> tuple[list[object], Found]:
     """Find every tagged value of a parsed tree; see :func:`safeserial.formats.tags.find`."""
-    found: tuple[list[object], Found] = tags.find(root, wire, table, binary)
+    found: tuple[list[object], Found] = tags.find(root, ctx, table, binary)
     return found
 
 
@@ -369,10 +359,8 @@ def judge_tags(found: Found, ctx: Context, *, again: bool = False) -> list[objec
     Raises:
         Refused: A payload does not fit, or something in it is not allowed.
     """
-    cost, sized = tags.costs(found)
-    _charge_costs(cost, ctx.limits)
-    if sized:
-        _charge_sizes(sized)
+    if found.sized:
+        _charge_sizes(found.sized)
     made: list[object] = tags.check(found, ctx, again)
     return made
 

@@ -185,11 +185,16 @@ def _encode_int(value: int, ctx: Context) -> str:
 
 
 def _decode_int(payload: Any, ctx: Context) -> int:
-    digits = len(_text(payload, "int", _INT)) - 2 - payload.startswith("-")
+    if type(payload) is not str or _INT.fullmatch(payload) is None:
+        raise bad("int")
+    ceiling = ctx.limits.max_int_bits
+    digits = len(payload) - (3 if payload[0] == "-" else 2)
     # Hexadecimal, because reading decimal digits is quadratic in CPython, and refused from 4300 digits on.
-    charge(Reason.NUMBER_OUT_OF_RANGE, digits * 4 - 3, ctx.limits.max_int_bits)
+    if digits * 4 - 3 > ceiling:
+        charge(Reason.NUMBER_OUT_OF_RANGE, digits * 4 - 3, ceiling)
     value = int(payload, 16)
-    charge(Reason.NUMBER_OUT_OF_RANGE, value.bit_length(), ctx.limits.max_int_bits)
+    if value.bit_length() > ceiling:
+        charge(Reason.NUMBER_OUT_OF_RANGE, value.bit_length(), ceiling)
     return value
 
 
