@@ -7,12 +7,13 @@ what is neither is refused, by its name where its first bytes tell it. The bytes
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from safeserial import envelope
 from safeserial.audit import AuditEvent, LoggingSink
-from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
+from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
 from safeserial.formats.sniff import recognised, sniff
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from safeserial.envelope import Keyring
 
 __all__ = ["safe_dumps", "safe_loads"]
+
+logger = logging.getLogger("safeserial")
 
 T = TypeVar("T")
 
@@ -118,8 +121,10 @@ def safe_loads(
     Raises:
         Refused: The bytes were turned away; one audit event has been emitted. ``SCHEMA_MISMATCH`` names the place that
             does not fit ``into``, and never the value.
-        Misconfigured: The bytes are sealed and no keyring was given; or ``into`` does not say what plain data looks
-            like.
+        Misconfigured: ``into`` does not say what plain data looks like.
+
+    Sealed bytes are ``Unauthentic`` without a keyring: whoever sends such bytes where plain data is read chooses to, and
+    must not raise anything else.
 
     >>> safe_loads(b'{"a": [1, 2.5, null]}')
     {'a': [1, 2.5, None]}
@@ -130,13 +135,13 @@ def safe_loads(
     rules = Policy() if policy is None else policy
     sink: Sink = LoggingSink() if audit is None else audit
     raw = readable(data)
-    if envelope.is_sealed(raw):
-        if keyring is None:
-            raise Misconfigured("sealed bytes need a keyring: pass keyring=Keyring.load(...)", key="keyring")
+    if keyring is not None and envelope.is_sealed(raw):
         return Gateway(keyring=keyring, policy=rules, context=context, audit=sink).open(raw, purpose=purpose, into=into)
     started = time.perf_counter_ns()
     refusal: Refused
     try:
+        if envelope.is_sealed(raw):
+            raise _without_keys(raw, rules.limits)
         # What was looked at is what is read: bytes that change in between cannot pass for sealed ones or others.
         return _open_unsealed(raw or as_bytes(data), rules, format, buffers, sink, into=into)
     except Refused as error:
@@ -152,11 +157,21 @@ def safe_loads(
             time_ms=int(time.time() * 1000),
             started_ns=started,
             claims=None,
-            kid=None,
+            kid=envelope.peek_kid(raw),
             policy_digest=rules.digest,
         )
     )
     raise refusal
+
+
+def _without_keys(data: bytes, limits: Limits) -> Refused:
+    """The refusal of sealed bytes where no keyring was given; the developer's own mistake is told to the log."""
+    try:
+        envelope.parse_prefix(data, max_bytes=limits.max_bytes)
+    except Refused as refusal:
+        return refusal
+    logger.warning("safeserial: sealed bytes need a keyring: safe_loads(data, keyring=Keyring.load(...))")
+    return Unauthentic(cause=Reason.UNKNOWN_KEY)
 
 
 def _open_unsealed(

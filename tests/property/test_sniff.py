@@ -99,6 +99,7 @@ def test_what_pickle_and_marshal_write_of_containers_is_recognised(value: object
 
 
 @settings(max_examples=500)
+@example(b"\xc1SS", False)
 @given(st.binary(max_size=80) | st.builds(lambda a, b: a.encode() + b, WORDS, st.binary(max_size=40)), st.booleans())
 def test_looking_is_total(data: bytes, magic: bool) -> None:
     sniff.foreign(data, by_magic_alone=magic)

@@ -26,6 +26,7 @@ from safeserial import (
 )
 from safeserial.audit import MemorySink
 from safeserial.envelope import Claims, Compression, Format, Grants
+from safeserial.errors import Malformed, Unauthentic
 
 KEY = Key(kid="web-1", material=bytes(range(7, 39)), suite="hs256")
 NOW = 1_800_000_000.0
@@ -304,9 +305,19 @@ def test_safe_loads_opens_what_safe_dumps_sealed() -> None:
     assert safe_loads(safe_dumps((1, {2}), keyring=ring), keyring=ring) == (1, {2})
 
 
-def test_safe_loads_of_sealed_bytes_needs_a_keyring() -> None:
-    with pytest.raises(Misconfigured):
-        safe_loads(sealed())
+def test_safe_loads_of_sealed_bytes_needs_a_keyring(caplog: pytest.LogCaptureFixture) -> None:
+    """Why: whoever may send plain data could raise Misconfigured, which nobody expects of a message."""
+    sink = MemorySink()
+    with pytest.raises(Unauthentic) as caught:
+        safe_loads(sealed(), audit=sink)
+    assert caught.value.cause is Reason.UNKNOWN_KEY
+    assert [(event.reason, event.kid) for event in sink.events] == [(Reason.UNKNOWN_KEY, KEY.kid)]
+    assert "sealed bytes need a keyring" in caplog.text
+    for data, reason in ((b"\xc1SS", Reason.TRUNCATED), (b"\xc1SS\2", Reason.UNSUPPORTED_VERSION)):
+        with pytest.raises(Malformed) as malformed:
+            safe_loads(data, audit=sink)
+        assert malformed.value.reason is reason
+    assert len(sink.events) == 3
 
 
 @pytest.mark.parametrize(

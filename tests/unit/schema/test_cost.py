@@ -39,7 +39,7 @@ def test_a_worst_case_stays_within_the_ceiling_and_has_its_verdict(name: str) ->
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.verdict == "ok"])
 def test_the_work_grows_with_the_length(name: str) -> None:
     shape = SHAPES[name]
-    parts = min(shape.parts, 1000) // 2
+    parts = min(shape.parts, 4000) // 2  # tables of more than 800 keys take a second look, in the pure build by steps
     half, whole = untrusted.steps(shape, parts), untrusted.steps(shape, 2 * parts)
     assert whole <= 2.2 * half + 50
 
