@@ -123,8 +123,8 @@ def safe_loads(
             does not fit ``into``, and never the value.
         Misconfigured: ``into`` does not say what plain data looks like.
 
-    Sealed bytes are ``Unauthentic`` without a keyring: whoever sends such bytes where plain data is read chooses to, and
-    must not raise anything else.
+    Sealed bytes are ``Unauthentic`` without a keyring: whoever sends them where plain data is read chooses to, and must
+    not raise anything else.
 
     >>> safe_loads(b'{"a": [1, 2.5, null]}')
     {'a': [1, 2.5, None]}

@@ -38,7 +38,7 @@ FOLDER = Path(formats.__file__).parent
 #: What is measured.
 FILES = tuple(
     str(FOLDER / f"{name}.py")
-    for name in ("json_scan", "msgpack_scan", "counts", "json", "msgpack", "typed", "handler", "zoo", "listed", "models", "arrays",
+    for name in ("json_scan", "msgpack_scan", "counts", "json", "msgpack", "typed", "tags", "handler", "zoo", "listed", "models", "arrays",
                  "compression")
 )  # fmt: skip
 TARGETS = tuple(oracles.TARGETS)
