@@ -180,6 +180,8 @@ class _SealingProducer:
         headers = options.pop("headers", None) or {}
         for taken in ("serializer", "compression", "content_type", "content_encoding"):
             options.pop(taken, None)
+        if options.get("declare"):
+            options["declare"] = transport.Undeclared(options["declare"], self._producer)
         blob = seal_task(
             self._runtime,
             body,
@@ -288,16 +290,16 @@ def _without_reprs(message: Any) -> Any:
 def _with_sendable_reprs(message: Any) -> Any:
     """The same message with reprs that any header can carry: text may hold half of a surrogate pair, UTF-8 may not."""
     headers, properties, body, event = message
-    reprs = {name: headers.get(name) for name in ("argsrepr", "kwargsrepr")}
-    if all(text is None or type(text) is not str or _is_sendable(text) for text in reprs.values()):
+    args, kwargs = headers.get("argsrepr"), headers.get("kwargsrepr")
+    if _is_sendable(args) and _is_sendable(kwargs):
         return message
-    told = {name: _sendable(text) for name, text in reprs.items()}
+    told = {"argsrepr": _sendable(args), "kwargsrepr": _sendable(kwargs)}
     shown = event and {**event, "args": _sendable(event.get("args")), "kwargs": _sendable(event.get("kwargs"))}
     return type(message)({**headers, **told}, properties, body, shown)
 
 
-def _is_sendable(text: str) -> bool:
-    if text.isascii():
+def _is_sendable(text: Any) -> bool:
+    if type(text) is not str or text.isascii():
         return True
     try:
         text.encode()

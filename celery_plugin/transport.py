@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safeserial.adapters.kombu_clients import keep as keep_clients
+from safeserial.adapters.kombu_declared import Undeclared
 from safeserial.adapters.kombu_transport import UNREADABLE, protect, shield
 
-__all__ = ["UNREADABLE", "keep_clients", "protect", "shield"]
+__all__ = ["UNREADABLE", "Undeclared", "keep_clients", "protect", "shield"]

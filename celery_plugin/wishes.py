@@ -66,6 +66,8 @@ def fold(embed: object) -> tuple[bytes, list[object]]:
     Raises:
         Refused: ``bad-wishes`` if it is not Celery's mapping, or nested too deep.
     """
+    if asks_nothing(embed):
+        return _NOTHING_JSON, []
     if not isinstance(embed, dict) or not set(embed) <= set(KEYS):
         raise Malformed(Reason.BAD_WISHES, None, f"not a mapping of {', '.join(KEYS)}")
     parts: list[object] = []
