@@ -351,7 +351,7 @@ def purge_records(
     """Delete records, after asking where a whole age of them goes.
 
     Raises:
-        Failure: None was chosen, or nobody said yes.
+        Failure: None was chosen, one of those that were named is not there, or nobody said yes.
     """
     if ids and older_than is not None:
         raise Failure("name records, or an age with --older-than; not both")
@@ -363,6 +363,9 @@ def purge_records(
         if not sys.stdin.isatty():
             raise Failure("this deletes every record of that age: say --yes")
         click.confirm(f"delete every record that is older than {older_than:g} days?", abort=True)
+    missing = [safe_repr(one, 60) for one in ids if store.get(one) is None]
+    if missing:
+        raise Failure(f"there is no record {', '.join(missing)}; nothing was deleted")
     before = None if older_than is None else time.time_ns() // 1_000_000 - round(older_than * 86_400_000)
     gone = store.purge(ids, older_than_ms=before)
     if json_out:
