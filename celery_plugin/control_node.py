@@ -26,7 +26,7 @@ from celery_plugin.control_seal import (
 )
 from safeserial.audit import ClaimsUnavailable, Outcome
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
-from safeserial.gateway import internal_error, refusal_event
+from safeserial.refusals import internal_error, refusal_event
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:

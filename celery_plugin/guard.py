@@ -34,7 +34,7 @@ from celery_plugin.schemas import waits_seconds
 from safeserial.audit import Outcome, QuarantineUnavailable
 from safeserial.envelope import DEFAULT_SKEW_MS, Suite
 from safeserial.errors import Forbidden, Misconfigured, Reason, Refused, Unauthentic
-from safeserial.gateway import internal_error
+from safeserial.refusals import internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

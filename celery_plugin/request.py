@@ -17,7 +17,7 @@ from kombu.utils.objects import cached_property
 from celery_plugin import behalf, messages, wishes
 from celery_plugin import runtime as runtimes
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
-from safeserial.gateway import internal_error
+from safeserial.refusals import internal_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

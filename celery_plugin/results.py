@@ -34,7 +34,7 @@ from safeserial.adapters import kombu_places
 from safeserial.envelope import bound_digest, peek_kid
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.formats import codec as format_codec
-from safeserial.gateway import internal_error, refusal_event
+from safeserial.refusals import internal_error, refusal_event
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:

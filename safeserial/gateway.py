@@ -19,7 +19,6 @@ parent process can judge what only its child builds. Every method is total: it r
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import time
 from contextlib import contextmanager
@@ -27,13 +26,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from safeserial import envelope
-from safeserial.audit import AuditEvent, LoggingSink, event_from_refusal
+from safeserial.audit import LoggingSink
 from safeserial.envelope import Compression, Format, Suite
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
 from safeserial.formats import codec, load
 from safeserial.formats.compression import decompress, require_library, shrink
 from safeserial.policy import Policy
+from safeserial.refusals import as_bytes, internal_error, readable, refusal_event
 from safeserial.schema import SchemaRegistry, default_registry
 from safeserial.schema.chain import is_call
 from safeserial.schema.usage import NEVER_MS
@@ -41,7 +41,7 @@ from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from safeserial.audit import Sink
     from safeserial.audit.usage import KeyMeter
@@ -54,12 +54,8 @@ __all__ = [
     "Admitted",
     "Gateway",
     "Inspection",
-    "as_bytes",
     "as_type",
     "format_name",
-    "internal_error",
-    "readable",
-    "refusal_event",
 ]
 
 T = TypeVar("T")
@@ -577,63 +573,6 @@ def _granted(policy: Policy, key: Key) -> Iterator[Policy]:
 def _require_format(format: str, policy: Policy) -> None:
     if format not in policy.formats:
         raise Forbidden(Reason.FORMAT_NOT_ALLOWED, None, f'add {safe_repr(format)} to the policy\'s "formats"')
-
-
-def as_bytes(value: object) -> bytes:
-    """Whatever holds bytes, as bytes that nobody changes any more.
-
-    Raises:
-        Malformed: ``NOT_BYTES``.
-    """
-    if type(value) is bytes:
-        return value
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        try:
-            # Not bytes(value): a subclass may answer that with code of its own.
-            return memoryview(value).tobytes()
-        except ValueError:
-            pass  # a view whose memory was released
-    raise Malformed(Reason.NOT_BYTES)
-
-
-def readable(value: object) -> bytes:
-    """The bytes for facts about them (length, digest, key id); none of what is no bytes."""
-    try:
-        return as_bytes(value)
-    except Malformed:
-        return b""
-
-
-def internal_error(error: BaseException) -> Refused:
-    """Turn an exception that should not exist into a refusal; only its type is shown, its text may hold a body."""
-    return Malformed(Reason.INTERNAL_ERROR, None, type(error).__name__)
-
-
-def refusal_event(
-    refusal: Refused,
-    data: bytes,
-    *,
-    time_ms: int,
-    started_ns: int,
-    claims: Claims | None,
-    kid: str | None,
-    policy_digest: str,
-    **context: object,
-) -> AuditEvent:
-    """Make the one audit event of a refusal: facts about the body (length, digest), never the body."""
-    sealed = envelope.is_sealed(data)
-    facts: Mapping[str, object] = {
-        "task": claims.type if claims else None,
-        "message_id": claims.message_id.hex() if claims else None,
-        "kid": kid,
-        "signature": "valid" if claims else "invalid" if sealed else "none",
-        "length": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "policy_digest": policy_digest,
-        "microseconds": (time.perf_counter_ns() - started_ns) // 1000,
-        **{name: value for name, value in context.items() if value is not None},
-    }
-    return event_from_refusal(refusal, time_ms=time_ms, **facts)  # type: ignore[arg-type]
 
 
 def as_type(value: object, into: Any, format: str, limits: Limits) -> object:

@@ -17,9 +17,10 @@ from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refus
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
 from safeserial.formats.sniff import recognised, sniff
-from safeserial.gateway import Gateway, as_bytes, as_type, internal_error, readable, refusal_event
+from safeserial.gateway import Gateway, as_type
 from safeserial.limits import Limits
 from safeserial.policy import Policy
+from safeserial.refusals import as_bytes, internal_error, readable, refusal_event
 
 if TYPE_CHECKING:
     import builtins

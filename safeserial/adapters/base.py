@@ -24,7 +24,7 @@ from safeserial.envelope import Suite, bound_digest, is_sealed, peek_kid
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.formats import Judged, codec
 from safeserial.formats.sniff import recognised
-from safeserial.gateway import internal_error, refusal_event
+from safeserial.refusals import internal_error, refusal_event
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from safeserial.adapters.program import Program
 from safeserial.envelope import is_sealed, peek_kid
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
-from safeserial.gateway import Gateway, internal_error, refusal_event
+from safeserial.gateway import Gateway
 from safeserial.policy.files import did_you_mean
+from safeserial.refusals import internal_error, refusal_event
 from safeserial.text import safe_repr
 
 __all__ = ["DROP", "MISSING", "OPTIONS", "PURPOSE", "SWAP", "CachedValues", "Found", "values_of", "whole"]

@@ -32,8 +32,8 @@ from safeserial.envelope import is_sealed
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
 from safeserial.formats.json import load_untrusted_json
 from safeserial.formats.msgpack import load_untrusted_msgpack
-from safeserial.gateway import internal_error
 from safeserial.limits import Limits
+from safeserial.refusals import internal_error
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from safeserial.audit.usage import place_of
 from safeserial.envelope import peek_kid
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Reason
-from safeserial.gateway import Gateway, refusal_event
+from safeserial.gateway import Gateway
+from safeserial.refusals import refusal_event
 from safeserial.schema_store import SchemaMeter
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from safeserial.adapters.base import COPY_SECONDS, Gatekeeper, Received, is_name
 from safeserial.adapters.dramatiq import consumers
 from safeserial.adapters.dramatiq.results import seal_backend
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
-from safeserial.gateway import internal_error
+from safeserial.refusals import internal_error
 from safeserial.schema import MAX_VERSION
 from safeserial.text import safe_repr
 

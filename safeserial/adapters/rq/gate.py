@@ -22,7 +22,7 @@ from safeserial.adapters.rq import fields
 from safeserial.adapters.rq.job import SafeJob
 from safeserial.adapters.rq.worker import COMMAND, SafeQueue, SafeWorkerMixin
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused
-from safeserial.gateway import internal_error
+from safeserial.refusals import internal_error
 from safeserial.text import safe_repr
 
 if TYPE_CHECKING:
