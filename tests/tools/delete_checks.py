@@ -23,7 +23,7 @@ T_GATE, T_GUARD = "tests/unit/test_gateway.py", "tests/unit/celery_plugin/test_g
 
 # (check, file, what is deleted, what stands there instead, the test that must go red)
 CHECKS: list[tuple[str, str, str, str, str]] = [
-    ("input is bytes", GATE, "raise Malformed(Reason.NOT_BYTES)", "return b''", f"{T_GATE}::test_check_bytes_not_bytes"),
+    ("input is bytes", "safeserial/refusals.py", "raise Malformed(Reason.NOT_BYTES)", "return b''", f"{T_GATE}::test_check_bytes_not_bytes"),
     ("size of the input", GATE, "self.keyring, purpose, ceilings.max_bytes,", "self.keyring, purpose, 1 << 40,", f"{T_GATE}::test_check_size_of_the_input"),
     ("key is known", ENV, "raise Unauthentic(cause=Reason.UNKNOWN_KEY)", "key = next(iter(keyring))", f"{T_GATE}::test_check_key_is_known"),
     ("key may open", ENV, "    key.require_open(prefix.suite, len(data), now_ms)\n", "", f"{T_GATE}::test_check_key_is_enabled"),
