@@ -63,7 +63,7 @@ SMALL = Policy(
         max_bytes=256 * KIB,
         max_raw_bytes=256 * KIB,
         max_nodes=Limits.untrusted().max_nodes,
-        max_instances=2_500,
+        max_instances=20_000,
     ),
 )
 #: Of the wishes in a task message, as ``celery_plugin.runtime`` has them.
