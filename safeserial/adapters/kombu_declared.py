@@ -18,8 +18,9 @@ __all__ = ["Undeclared"]
 class Undeclared(list[Any]):
     """Queues and exchanges for ``Producer.publish(declare=...)``: a walk leaves out what the connection has declared.
 
-    It is asked at each walk anew, because a publish that is tried again after a lost connection walks again, and then
-    nothing is declared.
+    It is asked for each of them when its turn comes, and in each walk anew: a publish that is tried again after a lost
+    connection walks again, and then nothing is declared. The connection is that of the channel which is published on. A
+    channel that was closed has none, and then kombu is left to notice.
 
     Args:
         entities: What would be declared.
@@ -31,12 +32,13 @@ class Undeclared(list[Any]):
         self._producer = producer
 
     def __iter__(self) -> Iterator[Any]:
-        declared = getattr(self._producer.connection, "declared_entities", None) or ()
-        # As kombu.common._maybe_declare decides.
-        return iter(
-            [
-                one
-                for one in super().__iter__()
-                if not (getattr(one, "can_cache_declaration", False) and hash(one) in declared)
-            ]
-        )
+        for one in super().__iter__():
+            # As kombu.common._maybe_declare decides.
+            if getattr(one, "can_cache_declaration", False) and hash(one) in self._declared():
+                continue
+            yield one
+
+    def _declared(self) -> Any:
+        connection = getattr(getattr(self._producer, "channel", None), "connection", None)
+        client = getattr(connection, "client", None) if connection else None
+        return getattr(client, "declared_entities", None) or ()

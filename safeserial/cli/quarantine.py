@@ -363,15 +363,22 @@ def purge_records(
         if not sys.stdin.isatty():
             raise Failure("this deletes every record of that age: say --yes")
         click.confirm(f"delete every record that is older than {older_than:g} days?", abort=True)
-    missing = [safe_repr(one, 60) for one in ids if store.get(one) is None]
-    if missing:
-        raise Failure(f"there is no record {', '.join(missing)}; nothing was deleted")
     before = None if older_than is None else time.time_ns() // 1_000_000 - round(older_than * 86_400_000)
-    gone = store.purge(ids, older_than_ms=before)
+    missing: list[str] = []
+    gone = 0
+    for one in dict.fromkeys(ids):
+        # One by one, and not looked up before: what is damaged cannot be read, and is here to be deleted.
+        found = store.purge([one])
+        gone += found
+        missing += [] if found else [one]
+    if before is not None:
+        gone = store.purge(older_than_ms=before)
     if json_out:
-        as_json({"purged": gone})
+        as_json({"purged": gone, "missing": missing})
     else:
         click.echo(f"deleted {gone} records")
+    if missing:
+        raise Failure(f"there is no record {', '.join(safe_repr(one, 60) for one in missing)}")
 
 
 def _shown(value: str | None) -> str:

@@ -43,10 +43,9 @@ def bound_digest(headers: Mapping[str, object]) -> bytes:
     Raises:
         Malformed: ``BAD_TASK_HEADER``: something in it is not a JSON value, or not exactly.
     """
-    if type(headers) is dict:
-        return sha256(canonical_json(headers)).digest()
-    if not isinstance(headers, Mapping):
+    if type(headers) is not dict and not isinstance(headers, Mapping):
         raise _bad("the headers are not a mapping")
+    # A copy: what another thread changes meanwhile must not be hashed in two states.
     return sha256(canonical_json(dict(headers))).digest()
 
 

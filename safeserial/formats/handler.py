@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
+from safeserial.formats.equal import charge_equals
 from safeserial.limits import charge
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ class Context:
         wire: The format.
         names: Listed names met so far, in the order of the walk.
         weight: What the message costs beyond its bytes, so far.
+        hash_cost: What comparing its keys costs, so far.
         zones: Time zones that the message has brought so far.
+        flags: The same of combinations of flags, by class name and number.
+        seen: What was spent for and costs nothing again.
+        weighed: By id, parts of keys and what comparing them takes.
     """
 
     policy: Policy
@@ -103,7 +108,11 @@ class Context:
     wire: Wire
     names: list[str] = field(default_factory=list)
     weight: int = 0
+    hash_cost: int = 0
     zones: dict[str, tzinfo] = field(default_factory=dict)
+    flags: dict[tuple[str, int], object] = field(default_factory=dict)
+    seen: set[tuple[str, object]] = field(default_factory=set)
+    weighed: dict[int, tuple[object, int]] = field(default_factory=dict)
 
     def spend(self, cost: int) -> None:
         """Count what one value costs beyond its bytes, in pickle's unit.
@@ -113,6 +122,12 @@ class Context:
         """
         self.weight += cost
         charge(Reason.TOO_HEAVY, self.weight, self.limits.max_weight)
+
+    def spend_once(self, what: tuple[str, object], cost: int) -> None:
+        """:meth:`spend` for what costs only the first time that a message has it."""
+        if what not in self.seen:
+            self.seen.add(what)
+            self.spend(cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +216,10 @@ def check_collisions(keys: Collection[Any], *, as_set: bool) -> None:
         raise Malformed(Reason.HASH_COST, None, "keys that were chosen to meet in one place of a table")
 
 
-def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callable[[Any], Any]) -> Any:
+def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callable[[Any], Any], ctx: Context) -> Any:
     """Build a mapping by ``make(pairs)`` from keys that were counted, and refuse repeats."""
     try:
+        charge_equals(keys, ctx)
         if len(keys) > probing.FEW:
             check_collisions(keys, as_set=False)
         made = make(zip(keys, values, strict=True))
@@ -214,9 +230,10 @@ def checked_dict(tag: str, keys: list[Any], values: Iterable[Any], make: Callabl
     return made
 
 
-def checked_set(tag: str, items: list[Any], make: Callable[[Any], Any]) -> Any:
+def checked_set(tag: str, items: list[Any], make: Callable[[Any], Any], ctx: Context) -> Any:
     """Build a set by ``make(items)`` from members that were counted, and refuse repeats."""
     try:
+        charge_equals(items, ctx)
         if len(items) > probing.FEW:
             check_collisions(items, as_set=True)
         made = make(items)

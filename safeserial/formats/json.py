@@ -122,6 +122,8 @@ class JsonCodec:
             raise refuse_value(value, "was changed while it was written") from None
         charge(Reason.TOO_LARGE, len(data), limits.max_raw_bytes)
         check_strings(data, limits)
+        if limits.max_int_bits < 64:
+            parse(data, limits, limits.max_raw_bytes)  # orjson writes 64 bits
         return data
 
     def judge(self, data: bytes, policy: Policy, limits: Limits) -> Judged:

@@ -29,6 +29,10 @@ __all__ = ["HEAP_TYPE", "KINDS", "LISTED", "compiles_freely", "two"]
 
 #: Py_TPFLAGS_HEAPTYPE: written in Python (or as a heap type), with no hidden C layout of our kind.
 HEAP_TYPE = 1 << 9
+#: Of ``max_weight``, for a combination of flags that a message has not had yet.
+_FLAGS_COST = 800
+#: Likewise for each character of a pattern beyond the first few, which compiling takes some microseconds for.
+_PATTERN_COST, _SHORT_PATTERN = 300, 32
 
 
 def two(payload: Any, tag: str) -> list[Any]:
@@ -56,6 +60,7 @@ def _encode_enum(value: Enum, ctx: Context) -> list[object]:
     if isinstance(value, Flag) and type(number) is int:
         if _is_too_wide(number, cls):
             raise refuse_value(value, "has more bits than a reader takes")
+        _spend_for_flags(name, number, ctx)
         return [name, number]
     raise refuse_value(value, "is no member of its Enum")
 
@@ -68,6 +73,16 @@ def _check_enum(payload: Any, ctx: Context) -> None:
             raise bad("enum", "no member of this name")
     elif not issubclass(cls, Flag) or not _is_number(member, ctx):
         raise bad("enum")
+    else:
+        _spend_for_flags(name, member, ctx)
+
+
+def _spend_for_flags(name: str, number: object, ctx: Context) -> None:
+    """A combination that a class has not seen takes it as long as fifteen members, and it keeps it."""
+    if type(number) is int and number.bit_length() < 64:
+        ctx.spend_once((name, number), _FLAGS_COST)
+    else:
+        ctx.spend(_FLAGS_COST)  # a tagged number, which is read later
 
 
 def _is_too_wide(number: int, cls: Any) -> bool:
@@ -87,12 +102,16 @@ def _decode_enum(payload: Any, ctx: Context) -> object:
     label = payload[1]
     if type(label) is str:
         return cls.__members__[label]
+    value = ctx.flags.get((payload[0], label))
+    if value is not None:
+        return value
     if _is_too_wide(label, cls):
         raise bad("enum", "no value of this Flag")
     value = flags.combination(cls, label)
     if type(value) is not cls:
         # Flag with boundary=EJECT answers an unknown bit with a plain int.
         raise bad("enum", "no value of this Flag")
+    ctx.flags[payload[0], label] = value
     return value
 
 
@@ -242,7 +261,7 @@ def _check_defaultdict(payload: Any, ctx: Context) -> None:
 
 def _decode_defaultdict(payload: Any, ctx: Context) -> object:
     factory: Any = None if payload[0] is None else ctx.policy.objects[payload[0]]
-    return decode_pairs(payload[1], "defaultdict", lambda pairs: defaultdict(factory, pairs))
+    return decode_pairs(payload[1], "defaultdict", lambda pairs: defaultdict(factory, pairs), ctx)
 
 
 # -- regular expressions ----------------------------------------------------------------------------------------
@@ -279,7 +298,7 @@ def _pattern_is_granted(pattern: str | bytes, flags: int, ctx: Context) -> bool:
 
     if not any(map(fits, row.signatures)):
         return False
-    ctx.spend(row.cost)
+    ctx.spend(row.cost + _PATTERN_COST * max(0, len(pattern) - _SHORT_PATTERN))
     return True
 
 

@@ -166,6 +166,8 @@ def _is_plain(value: Any, limits: Limits, *, tags: bool) -> bool:
                     following.append(child)
                 elif kind not in leaves or (kind is float and not any_float and child - child != 0.0):
                     return False
+                elif kind is msgpack.ExtType and (child.data or child.code < 0):
+                    return False  # no marker: the walk says which byte
         level = following
     return True
 

@@ -226,7 +226,7 @@ def _decode(payload: Any, ctx: Context) -> object:
     plan = _plan(cls)
     extra: Any = {}
     if len(payload) == 4:
-        extra = decode_pairs(payload[3], _TAG, dict)
+        extra = decode_pairs(payload[3], _TAG, dict, ctx)
         # Under the key of a field, it would be that field.
         if not all(type(key) is str and key not in plan.keys.values() for key in extra):
             raise bad(_TAG, "an extra value that is none")

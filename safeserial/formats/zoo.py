@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from safeserial.errors import Malformed, Reason
+from safeserial.formats.equal import charge_equals
 from safeserial.formats.handler import (
     Context,
     Handler,
@@ -50,6 +51,8 @@ _MAX_LENGTH = 1 << 62
 _FEW_DIGITS = 32
 # From an exponent of four digits on, with its letter and sign, hashing a decimal takes as long as reading five.
 _EXPONENT, _EXPONENT_COST = 5, 400
+# Each is read from its file: a thousand of them are more than there are, but for aliases.
+_ZONE_COST = 2_000
 # An empty one reserves 760 bytes, where a list has 56: room for 64 items, and its own.
 _DEQUE_COST = 80
 
@@ -107,9 +110,10 @@ def check_pairs(payload: object, tag: str, ctx: Context) -> None:
     check_hashable(items[::2], tag, ctx)
 
 
-def encode_pairs(value: Any, ctx: Context) -> list[Any]:  # noqa: ARG001 - the signature of Handler.encode
+def encode_pairs(value: Any, ctx: Context) -> list[Any]:
     """Write any dict as a flat list of keys and values."""
     check_collisions(value, as_set=False)
+    charge_equals(value, ctx)
     flat: list[Any] = []
     # Its order stands beside the dict that it is, which move_to_end() does not touch.
     for pair in OrderedDict.items(value) if isinstance(value, OrderedDict) else dict.items(value):
@@ -117,13 +121,14 @@ def encode_pairs(value: Any, ctx: Context) -> list[Any]:  # noqa: ARG001 - the s
     return flat
 
 
-def decode_pairs(payload: list[Any], tag: str, make: Callable[[Any], Any]) -> Any:
+def decode_pairs(payload: list[Any], tag: str, make: Callable[[Any], Any], ctx: Context) -> Any:
     """Read such a list back through ``make(pairs)``."""
-    return checked_dict(tag, payload[::2], payload[1::2], make)
+    return checked_dict(tag, payload[::2], payload[1::2], make, ctx)
 
 
-def _encode_set(value: Any, _: Context) -> list[Any]:
+def _encode_set(value: Any, ctx: Context) -> list[Any]:
     check_collisions(value, as_set=True)
+    charge_equals(value, ctx)
     return list(value)
 
 
@@ -134,7 +139,7 @@ def _set_handler(code: int, cls: type) -> Handler:
         check_hashable(_items(payload, tag), tag, ctx)
 
     return Handler(
-        tag, code, cls, _encode_set, check, lambda payload, _: checked_set(tag, payload, cls), cls is frozenset
+        tag, code, cls, _encode_set, check, lambda payload, ctx: checked_set(tag, payload, cls, ctx), cls is frozenset
     )
 
 
@@ -157,7 +162,7 @@ def _dict_handler(tag: str, code: int, cls: type, cost: int) -> Handler:
         cls,
         encode,
         lambda payload, ctx: check_pairs(payload, tag, ctx),
-        lambda payload, _: decode_pairs(payload, tag, make),
+        lambda payload, ctx: decode_pairs(payload, tag, make, ctx),
         hashable=False,
         cost=cost,
     )
@@ -381,10 +386,15 @@ def _decode_timezone(payload: Any, _: Context) -> timezone:
     return timezone(offset) if len(payload) == 1 else timezone(offset, _text(payload[1], "timezone"))
 
 
-def _encode_zone(value: ZoneInfo, _: Context) -> str:
+def _encode_zone(value: ZoneInfo, ctx: Context) -> str:
     if type(value.key) is not str or _ZONE.fullmatch(value.key) is None:
         raise refuse_value(value, "has no key in the zone database")
+    ctx.spend_once(("zoneinfo", value.key), _ZONE_COST)
     return value.key
+
+
+def _check_zone(payload: Any, ctx: Context) -> None:
+    ctx.spend_once(("zoneinfo", _text(payload, "zoneinfo", _ZONE)), _ZONE_COST)
 
 
 def _decode_zone(payload: Any, ctx: Context) -> tzinfo:
@@ -471,7 +481,7 @@ ZOO: tuple[Handler, ...] = (
         cost=5,
     ),
     Handler("timezone", 14, timezone, _encode_timezone, _check_timezone, _decode_timezone, cost=5),
-    Handler("zoneinfo", 15, ZoneInfo, _encode_zone, lambda p, _: _text(p, "zoneinfo", _ZONE), _decode_zone, cost=4),
+    Handler("zoneinfo", 15, ZoneInfo, _encode_zone, _check_zone, _decode_zone, cost=4),
     Handler("decimal", 16, Decimal, _encode_decimal, _decode_decimal, _decode_decimal, cost=3),
     Handler("uuid", 17, UUID, lambda value, _: str(value), _decode_uuid, _decode_uuid),
     Handler("complex", 18, complex, lambda v, _: [v.real, v.imag], _pair("complex", 2), _decode_complex, cost=3),

@@ -2886,6 +2886,7 @@ class Machine:
                         pos += 2 * k
                         sp += k
                         fused += k
+                        at = pos - 2  # the last that was taken, for whoever says where the stack was full
                         if sp >= cap or pos >= end or data[pos] != 0x68:
                             break
                     at = pos

@@ -81,6 +81,38 @@ def test_what_kombu_does_not_remember_is_declared_each_time(producer: Any) -> No
         assert Counted.declared == 3
 
 
+def test_the_connection_that_is_asked_is_that_of_the_channel(producer: Any) -> None:
+    """Why: a producer that was given another channel kept its first connection's name, and the message was lost."""
+    queue = Counted(NAME, Exchange(NAME), routing_key=NAME)
+    send(producer, queue)
+    with kombu.Connection("memory://other") as other:
+        producer.revive(other.channel())
+        assert list(Undeclared([queue], producer)) == [queue]
+        send(producer, queue)
+        assert list(Undeclared([queue], producer)) == []
+    assert Counted.declared == 2
+
+
+def test_a_channel_that_was_closed_has_declared_nothing(producer: Any) -> None:
+    """Why: kombu notices by what it is to declare; without, publishing ended in an AttributeError that nobody retries."""
+    queue = Counted(NAME, Exchange(NAME), routing_key=NAME)
+    send(producer, queue)
+    producer.channel.close()
+    assert list(Undeclared([queue], producer)) == [queue]
+    send(producer, queue)
+    assert list(Undeclared([queue], producer)) == []
+
+
+def test_each_is_asked_about_when_its_turn_comes(producer: Any) -> None:
+    """Why: while the first was declared, a lost connection forgot the second, which had been left out by then."""
+    first, second = Counted("first", Exchange("first")), Counted(NAME, Exchange(NAME), routing_key=NAME)
+    send(producer, second)
+    walk = iter(Undeclared([first, second], producer))
+    assert next(walk) is first
+    producer.connection.declared_entities.clear()
+    assert list(walk) == [second]
+
+
 def test_it_is_a_list_for_whoever_adds_to_it(producer: Any) -> None:
     queue, exchange = Counted(NAME, Exchange(NAME), routing_key=NAME), Exchange("other")
     entities = Undeclared([queue], producer)

@@ -84,6 +84,7 @@ def test_the_stack_is_full_at_the_same_reference(size: int) -> None:
     full = refused(stream([1] * size), Limits(max_stack_items=size + POOL))
     assert full is not None
     assert full[0] is Reason.STACK_TOO_LARGE
+    assert full[1] is not None and full[1] >= len(HEAD) + 2 * (size - 1)
     for more in (1, 64, 200):
         assert refused(stream([1] * (size + more)), Limits(max_stack_items=size + POOL)) == full
 

@@ -1,0 +1,108 @@
+"""What comparing keys and members of one hash costs, before a dict or set compares them.
+
+Python's numbers hash by their value, and sets by their members' hashes, so whoever chooses the values chooses which
+keys have one hash; each of those is compared with all before it. A few are enough where a comparison is slow: with a
+decimal, a long whole number takes the square of its digits, and of two frozensets whose members have one hash in their
+turn, all are compared with all, at every level. All of it together has the ceiling ``limits.max_hash_cost``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from safeserial.errors import Malformed, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from safeserial.formats.handler import Context
+
+__all__ = ["charge_equals"]
+
+#: Compared with each other in no time, however many there may be of one hash; with others it depends on those.
+_QUICK: frozenset[type] = frozenset({str, bytes, bool, int, float, complex, type(None)})
+#: In units of some 25 ns, with what takes longest to compare them with.
+_COSTS: dict[type, int] = {
+    str: 1, bytes: 1, bool: 1, type(None): 1, float: 2, complex: 4, timedelta: 4, datetime: 64, time: 64,
+    Decimal: 128, Fraction: 200,
+}  # fmt: skip
+#: Of what has its comparison written in Python: addresses, paths, classes of the application.
+_OTHERS = 80
+_MOST = 1 << 48
+
+
+def charge_equals(keys: Collection[Any], ctx: Context) -> None:
+    """Charge the comparisons that a dict or set of these keys makes.
+
+    Args:
+        keys: Values, their own parts built already.
+        ctx: Of the message.
+
+    Raises:
+        Malformed: ``HASH_COST``: with what was charged before, more than the limit.
+        TypeError: A key cannot be hashed.
+    """
+    if len(keys) < 2 or _QUICK.issuperset(map(type, keys)):
+        return
+    hashes = list(map(hash, keys))
+    if len(set(hashes)) == len(hashes):
+        return
+    for equals in _groups(keys, hashes):
+        if len(equals) > 1:
+            ctx.hash_cost += (len(equals) - 1) * sum(_weigh(key, ctx) for key in equals)
+            if ctx.hash_cost > ctx.limits.max_hash_cost:
+                what = f"comparing keys of one hash; the limit is {ctx.limits.max_hash_cost}"
+                raise Malformed(Reason.HASH_COST, None, what)
+
+
+def _groups(keys: Iterable[Any], hashes: list[int]) -> Iterable[list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for key, one in zip(keys, hashes, strict=True):
+        # A set of numbers that were chosen to meet in one place is refused before; these are few, or text.
+        found.setdefault(one, []).append(key)
+    return found.values()
+
+
+def _weigh(key: Any, ctx: Context) -> int:
+    """What comparing a key with another of its hash takes. A part that occurs often is looked into once."""
+    kind = type(key)
+    cost = _COSTS.get(kind)
+    if cost is not None:
+        return cost
+    if isinstance(key, int) and not isinstance(key, Enum):
+        bits = int.bit_length(key)
+        return 1 + (bits >> 6) + (bits * bits >> 13)
+    known = ctx.weighed.get(id(key))
+    if known is not None:
+        return known[1]
+    if kind is frozenset:
+        # Each member of one is looked up in the other, and compared with all that have its hash there.
+        total = sum(
+            len(equals) * sum(_weigh(member, ctx) for member in equals) for equals in _groups(key, list(map(hash, key)))
+        )
+    else:
+        total = _OTHERS + sum(_weigh(part, ctx) for part in _parts(key))
+    total = min(total, _MOST)
+    ctx.weighed[id(key)] = key, total  # with the key, so that no other has its id meanwhile
+    return total
+
+
+def _parts(key: Any) -> list[Any]:
+    """What a tuple holds, or an instance in its attributes."""
+    if isinstance(key, tuple):
+        return list(tuple.__iter__(key))
+    if isinstance(key, Enum):
+        return []
+    names = [name for base in type(key).__mro__ for name in _slots(base)]
+    missing: list[Any] = []
+    stored = [getattr(key, name, missing) for name in names]
+    return [*getattr(key, "__dict__", {}).values(), *(part for part in stored if part is not missing)]
+
+
+def _slots(base: type) -> list[str]:
+    found = vars(base).get("__struct_fields__") or vars(base).get("__slots__") or ()
+    return [found] if isinstance(found, str) else [name for name in found if type(name) is str]
