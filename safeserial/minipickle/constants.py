@@ -12,7 +12,6 @@ __all__ = [
     "COMPILED",
     "FEW_ARGUMENTS",
     "FREE_LIST",
-    "FREE_MEMBERS",
     "F_BARE",
     "F_BUILT",
     "F_CALL",
@@ -72,6 +71,8 @@ __all__ = [
     "R_SETSTATE",
     "SATURATED",
     "SLACK",
+    "SLOWEST",
+    "SLOW_COMPARISON",
     "SMALL_TABLE",
     "SPARE_LINES",
     "SP_BASE",
@@ -133,8 +134,6 @@ PATTERN_INTS = 6
 #: The compiled machine has 1 here.
 COMPILED = False
 
-# A set may be made of a list that costs no more than this at the very worst; else its members are looked at.
-FREE_MEMBERS = 16_384
 LARGE_TABLE = 64  # probing.FEW
 FREE_LIST = 256  # a set is made of a list of constants as long as this without a look at them
 # What calls cost, where no number says it: as much as their arguments ask for, or as long as they are.
@@ -145,6 +144,8 @@ LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take 
 FEW_ARGUMENTS = 9  # arguments from here on are looked at once, however often they are passed
 LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
 HIGH_BITS = 0x8080808080808080  # of eight bytes; none of them is set where all are ASCII
+SLOW_COMPARISON = 64  # what comparing a decimal with a float takes, in comparisons of ints
+SLOWEST = 1 << 28  # what one comparison may cost is added up no further: with all there may be, it still fits
 SATURATED = 1 << 61  # a weight that is added up no further; two of them still fit
 CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 SMALL_TABLE = 64  # lines in a new table

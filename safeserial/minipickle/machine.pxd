@@ -15,11 +15,12 @@ cdef extern from *:
         R_PLAIN_STATE = 0x100000, R_DATA_STATE = 0x200000, R_FLAT_STATE = 0x400000, SP_GETATTR = 1, SP_HOLDER = 2,
         SP_BASE = 3, SP_RECONSTRUCTOR = 4, SP_NEWOBJ = 5, SP_NEWOBJ_EX = 6, SP_PARTIAL = 7, SP_MAKER = 8,
         SP_UNSET = 9, SP_READY = 10, P_DATA = 1, P_ANY = 2, P_KIND = 3, P_CHARS = 4, PATTERN_INTS = 6, COMPILED = 1,
-        FREE_MEMBERS = 0x4000, LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
+        LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
         MAX_NAME_BYTES = 255, LONGEST_ESCAPE = 6, FEW_ARGUMENTS = 9, LONG_SPAN = 4096, CEILING = 0x7fffffff,
-        SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SPARE_LINES = 0x20000
+        SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SPARE_LINES = 0x20000, SLOW_COMPARISON = 64
     };
     #define SATURATED 0x2000000000000000LL
+    #define SLOWEST 0x10000000LL
     #define HIGH_BITS 0x8080808080808080ULL
     """
     const bint COMPILED
@@ -32,9 +33,9 @@ cdef extern from *:
     const long long R_DATA_STATE, R_FLAT_STATE, SP_GETATTR, SP_HOLDER, SP_BASE, SP_RECONSTRUCTOR, SP_NEWOBJ
     const long long SP_NEWOBJ_EX, SP_PARTIAL, SP_MAKER, SP_UNSET, SP_READY, P_DATA, P_ANY, P_KIND, P_CHARS
     const long long PATTERN_INTS
-    const long long FREE_MEMBERS, LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
-    const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, CEILING, SMALL_TABLE
-    const long long MANY_SPELLINGS, SPARE_LINES
+    const long long LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
+    const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, SLOWEST, CEILING, SMALL_TABLE
+    const long long MANY_SPELLINGS, SPARE_LINES, SLOW_COMPARISON
 
 cdef long long _SALT
 cdef list _SPARE
@@ -51,7 +52,7 @@ cdef class Machine:
     cdef readonly long long max_string, max_stack, max_memo, max_calls, max_instances, max_opcodes, max_bits
     cdef readonly bint no_nan, careful, vague, is_sparse, may_fuse, has_bytearray, odd_keys
     cdef readonly long long buffers, used_buffers, protocol
-    cdef readonly long long values, opcodes, instances, calls, call_weight, hash_cost
+    cdef readonly long long values, opcodes, instances, calls, call_weight, hash_cost, giants, dense_total
     cdef readonly Py_ssize_t nodes, items_used, marks_used, memo_used, copied
     cdef readonly int[::1] stack, marks, memo
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
@@ -61,7 +62,7 @@ cdef class Machine:
     cdef readonly long long walks, number
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
-    cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys
+    cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys, dense
     cdef readonly dict keys_seen, key_values, args_of, grown, looked_at, lone, flat_states
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes, offsets
@@ -184,6 +185,19 @@ cdef class Machine:
     cdef bint collide(self, Py_ssize_t n, value, long long weight, Py_ssize_t at) except -1
     @cython.locals(before='long long')
     cdef bint check_made_key(self, Py_ssize_t n, Py_ssize_t slot, long long weight, Py_ssize_t at) except -1
+    @cython.locals(cost='long long', i=Py_ssize_t)
+    cdef bint note_dense(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
+    @cython.locals(cost='long long', slot='long long', part='long long')
+    cdef bint note_made(self, Py_ssize_t n, Py_ssize_t base, Py_ssize_t k) except -1
+    @cython.locals(bucket=dict, most='long long')
+    cdef bint keep_dense(self, Py_ssize_t n, long long cost) except -1
+    @cython.locals(weight='long long', open_ends=list, child='long long')
+    cdef Py_ssize_t comparing(self, Py_ssize_t slot) except -1
+    cdef bint is_hashing(self, Py_ssize_t slot) except -1
+    cdef Py_ssize_t instance_of_members(self, Py_ssize_t index, Py_ssize_t base, Py_ssize_t k, Py_ssize_t args, Py_ssize_t at,
+                                        long long flags) except -1
+    @cython.locals(part='long long')
+    cdef bint check_floats(self, Py_ssize_t slot, Py_ssize_t n, Py_ssize_t at) except -1
     cdef known_hash(self, Py_ssize_t slot, Py_ssize_t at)
     cdef grow_rows(self)
     cdef grow_codes(self)

@@ -49,7 +49,6 @@ from safeserial.minipickle.constants import (
     F_UNHASHABLE,
     FEW_ARGUMENTS,
     FREE_LIST,
-    FREE_MEMBERS,
     GROWN_INHERITED,
     HIGH_BITS,
     INHERITED,
@@ -98,6 +97,8 @@ from safeserial.minipickle.constants import (
     R_SETSTATE,
     SATURATED,
     SLACK,
+    SLOW_COMPARISON,
+    SLOWEST,
     SMALL_TABLE,
     SP_BASE,
     SP_GETATTR,
@@ -304,6 +305,7 @@ class Machine:
         self.looked_at: dict[int, int] = {}  # by list, how long it was when a call made a set of it
         self.first_keys: dict[int, int] = {}  # tuple or float that is its container's only one; it meets no other
         self.opaque: dict[int, int] = {}  # instances of unknown hash in one container
+        self.dense: dict[int, int] = {}  # frozensets whose members are compared with many, and what comparing one takes
         self.vague = False  # whether the hash that was computed last is one of few, but not the interpreter's
         # Careful runs only: values of keys, by container and by node.
         self.keys_seen: dict[int, set[object]] = {}
@@ -384,6 +386,7 @@ class Machine:
         # Two opcodes in one step are counted together, which is exact only where the ceiling cannot be reached.
         self.may_fuse = trace is None and self.total <= self.max_opcodes
         self.values = self.opcodes = self.instances = self.calls = self.call_weight = self.hash_cost = 0
+        self.giants = self.dense_total = 0  # what comparing a decimal with each long int takes; all of ``dense``
         self.copied = 0
         self.has_bytearray = self.odd_keys = False
         self.protocol = self.used_buffers = 0
@@ -436,6 +439,8 @@ class Machine:
                 self.let_go.clear()
             if self.hashes:
                 self.hashes.clear()
+            if self.dense:
+                self.dense.clear()
             if self.buckets:
                 self.buckets.clear()
             if self.first_keys:
@@ -1319,7 +1324,9 @@ class Machine:
                 bucket[(self.tuple_hash(first, at) if first >= 0 else hash(self.constant(~first))) ^ _SALT] = 1
         before = bucket.get(value ^ _SALT, 0)
         bucket[value ^ _SALT] = before + 1
-        self.charge_hash(before * weight, at)
+        if before:
+            # Whatever long ints there are may stand in these keys, and meet a decimal there.
+            self.charge_hash(before * (weight + self.giants), at)
 
     def check_key(self, n: int, slot: int, at: int) -> None:
         """A container, instance, global or long constant becomes a key of ``n``."""
@@ -1341,6 +1348,63 @@ class Machine:
                 self.first_keys[n ^ _SALT] = slot
         elif head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
             self.check_made_key(n, slot, weight, at)
+        elif head & K_INT and (self.head[n] & K_FROZENSET or n ^ _SALT in self.buckets):
+            self.collide(n, hash(self.constant(self.where[slot])), min((weight * weight) >> 3, SLOWEST), at)
+
+    def note_dense(self, n: int, low: int, high: int) -> None:
+        """Remember what comparing a frozenset of the stack from ``low`` to ``high`` with another of its hash takes."""
+        if self.dense or n ^ _SALT in self.buckets or n ^ _SALT in self.opaque:
+            cost = 0
+            for i in range(low, high):
+                cost += self.comparing(self.stack[i]) if self.stack[i] >= 0 else 1
+            self.keep_dense(n, cost)
+
+    def note_made(self, n: int, base: int, k: int) -> None:
+        """:meth:`note_dense` for what a call makes of lists among ``k`` items from place ``base`` on; careful runs."""
+        cost = self.weight[n]
+        for slot in self.slots(base, k):
+            if slot >= 0 and self.head[slot] & (KINDS | F_NODES) == K_LIST | F_NODES:
+                for part in self.kept(self.first[slot]):
+                    cost += self.comparing(part) if part >= 0 else 0
+        self.keep_dense(n, cost)
+
+    def keep_dense(self, n: int, cost: int) -> None:
+        """Each member of one set is looked up in the other, and compared with all that have its hash there."""
+        bucket = self.buckets.get(n ^ _SALT)
+        # A number that is short enough to stand in no bucket may share the hash of those in one.
+        most = self.opaque.get(n ^ _SALT, 0) + (max(bucket.values()) + 1 if bucket is not None else 0)
+        if most > 1 or self.dense:
+            cost = min(min(cost, SLOWEST) * max(most, 1), SLOWEST)
+            self.dense[n ^ _SALT] = cost
+            self.dense_total = min(self.dense_total + cost, SLOWEST)
+
+    def comparing(self, slot: int) -> int:
+        """What comparing a node with another of its hash takes, with the frozensets in it."""
+        known = self.dense.get(slot ^ _SALT)
+        if known is not None:
+            return known
+        weight = self.weight[slot]
+        if self.head[slot] & K_INSTANCE == 0 or self.rows[self.entry[slot]].hashing:
+            # Comparing an instance runs code of its own, or makes one of the other value.
+            weight = min(weight, SLOWEST) * (SLOW_COMPARISON if self.head[slot] & F_INSTANCE else 1)
+        if not self.dense:
+            pass
+        elif self.head[slot] & F_BUILT:
+            weight += self.dense_total  # its state may be anything
+        elif self.head[slot] & F_INSTANCE and self.head[slot] & (K_TUPLE | K_INSTANCE):
+            # Its own weight was charged when it became a key, and this takes no more steps.
+            open_ends = [slot]
+            while open_ends:
+                for child in self.items_of(open_ends.pop()):
+                    if child < 0:
+                        continue
+                    if child ^ _SALT in self.dense:
+                        weight += self.dense[child ^ _SALT]
+                    elif self.head[child] & F_BUILT:
+                        weight += self.dense_total
+                    elif self.head[child] & (K_TUPLE | K_INSTANCE) and self.head[child] & F_INSTANCE:
+                        open_ends.append(child)
+        return min(weight, SLOWEST)
 
     def check_made_key(self, n: int, slot: int, weight: int, at: int) -> None:
         """Pay for comparing an instance, a frozenset, or a tuple that holds one, with other keys of ``n``."""
@@ -1355,14 +1419,17 @@ class Machine:
                 self.opaque[n ^ _SALT] = before + 1
                 self.charge_hash(before >> 4, at)
             elif value is not None:
-                # Comparing instances runs code of theirs, which takes several times as long as comparing constants.
+                if value ^ _SALT in self.hashes:
+                    self.charge_hash(self.giants, at)  # an int of its hash may stand beside it
                 if value != UNKNOWN:
-                    self.collide(n, value, 8 * weight, at)
+                    self.collide(n, value, self.comparing(slot), at)
             else:
                 # Its hash is unknown; should they all be the same, inserting is quadratic. A thousand pass.
                 before = self.opaque.get(n ^ _SALT, 0)
                 self.opaque[n ^ _SALT] = before + 1
-                self.charge_hash((before * weight) >> 2, at)
+                if before and not self.careful and self.is_hashing(slot):
+                    raise _Careful  # only then it is known what is in a list that a call made a set of
+                self.charge_hash((before * (self.comparing(slot) if self.dense else weight)) >> 2, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
@@ -1586,6 +1653,7 @@ class Machine:
         else:
             family.add(value)
             self.charge_hash(8 * len(family), at)
+        self.giants = min(self.giants + ((bits >> 6) * (bits >> 6) >> 3), SLOWEST)
         self.stack[sp] = self.node(K_INT, 0, 1 + (bits >> 6), at)
 
     def read_digits(self, at: int, end: int) -> int:
@@ -2159,9 +2227,9 @@ class Machine:
         self.count_call(at)
         base, k = self.first[args], self.count[args]
         self.check_arguments(index, base, k, at)
-        if rights & R_HASHES:
-            self.check_members(base, k, at)
-        return self.instance(index, args, at, F_OPEN if rights & R_FRESH else 0)
+        if not rights & R_HASHES:
+            return self.instance(index, args, at, F_OPEN if rights & R_FRESH else 0)
+        return self.instance_of_members(index, base, k, args, at, F_OPEN if rights & R_FRESH else 0)
 
     def check_members(self, base: int, k: int, at: int) -> None:
         """A set is made by a call: what is in the list becomes its members, though no opcode says so."""
@@ -2174,6 +2242,8 @@ class Machine:
             self.charge_call(7 * self.count[slot], at)
             if self.head[slot] & F_NODES:
                 self.check_nodes(slot, at)
+            elif self.careful:
+                self.check_floats(slot, self.nodes, at)
             if self.count[slot] > FREE_LIST and not self.head[slot] & K_INSTANCE:
                 # The same list may be given again and again; it is looked at once, unless it has grown.
                 if self.looked_at.get(slot ^ _SALT) == self.count[slot]:
@@ -2186,24 +2256,38 @@ class Machine:
                     self.check_table(self.items_of(slot), False, at)
                     self.check_table(self.items_of(slot), True, at)
 
+    def instance_of_members(self, index: int, base: int, k: int, args: int, at: int, flags: int) -> int:
+        """:meth:`instance` of a row that makes members of what its ``k`` items from place ``base`` on hold."""
+        self.check_members(base, k, at)
+        n = self.instance(index, args, at, flags)
+        if self.careful and (self.dense or n ^ _SALT in self.buckets or n ^ _SALT in self.opaque):
+            self.note_made(n, base, k)
+        return n
+
+    def is_hashing(self, slot: int) -> bool:
+        """Whether a call made members of a list, for this instance."""
+        return self.head[slot] & K_INSTANCE != 0 and self.rights[self.entry[slot]] & R_HASHES != 0
+
     def check_nodes(self, slot: int, at: int) -> None:
         """What is no constant in this container becomes a member of a set."""
         if self.depth[slot] > self.max_key_depth + 1:
             raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
-        if self.careful:
-            # The number of the instance that is about to be made.
-            n = self.nodes
-            edge = self.edge_first[slot]
-            while edge:
-                self.check_key(n, self.edge_to[edge], at)
-                edge = self.edge_next[edge]
-        else:
-            # Should all their hashes be equal, each is compared with all before it.
-            cost, weight = self.count[slot], self.weight[slot]
-            cost = (cost * weight) >> 6
-            if cost > FREE_MEMBERS:
-                raise _Careful
-            self.charge_hash(cost, at)
+        if not self.careful:
+            raise _Careful  # only then it is known what the list holds
+        # The number of the instance that is about to be made.
+        n = self.nodes
+        edge = self.edge_first[slot]
+        while edge:
+            self.check_key(n, self.edge_to[edge], at)
+            edge = self.edge_next[edge]
+        self.check_floats(slot, n, at)
+
+    def check_floats(self, slot: int, n: int, at: int) -> None:
+        """The floats of a list become members of ``n``; careful runs only, which keep what lists hold."""
+        if self.head[slot] & KINDS == K_LIST:
+            for part in self.kept(self.first[slot]):
+                if part < 0 and (self.data[~part] == 0x47 or self.data[~part] == 0x46):  # BINFLOAT, FLOAT
+                    self.check_float(n, ~part, at)
 
     def call_special(self, function: int, args: int, at: int, stop: int) -> int:
         """REDUCE of getattr, which is folded, or of one of copyreg's reconstructors."""
@@ -2305,7 +2389,7 @@ class Machine:
         self.count_instance(at)
         self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
-            self.check_members(base, k, at)
+            return self.made_from(self.instance_of_members(index, base, k, args, at, F_OPEN), base, k)
         return self.made_from(self.instance(index, args, at, F_OPEN), base, k)
 
     def made_from(self, n: int, base: int, k: int) -> int:
@@ -2335,8 +2419,9 @@ class Machine:
         self.count_instance(at)
         self.check_arguments(index, base, k, at)
         if self.rights[index] & R_HASHES:
-            self.check_members(base, k, at)
-        made = self.instance(index, whole, at, F_OPEN)
+            made = self.instance_of_members(index, base, k, whole, at, F_OPEN)
+        else:
+            made = self.instance(index, whole, at, F_OPEN)
         # Keywords are part of what it is made from.
         return made if self.count[keywords] else self.made_from(made, base, k)
 
@@ -2815,6 +2900,8 @@ class Machine:
                         if self.careful:
                             self.first[n] = self.keep(k, sp, 1)
                         self.absorb(n, k, sp, at)
+                        if self.buckets or self.opaque or self.dense:
+                            self.note_dense(n, k, sp)
                     stack[k] = n
                     sp = k + 1
                 elif op == 0x95:  # FRAME

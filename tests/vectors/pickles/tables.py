@@ -67,6 +67,45 @@ def _networks(keys: tuple[int, ...]) -> bytes:
     return b"".join(name("ipaddress", "IPv4Network") + text(one) + b"\x85RN" for one in spelled)
 
 
+_MODULUS = (1 << 61) - 1
+#: Floats, decimals and long whole numbers, all of one hash and no two equal.
+_FLOATS = [b"G" + struct.pack(">d", 3.0 * 2.0 ** (61 * n)) for n in range(-17, 17)]
+_DECIMALS = [b"h\0" + text(str(n * _MODULUS + 3)) + b"\x85R" for n in range(100, 180)]
+_DECIMAL = name("decimal", "Decimal") + b"\x940"
+_MIXED = [one for pair in zip(_FLOATS, _DECIMALS, strict=False) for one in pair]
+_OLD = [
+    one.replace(b"\x8c", b"X", 1)[:3] + bytes((one[3], 0, 0, 0)) + one[4:] if one[:1] == b"h" else one for one in _MIXED
+]
+_NUMBERS = [*_FLOATS, *(_long(n * _MODULUS + 3) for n in range(1, 40))]
+
+
+def _giant(bits: int) -> bytes:
+    value = (1 << bits) - (1 << bits) % _MODULUS + 3
+    raw = value.to_bytes(bits // 8 + 1, "little")
+    return b"\x8b" + struct.pack("<I", len(raw)) + raw
+
+
+def _family(
+    leaves: list[bytes], width: int, depth: int, begin: bytes = b"(", end: bytes = b"\x91", last: int = 0
+) -> bytes:
+    """Frozensets of frozensets, all of one hash and no two equal."""
+    if depth == 1:
+        return begin + b"".join((*leaves[: width - 1], leaves[width - 1 + last])) + end
+    parts = [_family(leaves, width, depth - 1, begin, end, n) for n in range(width)]
+    parts[-1] = _family(leaves, width, depth - 1, begin, end, width - 1 + last)
+    return begin + b"".join(parts) + end
+
+
+def _twelve_hours(count: int) -> bytes:
+    """Keys of one class: moments in a zone that no pickle describes."""
+    zone = name("zoneinfo", "ZoneInfo._unpickle") + text("UTC") + b"K\1\x86R\x94"
+    return b"".join(
+        (b"h\1" if n else name("datetime", "datetime") + b"\x94") + b"C\x0a" + bytes((7, 234, 1, 1, 0, 0, 0, 0, n >> 8, n & 255))
+        + (b"h\2" if n else zone) + b"\x86RN"
+        for n in range(count)
+    )  # fmt: skip
+
+
 # A set and a dict take other paths, so each of these is refused for what it becomes.
 VECTORS: list[Vector] = [
     *(
@@ -93,4 +132,14 @@ VECTORS: list[Vector] = [
     bad("hash-path-calls", 2, "hash-cost", "in a list that a class of the sender's choice makes a set of", name("shop", "Fixed") + b"](", _written(MEMBERS) + b"e\x85", here(b"\x81"), b"."),
     bad("hash-path-calls", 5, "bad-key", "many numbers, and a bytearray that has no hash", _SET + b"](" + _written(tuple(range(300))) + b"\x96" + bytes(8) + b"e\x85", here(b"R"), b"."),
     bad("hash-path-calls", 5, "bad-key", "many numbers, and a long one", _SET + b"](" + _written(tuple(range(300))) + b"\x96\0\1" + bytes(6 + 256) + b"e\x85", here(b"R"), b"."),
+    bad("hash-collision-instances", 4, "hash-cost", "moments whose hash is read from a file", b"N\x940}(", _twelve_hours(300), here(b"u"), b".", policy="stdlib", limits={"max_hash_cost": 4000}),
+    bad("hash-collision-instances", 4, "hash-cost", "decimals that are compared with a whole number of 32767 bits", _DECIMAL + b"\x8f(", *_DECIMALS[:60], _giant(32767), here(b"\x90"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "the number first", _DECIMAL + b"}(", _giant(32767) + b"N", *(one + b"N" for one in _DECIMALS[:60]), here(b"u"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "the number later", _DECIMAL + b"}(", *(one + b"N" for one in _DECIMALS[:60]), b"u(" + _giant(32767) + b"N", here(b"u"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "in tuples", _DECIMAL + b"}(", *(one + b"\x85N" for one in _DECIMALS[:60]), _giant(32767) + b"\x85N", here(b"u"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "in a frozenset", _DECIMAL + b"(", *_DECIMALS[:60], _giant(32767), here(b"\x91"), b".", policy="stdlib"),
+    bad("hash-collision-calls", 4, "hash-cost", "in a list that a call makes a set of", _DECIMAL + _SET + b"](", *_DECIMALS[:60], _giant(32767) + b"e\x85", here(b"R"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "frozensets of frozensets of decimals and floats: each level multiplies", _DECIMAL + b"(", *(_family(_MIXED, 12, 2, last=n) for n in range(9)), _family(_MIXED, 12, 2, last=9)[:-1], here(b"\x91"), b"\x91.", policy="stdlib"),
+    bad("hash-collision-calls", 2, "hash-cost", "the same by calls", b"cdecimal\nDecimal\nq\0cbuiltins\nfrozenset\nq\1](", *(_family(_OLD, 12, 2, b"h\1](", b"e\x85R", n) for n in range(11)), _family(_OLD, 12, 2, b"h\1](", b"e\x85R", 11)[:-1], here(b"R"), b"e\x85R.", policy="stdlib"),
+    bad("hash-collision-floats", 4, "hash-cost", "frozensets of frozensets of floats and whole numbers", b"(", *(_family(_NUMBERS, 20, 2, last=n) for n in range(20)), here(b"\x91"), b".", policy="stdlib"),
 ]  # fmt: skip
