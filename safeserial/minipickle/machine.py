@@ -2270,8 +2270,6 @@ class Machine:
 
     def check_nodes(self, slot: int, at: int) -> None:
         """What is no constant in this container becomes a member of a set."""
-        if self.depth[slot] > self.max_key_depth + 1:
-            raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
         if not self.careful:
             raise _Careful  # only then it is known what the list holds
         # The number of the instance that is about to be made.

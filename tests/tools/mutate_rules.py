@@ -59,6 +59,7 @@ EXPLAINED: dict[str, str] = {
     "machine.long_int bad-literal drop": "a length of one byte has no sign bit to look at",
     "machine.long_int bad-frame off": "a cut length is read as shorter, and never fits into what is left: less than nothing",
     "machine.long_int bad-frame add-one": "the same",
+    "machine.slot_hash bad-key off": "a long bytearray is a node, and check_key refuses it before",
     "machine.check_members hash-cost skip": "of a tuple: what makes members in these policies takes lists",
     "machine.sized bad-literal skip": "compiled build only; the pure one looks beside it",
     "machine.bundle too-heavy off": "the call charges the same at the same byte; this keeps the sum within the table",

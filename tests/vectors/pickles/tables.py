@@ -135,6 +135,7 @@ VECTORS: list[Vector] = [
     bad("hash-collision-instances", 4, "hash-cost", "moments whose hash is read from a file", b"N\x940}(", _twelve_hours(300), here(b"u"), b".", policy="stdlib", limits={"max_hash_cost": 4000}),
     bad("hash-collision-instances", 4, "hash-cost", "decimals that are compared with a whole number of 32767 bits", _DECIMAL + b"\x8f(", *_DECIMALS[:60], _giant(32767), here(b"\x90"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "the number first", _DECIMAL + b"}(", _giant(32767) + b"N", *(one + b"N" for one in _DECIMALS[:60]), here(b"u"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "one of each, again and again", _DECIMAL + _giant(32767) + b"\x940", b"(" + b"}(h\1Nh\0\x8c\x013\x85RNu" * 3 + b"}(h\1Nh\0\x8c\x013\x85RN", here(b"u"), b"l.", policy="stdlib", limits={"max_hash_cost": 110_000}),
     bad("hash-collision-instances", 4, "hash-cost", "the number later", _DECIMAL + b"}(", *(one + b"N" for one in _DECIMALS[:60]), b"u(" + _giant(32767) + b"N", here(b"u"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "in tuples", _DECIMAL + b"}(", *(one + b"\x85N" for one in _DECIMALS[:60]), _giant(32767) + b"\x85N", here(b"u"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "in a frozenset", _DECIMAL + b"(", *_DECIMALS[:60], _giant(32767), here(b"\x91"), b".", policy="stdlib"),
