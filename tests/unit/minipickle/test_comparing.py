@@ -38,6 +38,10 @@ HONEST: dict[str, Any] = {
         (BEGINNING + timedelta(hours=n)).astimezone(ZoneInfo("Asia/Tokyo")) for n in range(500)
     },
     "UUIDs": {UUID(int=n << 64 | n) for n in range(900)},
+    "tuples of UUIDs beside frozensets": [
+        frozenset((frozenset((1,)), frozenset((2,)))),
+        {(UUID(int=n), n): n for n in range(90)},
+    ],
     "networks": {ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in range(900)},
     "minus one and minus two": [{-1: "a", -2: "b", (-1, n): n, (-2, n): n} for n in range(300)],
     "whole numbers of 64 bits": {(1 << 63) + n for n in range(3000)},

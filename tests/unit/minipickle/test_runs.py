@@ -97,3 +97,22 @@ def test_a_memo_with_gaps_is_asked_one_by_one(size: int) -> None:
     letters = [{5: "a", 3: "b", 9: "c"}[key] for key in keys]
     assert pickle.loads(verdict_of(head + gets + b"l.").canonical) == ["a", "b", "c", *letters]
     assert refused(head + gets + b"h\x04l.") == (Reason.MEMO_MISUSE, len(head) + 2 * size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_same_where_the_stack_has_grown_before(size: int) -> None:
+    grown = HEAD + b"h\0" * 2000 + b"l("
+    gets = b"".join(b"h" + bytes([n % POOL]) for n in range(size))
+    verdict = verdict_of(grown + gets + b"l\x86.")
+    assert pickle.loads(verdict.canonical)[1] == ["abc"[n % POOL] for n in range(size)]
+    assert verdict.opcodes == 1 + 1 + 2 * POOL + 2000 + 1 + 1 + size + 3
+    for place in {0, size // 2, size - 1}:
+        wrong = bytearray(gets)
+        wrong[2 * place + 1] = POOL
+        assert refused(grown + bytes(wrong) + b"l\x86.") == (Reason.MEMO_MISUSE, len(grown) + 2 * place)
+
+
+def test_a_small_stack_counts_the_mark_of_a_container_that_is_taken_in_one_step() -> None:
+    for data in (b"\x80\x04]\x94(K\1K\2e.", b"\x80\x04}\x94(K\1K\2u."):
+        assert verdict_of(data, Limits(max_stack_items=4)).nodes == 3
+        assert refused(data, Limits(max_stack_items=3)) == (Reason.STACK_TOO_LARGE, 7)
