@@ -12,6 +12,7 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from safeserial.errors import Malformed, Reason
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from safeserial.formats.handler import Context
 
-__all__ = ["charge_equals"]
+__all__ = ["charge_equals", "stored"]
 
 #: Compared with each other in no time, however many there may be of one hash; with others it depends on those.
 _QUICK: frozenset[type] = frozenset({str, bytes, bool, int, float, complex, type(None)})
@@ -33,6 +34,7 @@ _COSTS: dict[type, int] = {
 #: Of what has its comparison written in Python: addresses, paths, classes of the application.
 _OTHERS = 80
 _MOST = 1 << 48
+_SLOT = MemberDescriptorType
 
 
 def charge_equals(keys: Collection[Any], ctx: Context) -> None:
@@ -97,12 +99,10 @@ def _parts(key: Any) -> list[Any]:
         return list(tuple.__iter__(key))
     if isinstance(key, Enum):
         return []
-    names = [name for base in type(key).__mro__ for name in _slots(base)]
-    missing: list[Any] = []
-    stored = [getattr(key, name, missing) for name in names]
-    return [*getattr(key, "__dict__", {}).values(), *(part for part in stored if part is not missing)]
+    return stored(key)
 
 
-def _slots(base: type) -> list[str]:
-    found = vars(base).get("__struct_fields__") or vars(base).get("__slots__") or ()
-    return [found] if isinstance(found, str) else [name for name in found if type(name) is str]
+def stored(value: object) -> list[Any]:
+    """What an instance has in its attributes and slots: a property would run somebody's code, and stores nothing."""
+    slots = [label for base in type(value).__mro__ for label, member in vars(base).items() if type(member) is _SLOT]
+    return [*getattr(value, "__dict__", {}).values(), *(getattr(value, label, None) for label in slots)]

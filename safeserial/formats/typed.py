@@ -20,7 +20,6 @@ Every walk here is a loop. Depth is the sender's choice, and Python's stack is n
 from __future__ import annotations
 
 from collections import deque
-from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -28,6 +27,7 @@ from safeserial import build
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import arrays, listed, models, pydantic
 from safeserial.formats.custom import by_class, by_tag
+from safeserial.formats.equal import stored
 from safeserial.formats.handler import CUSTOM_CODE, Context, Found, Handler, Wire, refuse_value, too_costly
 from safeserial.formats.plain import DEEP, MANY, PLAIN
 from safeserial.formats.zoo import ZOO
@@ -328,12 +328,7 @@ def _children(item: Any) -> list[Any]:
     handler = None if is_built_in(type(item)) else _handler_of(type(item))
     if handler is None or not (handler.tag in _WITH_FIELDS or handler.code == CUSTOM_CODE):
         return []  # an Enum's member leads to its class, and that to all members
-    # Attributes and slots only: a property would run somebody's code, and store nothing.
-    slots = [label for base in type(item).__mro__ for label, member in vars(base).items() if type(member) is _SLOT]
-    return [*getattr(item, "__dict__", {}).values(), *(getattr(item, label, None) for label in slots)]
-
-
-_SLOT = MemberDescriptorType
+    return stored(item)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------

@@ -233,9 +233,13 @@ def _decode_decimal(payload: Any, ctx: Context) -> Decimal:
         charge(Reason.NUMBER_OUT_OF_RANGE, len(payload), _decimal_chars(ctx))
     if _DECIMAL.fullmatch(payload) is None:
         raise bad("decimal")
-    if "E" in payload and len(payload) - payload.index("E") > _EXPONENT:
-        ctx.spend(_EXPONENT_COST)
+    _spend_for_exponent(payload, ctx)
     return Decimal(payload)
+
+
+def _spend_for_exponent(text: str, ctx: Context) -> None:
+    if "E" in text and len(text) - text.index("E") > _EXPONENT:
+        ctx.spend(_EXPONENT_COST)
 
 
 def _decimal_chars(ctx: Context) -> int:
@@ -245,8 +249,7 @@ def _decimal_chars(ctx: Context) -> int:
 
 def _encode_decimal(value: Decimal, ctx: Context) -> str:
     text = str(value)
-    if "E" in text and len(text) - text.index("E") > _EXPONENT:
-        ctx.spend(_EXPONENT_COST)
+    _spend_for_exponent(text, ctx)
     charge(Reason.NUMBER_OUT_OF_RANGE, len(text), _decimal_chars(ctx))
     return text
 

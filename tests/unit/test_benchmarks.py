@@ -175,7 +175,8 @@ def test_the_readme_gets_the_table_between_its_markers_and_keeps_the_rest(tmp_pa
 @pytest.mark.parametrize("name", streams.FAMILIES)
 def test_steps_grow_with_the_length_and_no_faster(name: str) -> None:
     # Of many references in a row more are taken at once, the larger the stack has grown.
-    assert 0.5 < scaling.step_ratio(name) < 1.25
+    least = 0.5 if name == "gets" else 0.75
+    assert least < scaling.step_ratio(name) < 1.25
 
 
 def test_the_step_counter_would_see_a_square(tmp_path: Path) -> None:

@@ -35,6 +35,21 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 @pytest.mark.redis
+def test_what_cannot_be_read_can_be_deleted(cli: Cli, corner: Corner) -> None:
+    """Why: it was looked up before, and whoever was told to purge it could not."""
+    store = RedisQuarantine(corner.url)
+    bad, orphan, good = (store.put(reason=Reason.NOT_BYTES, body=b"%d" % n, authenticated=False) for n in range(3))
+    corner.client.hset(f"{corner.prefix}quarantine:record:{bad}", "facts", "{")
+    corner.client.delete(f"{corner.prefix}quarantine:record:{orphan}")
+    assert cli("quarantine", "list", "--store", corner.url).exit_code == 2
+    done = cli("quarantine", "purge", bad, orphan, "nobody", "--store", corner.url, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout) == {"purged": 2, "missing": ["nobody"]}
+    assert [record.id for record in store.list()] == [good]
+    store.close()
+
+
+@pytest.mark.redis
 def test_the_quarantine_of_a_fleet_is_listed_and_shown(cli: Cli, corner: Corner, tmp_path: Path) -> None:
     missing = cli("quarantine", "list", "--store", corner.url)
     assert missing.exit_code == 2

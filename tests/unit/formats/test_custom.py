@@ -18,7 +18,7 @@ from type_zoo import Crate, T, Version, forge, listing, same, there_and_back
 from safeserial import Misconfigured
 from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import TypeHandler, codec, custom, handler_for, register_handler
-from safeserial.formats.typed import BY_TAG, measure
+from safeserial.formats.typed import BY_TAG, find_custom, measure
 from safeserial.limits import Limits
 from safeserial.policy import Policy
 
@@ -463,6 +463,7 @@ def test_nesting_is_weighed_once_and_not_once_for_each_level(form: str, monkeypa
     steps = 0
     codec(form).dumps(value, policy)
     assert steps < 11_000 + depth
+    assert find_custom("zoo.crate").cost == 10  # docs/types.md says so
     # And a parent counts what its children hold.
     register_handler(tag="shop.gold", cls=Gold, encode=lambda v: v.amount, decode=len, max_bytes=9_000)
     with pytest.raises(Refused) as caught:

@@ -862,3 +862,22 @@ def test_a_zone_that_a_message_names_often_is_one_object(form: str) -> None:
     for made in (codec(form).load(data, Policy(), Limits()), codec(form).build(Judged(form, data), Policy(), Limits())):
         assert made == value
         assert {id(zone) for zone in made} == {id(zone) for zone in made[:2]}  # type: ignore[attr-defined, index]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_whole_number_is_written_that_is_not_read(form: str) -> None:
+    """Why: the writer of JSON looked at long ones only, and wrote what its reader refused under a small ceiling."""
+    small = Policy(limits=Limits(max_int_bits=32))
+    assert codec(form).load(codec(form).dumps([1 << 31], small), small, small.limits) == [1 << 31]
+    with pytest.raises(Malformed) as caught:
+        codec(form).dumps([1 << 40], small)
+    assert caught.value.reason is Reason.NUMBER_OUT_OF_RANGE
+
+
+def test_an_extension_that_is_no_marker_is_told_by_its_byte_on_both_builds() -> None:
+    """Why: the pure build found something else first, and said that."""
+    for first, limits in (([], Limits(max_instances=4)), ([msgpack.ExtType(2, b""), []], Limits())):
+        data = msgpack.packb([[msgpack.ExtType(2, b""), first], [[msgpack.ExtType(3, b"\0")]]])
+        with pytest.raises(Malformed) as caught:
+            codec("msgpack").load(data, Policy(), limits)
+        assert (caught.value.reason, caught.value.offset) == (Reason.UNKNOWN_TAG, data.index(b"\xd4\3"))
