@@ -5,7 +5,8 @@ Run it with ``python benchmarks/minipickle.py``. Both builds of the machine are 
 
 Method: contestants take turns (A B C A B C ...), each timed over enough repeats to fill two milliseconds, with garbage
 collection off. A ratio is formed within one round, so both halves of it saw the same load; the median over the rounds
-is reported. Means are geometric, over the workloads of 5 000 bytes and more (large single blocks stand apart).
+is reported. Means are geometric, over the workloads of 5 000 bytes and more (large single blocks stand apart): over
+all of them, and over those that are plain data and instances, without what is mostly calls of constructors.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ BEGIN, END = "<!-- minipickle:begin -->", "<!-- minipickle:end -->"
 README = Path(__file__).parents[1] / "README.md"
 ENGINES = {"compiled": "safeserial.minipickle._machine_c", "pure": "safeserial.minipickle.machine"}
 LARGE = 5_000  # bytes; from here on a workload counts for the means
+#: What the rows of means are called, by whether workloads of mostly calls are in them.
+MEANS = {True: "geometric mean, 5 000 bytes and more", False: "the same, plain data and dataclasses"}
 
 #: Every column, in order, with what its heading says in the tables.
 COLUMNS = {
@@ -82,6 +85,7 @@ class Row:
     protocol: int
     apart: bool
     loads_us: float
+    calls: bool = False
     ratios: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -216,7 +220,7 @@ def repeats_for(call: Call, effort: Effort) -> int:
 def measure(work: Workload, found: dict[str, Call], effort: Effort) -> Row:
     """Time every contestant over one workload, in turns."""
     recipe = work.recipe
-    row = Row(recipe.name, recipe.title, len(work.data), recipe.protocol, recipe.apart, 0.0)
+    row = Row(recipe.name, recipe.title, len(work.data), recipe.protocol, recipe.apart, 0.0, recipe.calls)
     counts = {name: 1 if name in SLOW else repeats_for(call, effort) for name, call in found.items()}
     base: list[float] = []
     ratios: dict[str, list[float]] = {name: [] for name in found}
@@ -240,9 +244,9 @@ def measure(work: Workload, found: dict[str, Call], effort: Effort) -> Row:
     return row
 
 
-def means(rows: Iterable[Row]) -> dict[str, float | None]:
-    """The geometric mean of each column over the large workloads."""
-    large = [row for row in rows if row.size >= LARGE and not row.apart]
+def means(rows: Iterable[Row], calls: bool = True) -> dict[str, float | None]:
+    """The geometric mean of each column over the large workloads, with or without those of mostly calls."""
+    large = [row for row in rows if row.size >= LARGE and not row.apart and (calls or not row.calls)]
     result: dict[str, float | None] = {}
     for name in COLUMNS:
         values = [ratio for row in large if (ratio := row.ratios[name]) is not None]
@@ -265,7 +269,7 @@ def loads_time(row: Row) -> str:
     return f"{row.loads_us:.1f}" if row.loads_us < 100 else f"{row.loads_us:.0f}"
 
 
-def text_table(rows: list[Row], mean: dict[str, float | None]) -> str:
+def text_table(rows: list[Row]) -> str:
     """The table for a terminal."""
     heads = ["restricted", "C verify", "C load", "py verify", "py load", "codec", "genops", "picklescan", "fickling"]
     lines = [f"{'workload':36}{'bytes':>9}{'loads µs':>10}" + "".join(f"{head:>11}" for head in heads)]
@@ -273,12 +277,14 @@ def text_table(rows: list[Row], mean: dict[str, float | None]) -> str:
     for row in rows:
         numbers = "".join(f"{number(row.ratios[name]):>11}" for name in names)
         lines.append(f"{row.title:36}{row.size:>9}{loads_time(row):>10}{numbers}")
-    numbers = "".join(f"{number(mean[name]):>11}" for name in names)
-    lines.append(f"{'geometric mean, 5 000 bytes and more':36}{'':>9}{'1.00':>10}{numbers}")
+    for calls, title in MEANS.items():
+        mean = means(rows, calls)
+        numbers = "".join(f"{number(mean[name]):>11}" for name in names)
+        lines.append(f"{title:36}{'':>9}{'1.00':>10}{numbers}")
     return "\n".join(lines)
 
 
-def markdown_table(rows: list[Row], mean: dict[str, float | None], facts: dict[str, Any]) -> str:
+def markdown_table(rows: list[Row], facts: dict[str, Any]) -> str:
     """The table that README quotes. A column that nobody could fill is left out, and named below."""
     names = [name for name in list(COLUMNS)[1:] if any(row.ratios[name] is not None for row in rows)]
     heads = ["workload", "bytes", "`pickle.loads`, µs", *(COLUMNS[name] for name in names)]
@@ -286,9 +292,10 @@ def markdown_table(rows: list[Row], mean: dict[str, float | None], facts: dict[s
     for row in rows:
         cells = [row.title, f"{row.size:,}".replace(",", " "), loads_time(row)]
         lines.append("| " + " | ".join([*cells, *(number(row.ratios[name]) for name in names)]) + " |")
-    if any(ratio is not None for ratio in mean.values()):
-        cells = ["geometric mean, 5 000 bytes and more", "", ""]
-        lines.append("| " + " | ".join([*cells, *(number(mean[name]) for name in names)]) + " |")
+    for calls, title in MEANS.items():
+        mean = means(rows, calls)
+        if any(ratio is not None for ratio in mean.values()):
+            lines.append("| " + " | ".join([title, "", "", *(number(mean[name]) for name in names)]) + " |")
     lines += [
         "",
         f"Multiples of `pickle.loads` of the same bytes in the same run; {facts['python']}, {facts['peers']}.",
@@ -381,20 +388,20 @@ def main(argv: list[str] | None = None) -> int:
         work = workload(recipe)
         rows.append(measure(work, contestants(work, not options.no_peers, missing), effort))
         print(f"{recipe.name} ...", file=sys.stderr)
-    mean = means(rows)
     facts = environment(missing)
     if options.write_readme:
-        write_readme(markdown_table(rows, mean, facts))
+        write_readme(markdown_table(rows, facts))
     if options.json:
         table = [{**row.__dict__, "counts_for_the_mean": row.size >= LARGE and not row.apart} for row in rows]
-        print(json.dumps({**facts, "workloads": table, "geometric_mean": mean}, indent=1))
+        mean = {"geometric_mean": means(rows), "geometric_mean_without_calls": means(rows, calls=False)}
+        print(json.dumps({**facts, "workloads": table, **mean}, indent=1))
     elif options.markdown:
-        print(f"{BEGIN}\n{markdown_table(rows, mean, facts)}\n{END}")
+        print(f"{BEGIN}\n{markdown_table(rows, facts)}\n{END}")
     else:
         print(f"{facts['python']}; the build in use is {BUILD}; {facts['peers']}")
         for build, file in facts["machine_files"].items():
             print(f"{build}: {file}")
-        print(text_table(rows, mean))
+        print(text_table(rows))
         for name, why in missing.items():
             print(f"{COLUMNS.get(name, name)}: {why}")
     return 0

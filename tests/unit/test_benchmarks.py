@@ -140,10 +140,10 @@ def test_no_peers_leaves_them_out_and_says_so() -> None:
 
 def rows() -> list[Any]:
     ratios: dict[str, float | None] = dict.fromkeys(bench.COLUMNS, 2.0)
-    small = bench.Row("a", "small", 150, 5, False, 1.5, {**ratios, "genops": 100.0})
-    one = bench.Row("b", "one", 6_000, 5, False, 30.0, {**ratios, "fickling": None})
-    two = bench.Row("c", "two", 5_000, 5, False, 300.0, {**ratios, "genops": 8.0})
-    apart = bench.Row("d", "apart", 1_000_000, 5, True, 20.0, {**ratios, "genops": 100.0})
+    small = bench.Row("a", "small", 150, 5, False, 1.5, False, {**ratios, "genops": 100.0})
+    one = bench.Row("b", "one", 6_000, 5, False, 30.0, False, {**ratios, "fickling": None})
+    two = bench.Row("c", "two", 5_000, 5, False, 300.0, False, {**ratios, "genops": 8.0})
+    apart = bench.Row("d", "apart", 1_000_000, 5, True, 20.0, False, {**ratios, "genops": 100.0})
     return [small, one, two, apart]
 
 
@@ -155,12 +155,18 @@ def test_the_mean_is_geometric_and_over_the_large_workloads_only() -> None:
     assert set(bench.means(rows()[:1]).values()) == {None}
 
 
+def test_what_is_mostly_calls_is_in_the_one_mean_and_not_in_the_other() -> None:
+    calls = bench.Row("e", "calls", 7_000, 5, False, 30.0, True, dict.fromkeys(bench.COLUMNS, 16.0))
+
+    assert bench.means([*rows(), calls])["loads"] == pytest.approx(4.0)
+    assert bench.means([*rows(), calls], calls=False)["loads"] == pytest.approx(2.0)
+    assert [name for name, recipe in RECIPES.items() if recipe.calls] == ["nested-typed", "datetimes"]
+
+
 def test_the_readme_gets_the_table_between_its_markers_and_keeps_the_rest(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
-    table = bench.markdown_table(
-        rows(), bench.means(rows()), {"python": "P", "peers": "Q", "missing": {"codec": "why"}}
-    )
+    table = bench.markdown_table(rows(), {"python": "P", "peers": "Q", "missing": {"codec": "why"}})
 
     bench.write_readme(table, readme)
     bench.write_readme(table, readme)
