@@ -57,7 +57,7 @@ class Limits:
     max_weight: int = 2_000_000
     max_key_depth: int = 32
     max_hash_cost: int = 2_000_000
-    max_instances: int = 100_000
+    max_instances: int = 80_000
     max_calls: int = 100_000
 
     def __post_init__(self) -> None:

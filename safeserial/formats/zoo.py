@@ -51,8 +51,8 @@ _MAX_LENGTH = 1 << 62
 _FEW_DIGITS = 32
 # From an exponent of four digits on, with its letter and sign, hashing a decimal takes as long as reading five.
 _EXPONENT, _EXPONENT_COST = 5, 400
-# Each is read from its file: a thousand of them are more than there are, but for aliases.
-_ZONE_COST = 2_000
+# Each is read from its file, and its rules are computed: three hundred of them take as long as a large message may.
+_ZONE_COST = 6_000
 # An empty one reserves 760 bytes, where a list has 56: room for 64 items, and its own.
 _DEQUE_COST = 80
 
