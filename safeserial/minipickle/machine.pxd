@@ -63,7 +63,7 @@ cdef class Machine:
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys, dense
-    cdef readonly dict keys_seen, key_values, args_of, grown, looked_at, lone, flat_states
+    cdef readonly dict keys_seen, key_values, args_of, grown, given, looked_at, lone, flat_states
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
     cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes, offsets
     cdef readonly list large, rows, patterns, letters, pieces, names
@@ -137,6 +137,7 @@ cdef class Machine:
     cdef list kept(self, Py_ssize_t last)
     @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
     cdef slot_hash(self, long long slot, Py_ssize_t at)
+    cpdef Py_ssize_t count_of(self, Py_ssize_t slot) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef Py_ssize_t kind_of(self, long long slot) except -1
     cpdef Py_ssize_t special_of(self, long long slot) except -1

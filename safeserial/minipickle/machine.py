@@ -300,6 +300,7 @@ class Machine:
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
         self.large: list[int] = []  # dicts, sets and instances of many keys
         self.grown: dict[int, int] = {}  # by instance, the last run of keys that were put into it
+        self.given: dict[int, int] = {}  # by instance that items were put into, how many it was made from
         self.lone: dict[int, int] = {}  # by dict, the number that was put into it first, with one more value at most
         self.flat_states: dict[int, int] = {}  # by instance, its state of constants
         self.looked_at: dict[int, int] = {}  # by list, how long it was when a call made a set of it
@@ -449,6 +450,8 @@ class Machine:
                 self.large.clear()
             if self.grown:
                 self.grown.clear()
+            if self.given:
+                self.given.clear()
             if self.lone:
                 self.lone.clear()
             if self.flat_states:
@@ -753,7 +756,9 @@ class Machine:
         return value_at(data, place)
 
     def count_of(self, slot: int) -> int:
-        """How many values a node holds: twice as many as a dict has keys."""
+        """How many values a node holds, twice as many as a dict has keys; how many an instance was made from."""
+        if self.head[slot] & K_INSTANCE and self.given:
+            return self.given.get(slot ^ _SALT, self.count[slot])
         return self.count[slot]
 
     def row_of(self, slot: int) -> Row:
@@ -766,7 +771,7 @@ class Machine:
 
     def items_of(self, slot: int) -> list[int]:
         """What a tuple holds, or what an instance was made from."""
-        return self.slots(self.first[slot], self.count[slot])
+        return self.slots(self.first[slot], self.count_of(slot))
 
     def keys_of(self, slot: int) -> list[int]:
         """The keys of a dict, the last run first."""
@@ -795,6 +800,9 @@ class Machine:
         weight = self.weight[n] + k
         if weight > self.max_weight:
             raise self.too_heavy(at)
+        if mine & K_INSTANCE:
+            # Its items stand where it was made; what is put into it is counted, and stands nowhere.
+            self.given.setdefault(n ^ _SALT, self.count[n])
         self.count[n] += k
         if not COMPILED and k > 3 and not self.careful and self.are_constants(low, high, 1):
             self.weight[n] = weight  # constants alone
@@ -1232,7 +1240,7 @@ class Machine:
             value = self.moment_hash(slot)
         elif how == "uuid":
             value = self.uuid_hash(slot)
-        elif how != "few" and self.count[slot] == 1 and not self.head[slot] & F_BUILT:
+        elif how != "few" and self.count_of(slot) == 1 and not self.head[slot] & F_BUILT:
             value = network_hash(self.value_of(self.items[self.first[slot]]), how == "interface")
         if value is not None and value != UNKNOWN:
             self.part_hashes[slot ^ _SALT] = Hashed(value)
@@ -1240,20 +1248,20 @@ class Machine:
 
     def moment_hash(self, slot: int) -> int | None:
         """The hash of a datetime or time: with a fixed offset, that of how long it is after the beginning."""
-        if not self.count[slot]:
+        if not self.count_of(slot):
             return None
         first = self.items[self.first[slot]]
         raw: object = None
         if first >= 0 and self.head[first] & K_INSTANCE:
             # Below protocol 3, bytes are _codecs.encode(text, "latin1").
-            text = self.value_of(self.items[self.first[first]]) if self.count[first] == 2 else None
+            text = self.value_of(self.items[self.first[first]]) if self.count_of(first) == 2 else None
             if isinstance(text, str):
                 raw = text.encode("latin-1", "replace")
         else:
             raw = self.value_of(first)
         if not isinstance(raw, bytes):
             return None
-        if self.count[slot] == 1:
+        if self.count_of(slot) == 1:
             return UNKNOWN
         offset = self.fixed_offset(self.items[self.first[slot] + 1])
         if offset is None:
@@ -1281,7 +1289,7 @@ class Machine:
             return None
         if slot ^ _SALT not in self.offsets:
             numbers: list[int] = []
-            span = self.items[self.first[slot]] if self.count[slot] else -1
+            span = self.items[self.first[slot]] if self.count_of(slot) else -1
             if (
                 span >= 0
                 and self.head[span] & K_INSTANCE
@@ -1389,8 +1397,8 @@ class Machine:
             weight = min(weight, SLOWEST) * (SLOW_COMPARISON if self.head[slot] & F_INSTANCE else 1)
         if not self.dense:
             pass
-        elif self.head[slot] & F_BUILT:
-            weight += self.dense_total  # its state may be anything
+        elif self.head[slot] & F_BUILT or (self.given and slot ^ _SALT in self.given):
+            weight += self.dense_total  # its state may be anything, and so may what was put into it
         elif self.head[slot] & F_INSTANCE and self.head[slot] & (K_TUPLE | K_INSTANCE):
             # Its own weight was charged when it became a key, and this takes no more steps.
             open_ends = [slot]
@@ -1400,7 +1408,7 @@ class Machine:
                         continue
                     if child ^ _SALT in self.dense:
                         weight += self.dense[child ^ _SALT]
-                    elif self.head[child] & F_BUILT:
+                    elif self.head[child] & F_BUILT or (self.given and child ^ _SALT in self.given):
                         weight += self.dense_total
                     elif self.head[child] & (K_TUPLE | K_INSTANCE) and self.head[child] & F_INSTANCE:
                         open_ends.append(child)
@@ -1469,7 +1477,7 @@ class Machine:
         unknown = vague = False
         while True:
             node, done = frames[len(frames) - 1]
-            if len(done) == self.count[node]:
+            if len(done) == self.count_of(node):
                 frames.pop()
                 value: object = tuple(done)
                 if self.head[node] & K_INSTANCE:
@@ -1496,7 +1504,7 @@ class Machine:
                 made = self.made_hash(child, how) if how in _MADE else UNKNOWN
                 if made is not None and made != UNKNOWN:
                     done.append(self.part_hashes[child ^ _SALT])
-                elif how and self.count[child]:
+                elif how and self.count_of(child):
                     # Of what nobody can choose, anything will do that equal ones share.
                     vague = vague or made is None
                     frames.append((child, []))
