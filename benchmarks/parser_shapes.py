@@ -10,6 +10,7 @@ import itertools
 import struct
 import zlib
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -119,6 +120,19 @@ def _colliding_tuple(n: int) -> bytes:
     return _tag("tuple", b"[%d,%d]" % _pair(n))
 
 
+#: A fraction whose numerator has 32 000 bits, and what it hashes like.
+_LONG = Fraction((1 << 32_000) + 1, 3 if ((1 << 32_000) + 1) % 3 else 5)
+_LONG_HASH = hash(_LONG)
+
+
+def _slow_to_compare(n: int) -> bytes:
+    """Fractions and decimals in turns, all of one hash."""
+    if n & 1:
+        return _tag("decimal", b'"%d"' % (_LONG_HASH + _PRIME * n))
+    numerator = _LONG.numerator + _LONG.denominator * _PRIME * n
+    return _tag("fraction", b"[%b,%d]" % (_tag("int", b'"%b"' % hex(numerator).encode()), _LONG.denominator))
+
+
 def _pair(n: int) -> tuple[int, int]:
     """The n-th pair of ints whose tuple has the same hash as all others."""
     if not _PAIRS:
@@ -222,6 +236,7 @@ JSON: dict[str, Callable[[int], bytes]] = {
     "as many colliding tuples as allowed, again and again": lambda size: fill(
         size, b"[", _tag("set", b"[" + b",".join(map(_colliding_tuple, range(64))) + b"]"), b"]", b","
     ),
+    "long fractions among decimals in a set": _one("set", _slow_to_compare),
     "distinct ints in a set": _one("set", lambda n: b"%d" % n),
     "ints that share their low bits in a set": _one("set", lambda n: b"%d" % ((n + 1) << 46)),
     "tuples in a set": _one("set", lambda n: _tag("tuple", b"[%d]" % n)),
@@ -338,6 +353,13 @@ def _packed_pair(n: int) -> bytes:
     return _ext(2, b"\x92" + b"".join(map(_integer, _pair(n))))
 
 
+def _packed_slow(n: int) -> bytes:
+    if n & 1:
+        return _ext(16, _packed(b"%d" % (_LONG_HASH + _PRIME * n)))
+    numerator = _ext(7, _packed(hex(_LONG.numerator + _LONG.denominator * _PRIME * n).encode()))
+    return _ext(19, b"\x92" + numerator + _integer(_LONG.denominator))
+
+
 def _claims(size: int) -> bytes:
     """Arrays inside arrays, each of which claims all bytes that are left."""
     out = bytearray()
@@ -424,6 +446,7 @@ MSGPACK: dict[str, Callable[[int], bytes]] = {
     "as many colliding tuples as allowed, again and again": _array(
         lambda _: _ext(3, b"\xdc\0\x40" + b"".join(map(_packed_pair, range(64))))
     ),
+    "long fractions among decimals in a set": _within(3, _packed_slow),
     "distinct ints in a set": _within(3, lambda n: b"\xce" + n.to_bytes(4, "big")),
     "ints that share their low bits in a set": _within(3, lambda n: b"\xcf" + ((n + 1) << 46).to_bytes(8, "big")),
     "tuples in a set": _within(3, lambda n: _ext(2, b"\x91" + _integer(n))),

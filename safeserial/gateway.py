@@ -30,7 +30,7 @@ from safeserial.audit import LoggingSink
 from safeserial.envelope import Compression, Format, Suite
 from safeserial.envelope.live import LiveKeyring
 from safeserial.errors import Forbidden, Malformed, Misconfigured, Reason, Refused, Unauthentic
-from safeserial.formats import build, codec, judge, load
+from safeserial.formats import codec, load
 from safeserial.formats.compression import decompress, require_library, shrink
 from safeserial.policy import Policy
 from safeserial.refusals import as_bytes, internal_error, readable, refusal_event
@@ -430,7 +430,7 @@ class Gateway:
             with _granted(rules, key) as narrower:
                 return self.judge(data, format, policy=narrower, limits=limits)
         _require_format(format, rules)
-        return judge(format, data, rules, rules.limits if limits is None else limits)
+        return codec(format).judge(data, rules, rules.limits if limits is None else limits)
 
     def build(self, judged: Judged, *, policy: Policy | None = None, limits: Limits | None = None) -> object:
         """Build what :meth:`judge` passed.
@@ -439,7 +439,7 @@ class Gateway:
             Refused: A constructor that the policy allows raised (``build-failed``).
         """
         rules = self.policy if policy is None else policy
-        return build(judged, rules, rules.limits if limits is None else limits)
+        return codec(judged.format).build(judged, rules, rules.limits if limits is None else limits)
 
     def load(self, data: bytes, format: str, *, key: Key | None = None) -> object:
         """Judge and build an admitted body in one process, with one parse where the format can.

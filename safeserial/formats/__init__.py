@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from safeserial.errors import Forbidden, Reason
 from safeserial.formats.base import Codec, Judged
-from safeserial.formats.collecting import PAUSE_FROM_BYTES, without_collecting
 from safeserial.formats.custom import TypeHandler, handler_for, load_entry_points, register_handler
 from safeserial.policy.model import prepare_with
 from safeserial.text import safe_repr
@@ -21,18 +20,7 @@ if TYPE_CHECKING:
     from safeserial.limits import Limits
     from safeserial.policy import Policy
 
-__all__ = [
-    "Codec",
-    "Judged",
-    "TypeHandler",
-    "build",
-    "codec",
-    "codec_names",
-    "handler_for",
-    "judge",
-    "load",
-    "register_handler",
-]
+__all__ = ["Codec", "Judged", "TypeHandler", "codec", "codec_names", "handler_for", "load", "register_handler"]
 
 prepare_with(load_entry_points)
 
@@ -97,36 +85,6 @@ def codec(name: str) -> Codec:
     return found
 
 
-def judge(name: str, data: bytes, policy: Policy, limits: Limits) -> Judged:
-    """Judge a body, for a caller that builds its value later or elsewhere; see :meth:`Codec.judge`.
-
-    Args:
-        name: The format.
-        data: The whole body, decompressed.
-        policy: Which types a body may name.
-        limits: Ceilings.
-
-    Raises:
-        Refused: As ``codec`` and ``Codec.judge``.
-    """
-    one = codec(name)
-    if len(data) < PAUSE_FROM_BYTES:
-        return one.judge(data, policy, limits)
-    return without_collecting(one.judge, data, policy, limits)
-
-
-def build(judged: Judged, policy: Policy, limits: Limits) -> object:
-    """Build the value of a body that was judged; see :meth:`Codec.build`.
-
-    Raises:
-        Refused: As ``codec`` and ``Codec.build``.
-    """
-    one = codec(judged.format)
-    if len(judged.data) < PAUSE_FROM_BYTES:
-        return one.build(judged, policy, limits)
-    return without_collecting(one.build, judged, policy, limits)
-
-
 def load(name: str, data: bytes, policy: Policy, limits: Limits) -> object:
     """Judge a body and build its value, for a caller that does both in one process.
 
@@ -145,12 +103,6 @@ def load(name: str, data: bytes, policy: Policy, limits: Limits) -> object:
         Refused: As ``codec``, ``judge`` and ``build``.
     """
     one = codec(name)
-    if len(data) < PAUSE_FROM_BYTES:
-        return _load(one, data, policy, limits)
-    return without_collecting(_load, one, data, policy, limits)
-
-
-def _load(one: Codec, data: bytes, policy: Policy, limits: Limits) -> object:
     whole = getattr(one, "load", None)
     if whole is not None:
         value: object = whole(data, policy, limits)

@@ -2,8 +2,9 @@
 
 Python's numbers hash by their value, and sets by their members' hashes, so whoever chooses the values chooses which
 keys have one hash; each of those is compared with all before it. A few are enough where a comparison is slow: with a
-decimal, a long whole number takes the square of its digits, and of two frozensets whose members have one hash in their
-turn, all are compared with all, at every level. All of it together has the ceiling ``limits.max_hash_cost``.
+decimal, a long whole number takes the square of its digits, alone or in a fraction, and of two frozensets whose members
+have one hash in their turn, all are compared with all, at every level. All of it together has the ceiling
+``limits.max_hash_cost``.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ _QUICK: frozenset[type] = frozenset({str, bytes, bool, int, float, complex, type
 #: In units of some 25 ns, with what takes longest to compare them with.
 _COSTS: dict[type, int] = {
     str: 1, bytes: 1, bool: 1, type(None): 1, float: 2, complex: 4, timedelta: 4, datetime: 64, time: 64,
-    Decimal: 128, Fraction: 200,
+    Decimal: 128,
 }  # fmt: skip
+#: Beside what its two numbers take: a decimal is compared with both of them.
+_FRACTION = 200
 #: Of what has its comparison written in Python: addresses, paths, classes of the application.
 _OTHERS = 80
 _MOST = 1 << 48
@@ -75,6 +78,8 @@ def _weigh(key: Any, ctx: Context) -> int:
     cost = _COSTS.get(kind)
     if cost is not None:
         return cost
+    if kind is Fraction:
+        return _FRACTION + _weigh(key.numerator, ctx) + _weigh(key.denominator, ctx)
     if isinstance(key, int) and not isinstance(key, Enum):
         bits = int.bit_length(key)
         return 1 + (bits >> 6) + (bits * bits >> 13)

@@ -14,6 +14,7 @@ from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from math import inf, nan
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -45,10 +46,12 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,3}", re.ASCII)
 _FLOATS = {"nan": nan, "inf": inf, "-inf": -inf}
 _DAY_US = 86_400_000_000
-# Beyond it, CPython cannot make a deque and no honest bound lies.
+# No honest bound of a deque lies beyond it.
 _MAX_LENGTH = 1 << 62
 # So many characters are under every ceiling for decimals.
 _FEW_DIGITS = 32
+# Up to so many, an exponent has at most the 18 digits that readers take.
+_ORDINARY_DECIMAL = 21
 # From an exponent of four digits on, with its letter and sign, hashing a decimal takes as long as reading five.
 _EXPONENT, _EXPONENT_COST = 5, 400
 # Each is read from its file, and its rules are computed: three hundred of them take as long as a large message may.
@@ -170,6 +173,8 @@ def _dict_handler(tag: str, code: int, cls: type, cost: int) -> Handler:
 
 def _encode_deque(value: deque[Any], ctx: Context) -> list[Any]:
     ctx.spend(_DEQUE_COST)
+    if value.maxlen is not None and value.maxlen >= _MAX_LENGTH:
+        raise refuse_value(value, "its maxlen is too large to be one")
     return [value.maxlen, list(value)]
 
 
@@ -215,7 +220,8 @@ def _decode_float(payload: Any, ctx: Context) -> float:
         raise bad("float")
     if not ctx.limits.allow_nan:
         raise Malformed(Reason.NOT_FINITE)
-    return value
+    # Each NaN is itself, and equals no other: as keys they stay two.
+    return value if value == value else float(payload)  # noqa: PLR0124 - NaN
 
 
 def _decode_str(payload: Any, ctx: Context) -> str:
@@ -251,6 +257,8 @@ def _encode_decimal(value: Decimal, ctx: Context) -> str:
     text = str(value)
     _spend_for_exponent(text, ctx)
     charge(Reason.NUMBER_OUT_OF_RANGE, len(text), _decimal_chars(ctx))
+    if len(text) > _ORDINARY_DECIMAL and _DECIMAL.fullmatch(text) is None:
+        raise refuse_value(value, "its exponent has more than 18 digits")
     return text
 
 
@@ -263,6 +271,12 @@ def _decode_complex(payload: Any, _: Context) -> complex:
     if type(real) is not float or type(imaginary) is not float:
         raise bad("complex")
     return complex(real, imaginary)
+
+
+def _encode_fraction(value: Fraction, _: Context) -> list[int]:
+    if type(value.numerator) is not int or type(value.denominator) is not int:
+        raise refuse_value(value, "its numerator or denominator is no int but another library's number")
+    return [value.numerator, value.denominator]
 
 
 def _decode_fraction(payload: Any, _: Context) -> Fraction:
@@ -392,6 +406,10 @@ def _decode_timezone(payload: Any, _: Context) -> timezone:
 def _encode_zone(value: ZoneInfo, ctx: Context) -> str:
     if type(value.key) is not str or _ZONE.fullmatch(value.key) is None:
         raise refuse_value(value, "has no key in the zone database")
+    try:
+        value.__reduce__()
+    except PicklingError:
+        raise refuse_value(value, "was read from a file of its own, whatever its key says") from None
     ctx.spend_once(("zoneinfo", value.key), _ZONE_COST)
     return value.key
 
@@ -492,7 +510,7 @@ ZOO: tuple[Handler, ...] = (
         "fraction",
         19,
         Fraction,
-        lambda v, _: [v.numerator, v.denominator],
+        _encode_fraction,
         _pair("fraction", 2),
         _decode_fraction,
         cost=7,

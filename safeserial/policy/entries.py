@@ -48,6 +48,20 @@ class _Merged(NamedTuple):
     signatures: tuple[Signature, ...]
 
 
+#: What lets a name be more than a value.
+_ACTING = (
+    Right.CALL
+    | Right.NEW
+    | Right.BUILD
+    | Right.SETSTATE
+    | Right.FRESH
+    | Right.LIST
+    | Right.DICT
+    | Right.SET
+    | Right.HASHES
+)
+
+
 def known_presets() -> tuple[str, ...]:
     """The names of all presets, sorted."""
     return tuple(sorted(PRESETS))
@@ -85,6 +99,8 @@ def compile_policy(entries: tuple[Entry, ...], presets: tuple[str, ...], message
         if known is not None:
             # What a preset knows about a name stays: listing it again must not make its arguments free.
             objects.setdefault(name, catalogue[name][1] if name in catalogue else None)
+            if entry.words & {"only=refer", "only=argument"}:
+                known = _narrowed(known, entry, granted=name in table)
             table[name] = _widened(known, entry, merged.signatures)
             continue
         target = _resolve(entry)
@@ -208,6 +224,16 @@ def _row(entry: Entry, signatures: tuple[Signature, ...], target: object) -> tup
         cost=_KNOWN_COSTS.get(entry.name, 0),
     )
     return row, ()
+
+
+def _narrowed(row: Row, entry: Entry, *, granted: bool) -> Row:
+    """What is left of a library's name that is listed with ``only=``; ``granted`` says that a preset has it, too."""
+    word = "only=refer" if "only=refer" in entry.words else "only=argument"
+    more = _ACTING if word == "only=refer" else _ACTING | Right.REFERENCE
+    if granted and row.rights & more:
+        problem = f"a preset of this policy grants more than {word}: leave the word out, or the preset"
+        raise Misconfigured(f"{shown(entry.text)}: {problem}", key="allow")
+    return row._replace(rights=int(row.rights & ~more))
 
 
 def _widened(row: Row, entry: Entry, signatures: tuple[Signature, ...]) -> Row:

@@ -33,6 +33,9 @@ DECIMALS = [Decimal(n * MODULUS + 3) for n in range(100, 180)]
 FLOATS = [number for number in (3.0 * 2.0 ** (61 * n) for n in range(-17, 17)) if hash(number) == 3]
 FRACTIONS = [Fraction(3 + n * MODULUS, 1 + n * MODULUS) for n in range(1, 40)]
 LARGE = (1 << 20_000) - (1 << 20_000) % MODULUS + 3
+#: With a numerator of 20 000 bits.
+LONG_FRACTION = Fraction(next(n for n in range(3 * LARGE - 9, 3 * LARGE) if n % 3), 3)
+LONG_FRACTION += (3 - hash(LONG_FRACTION)) % MODULUS
 #: Short enough to be shown in decimal.
 SHOWN = (1 << 2_000) - (1 << 2_000) % MODULUS + 3
 
@@ -110,6 +113,8 @@ SLOW: dict[str, Any] = {
     "in a frozenset": frozenset([*DECIMALS[:60], LARGE]),
     "many sets of decimals and floats": [{*FLOATS[:30], *DECIMALS[n : n + 34]} for n in range(40)],
     "many sets of fractions": [{Fraction(3 + (k + 64 * n) * MODULUS, 1 + (k + 64 * n) * MODULUS) for k in range(1, 62)} for n in range(9)],
+    "a long fraction among decimals": {*DECIMALS[:60], LONG_FRACTION},
+    "long fractions of one hash": {*DECIMALS[:9], *(LONG_FRACTION + n * MODULUS for n in range(9))},
     "many sets of networks": [{IPv6Network(((3 + k * MODULUS + n) ^ ((1 << 128) - 1), 128)) for k in range(60)} for n in range(9)],
 }  # fmt: skip
 

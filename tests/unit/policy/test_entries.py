@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import ipaddress
+import pickle
 import uuid
 import zoneinfo
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import PurePosixPath
 from types import ModuleType
 
 import pytest
 
 from safeserial.allow import Arg, Kind, Right, Row, Signature
-from safeserial.errors import Misconfigured
+from safeserial.errors import Misconfigured, Refused
+from safeserial.formats import load
 from safeserial.policy import Policy
 
 Shop = Callable[..., ModuleType]
@@ -147,7 +153,7 @@ def test_words_on_a_preset_name_add_their_rights() -> None:
     policy = Policy(
         allow=[
             "uuid:UUID returns=fresh state=references",
-            "builtins:ValueError only=refer",
+            "builtins:ValueError refer",
             "celery.exceptions:Ignore",
         ],
         presets=["stdlib@1", "celery@1"],
@@ -157,6 +163,54 @@ def test_words_on_a_preset_name_add_their_rights() -> None:
     assert policy.table["builtins:ValueError"].rights & (Right.REFERENCE | Right.CALL) == Right.REFERENCE | Right.CALL
     assert "celery.exceptions:Ignore" in policy.table
     assert policy.objects["celery.exceptions:Ignore"] is not None
+
+
+@pytest.mark.parametrize("word", ["only=refer", "only=argument"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        ValueError(1),
+        date(2026, 11, 28),
+        Decimal(1),
+        {1},
+        OrderedDict(a=1),
+        Counter("a"),
+        uuid.UUID(int=1),
+        PurePosixPath("a"),
+    ],
+)
+def test_only_holds_for_names_of_the_library(value: object, word: str) -> None:
+    """Why: what is known of them, so that their arguments are not free, let them be called all the same."""
+    cls = type(value)
+    policy = Policy(allow=[f"{cls.__module__}:{cls.__qualname__} {word}", "_codecs:encode"])
+
+    for data in (pickle.dumps(value, protocol) for protocol in range(6)):
+        if cls.__qualname__.encode() not in data:
+            continue  # a set has an opcode of its own
+        with pytest.raises(Refused):
+            load("pickle", data, policy, policy.limits)
+    if word == "only=refer":
+        assert load("pickle", pickle.dumps(cls), policy, policy.limits) is cls
+    else:
+        with pytest.raises(Refused):
+            load("pickle", pickle.dumps(cls), policy, policy.limits)
+
+
+def test_only_holds_in_typed_json_too() -> None:
+    policy = Policy(allow=["builtins:ValueError only=refer"])
+
+    with pytest.raises(Refused, match="not for use as exception"):
+        load("json", b'{"~":["exception",["builtins:ValueError",[1]]]}', policy, policy.limits)
+
+
+@pytest.mark.parametrize(
+    "entry", ["datetime:date only=refer", "datetime:date only=argument", "decimal:Decimal only=argument"]
+)
+def test_only_and_a_preset_that_grants_more_contradict_each_other(entry: str) -> None:
+    policy = Policy(presets=["stdlib@1"], allow=[entry])
+
+    with pytest.raises(Misconfigured, match="a preset of this policy grants more than only="):
+        policy.resolve()
 
 
 @pytest.mark.parametrize(
