@@ -121,7 +121,7 @@ def _colliding_tuple(n: int) -> bytes:
 
 
 #: A fraction whose numerator has 32 000 bits, and what it hashes like.
-_LONG = Fraction((1 << 32_000) + 1, 3 if ((1 << 32_000) + 1) % 3 else 5)
+_LONG = Fraction((1 << 32_000) + 1, 3)
 _LONG_HASH = hash(_LONG)
 
 

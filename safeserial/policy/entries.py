@@ -48,18 +48,8 @@ class _Merged(NamedTuple):
     signatures: tuple[Signature, ...]
 
 
-#: What lets a name be more than a value.
-_ACTING = (
-    Right.CALL
-    | Right.NEW
-    | Right.BUILD
-    | Right.SETSTATE
-    | Right.FRESH
-    | Right.LIST
-    | Right.DICT
-    | Right.SET
-    | Right.HASHES
-)
+#: Whatever lets a name be more than a value, rights to come included.
+_ACTING = ~(Right.REFERENCE | Right.CLASS | Right.HASHABLE)
 
 
 def known_presets() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 from io import BytesIO
 from math import isnan
 from typing import Any
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -83,6 +84,14 @@ def test_what_is_just_possible_comes_back(form: str, value: object) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_zone_that_is_in_no_cache_comes_back(form: str) -> None:
     assert back(form, ZoneInfo.no_cache("Europe/Berlin")).key == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_the_page_of_types_says_stays_behind_does(form: str) -> None:
+    made = UUID(int=5, is_safe=SafeUUID.safe)
+    found = back(form, made)
+
+    assert (found, found.is_safe) == (made, SafeUUID.unknown)
 
 
 @pytest.mark.parametrize("form", FORMATS)
