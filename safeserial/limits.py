@@ -26,7 +26,8 @@ class Limits:
         max_raw_bytes: Body after decompression, in bytes.
         max_ratio: How many bytes one compressed byte may become. zlib reaches 1030, zstd far more.
         max_depth: Nesting of containers and instances; a scalar has depth 0.
-        max_nodes: Values in the decoded tree, containers and scalars alike.
+        max_nodes: Values in the decoded tree, containers and scalars alike. A list or dict counts as two in a pickle,
+            and as two in other formats where it is empty; what a pickle drops again counts like what it keeps.
         max_string_bytes: One string or byte string, in bytes.
         max_int_bits: Size of one integer, in bits.
         allow_nan: Whether NaN and the infinities are values.

@@ -88,8 +88,6 @@ _UNSIGNED = replace(
     _DATA_ONLY,
     allow_nan=True,
     max_int_bits=Limits().max_int_bits,
-    # What is dropped again is in no tree and was made all the same.
-    max_stack_items=2 * _DATA_ONLY.max_nodes,
     max_memo_entries=2 * _DATA_ONLY.max_nodes,
     # A call takes more time than any other opcode.
     max_calls=_DATA_ONLY.max_instances,

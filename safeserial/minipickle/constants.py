@@ -6,6 +6,7 @@ The compiled machine has them as constants of C, under the same names, in ``mach
 from __future__ import annotations
 
 __all__ = [
+    "BYTES_FOR_ONE",
     "BY_COPY",
     "BY_WORK",
     "CEILING",
@@ -73,8 +74,10 @@ __all__ = [
     "SLACK",
     "SLOWEST",
     "SLOW_COMPARISON",
+    "SMALL_SPARE_BYTES",
     "SMALL_TABLE",
-    "SPARE_LINES",
+    "SPARE_BYTES",
+    "SPARE_RUNS",
     "SP_BASE",
     "SP_GETATTR",
     "SP_HOLDER",
@@ -150,4 +153,6 @@ SATURATED = 1 << 61  # a weight that is added up no further; two of them still f
 CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit
 SMALL_TABLE = 64  # lines in a new table
 MANY_SPELLINGS = 4096
-SPARE_LINES = 1 << 17  # a machine that grew beyond this for a giant is not kept
+# Tables that are kept for the next run: small ones always, large ones until so many runs in a row had no use for them.
+SMALL_SPARE_BYTES, SPARE_BYTES, SPARE_RUNS = 2 << 20, 28 << 20, 64
+BYTES_FOR_ONE = 128  # what the tables may take for one byte of a stream

@@ -17,7 +17,8 @@ cdef extern from *:
         SP_UNSET = 9, SP_READY = 10, P_DATA = 1, P_ANY = 2, P_KIND = 3, P_CHARS = 4, PATTERN_INTS = 6, COMPILED = 1,
         LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
         MAX_NAME_BYTES = 255, LONGEST_ESCAPE = 6, FEW_ARGUMENTS = 9, LONG_SPAN = 4096, CEILING = 0x7fffffff,
-        SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SPARE_LINES = 0x20000, SLOW_COMPARISON = 64
+        SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SMALL_SPARE_BYTES = 0x200000, SPARE_BYTES = 0x1c00000,
+        SPARE_RUNS = 64, BYTES_FOR_ONE = 128, SLOW_COMPARISON = 64
     };
     #define SATURATED 0x2000000000000000LL
     #define SLOWEST 0x10000000LL
@@ -35,7 +36,7 @@ cdef extern from *:
     const long long PATTERN_INTS
     const long long LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
     const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, SLOWEST, CEILING, SMALL_TABLE
-    const long long MANY_SPELLINGS, SPARE_LINES, SLOW_COMPARISON
+    const long long MANY_SPELLINGS, SMALL_SPARE_BYTES, SPARE_BYTES, SPARE_RUNS, BYTES_FOR_ONE, SLOW_COMPARISON
 
 cdef long long _SALT
 cdef list _SPARE
@@ -59,7 +60,7 @@ cdef class Machine:
     cdef readonly int[::1] edge_to, edge_gap, edge_next, edge_first, edge_last, loose, seen_in, seen_depth, path, turn
     cdef readonly long long[::1] seen_weight
     cdef readonly Py_ssize_t edges_cap, edges_used
-    cdef readonly long long walks, number
+    cdef readonly long long walks, number, idle
     cdef readonly unsigned char[::1] out_bytes
     cdef readonly Py_ssize_t out_cap, out_used
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys, dense
@@ -78,7 +79,9 @@ cdef class Machine:
     cdef outcome(self)
     @cython.locals(i=Py_ssize_t)
     cdef bint forget(self) except -1
-    cdef bint is_small(self) except -1
+    @cython.locals(ints='long long', size='long long')
+    cdef bint is_kept(self) except -1
+    cdef bint begin_edges(self) except -1
     cdef bint begin(self, bytes data, allow, limits, long long buffers, bint careful, trace) except -1
     @cython.locals(root='long long', rest=bytes, header=bytes)
     cdef bint finish(self, Py_ssize_t at, Py_ssize_t sp) except -1
@@ -296,5 +299,7 @@ cdef class Machine:
 
 @cython.locals(machine=Machine)
 cpdef run_over(bytes data, allow, limits, long long buffers)
+cdef Machine with_care(Machine machine, bytes data, allow, limits, long long buffers)
+cdef bint put_back(Machine machine) except -1
 @cython.locals(total=Py_ssize_t, pos=Py_ssize_t, form='long long')
 cpdef bint is_plain(bytes data) except -1

@@ -35,6 +35,7 @@ from safeserial.minipickle.arrays import call_fits
 from safeserial.minipickle.constants import (
     BY_COPY,
     BY_WORK,
+    BYTES_FOR_ONE,
     CEILING,
     COMPILED,
     F_BARE,
@@ -99,6 +100,7 @@ from safeserial.minipickle.constants import (
     SLACK,
     SLOW_COMPARISON,
     SLOWEST,
+    SMALL_SPARE_BYTES,
     SMALL_TABLE,
     SP_BASE,
     SP_GETATTR,
@@ -110,7 +112,8 @@ from safeserial.minipickle.constants import (
     SP_READY,
     SP_RECONSTRUCTOR,
     SP_UNSET,
-    SPARE_LINES,
+    SPARE_BYTES,
+    SPARE_RUNS,
 )
 from safeserial.minipickle.hashing import Hashed, hash_like, network_hash
 from safeserial.minipickle.literals import (
@@ -183,8 +186,9 @@ _UNKNOWN = object()  # what a key of unknown value is equal to: nothing
 #: names, canonical bytes, opcodes, values, depth, weight, protocol
 Outcome: TypeAlias = "tuple[tuple[tuple[int, str], ...], bytes, int, int, int, int, int]"
 
-# The machine of the last run, compiled build only: its tables cost more than a small run. Taking it is one step for
-# all other threads, because nothing of Python's runs in between; whoever finds none makes one.
+# The machine of the last run, compiled build only: its tables cost more than a small run, and the system's time for the
+# pages of new ones would be a third of a large run's. Taking it is one step for all other threads, because nothing of
+# Python's runs in between; whoever finds none makes one.
 _SPARE: list[Machine | None] = [None]
 
 
@@ -251,20 +255,19 @@ class Machine:
         self.items = _table(SMALL_TABLE if COMPILED else 0)
         # Careful runs only: the nodes that each node holds, as chains of edges (from 1 on), and how many constants were
         # put into it; and what a walk over them keeps of each node it has seen.
-        size = self.edges_cap = SMALL_TABLE if careful else 0
+        self.edges_cap = self.walks = 0
         self.edges_used = 1
-        self.edge_to = _table(size)
-        self.edge_gap = _table(size)  # 0: arguments and state are an instance's own level
-        self.edge_next = _table(size)
-        self.edge_first = _table(size)
-        self.edge_last = _table(size)
-        self.loose = _table(size)
-        self.walks = 0
-        self.seen_in = _table(size)
-        self.seen_depth = _table(size)
-        self.seen_weight = _table(size, wide=True)
-        self.path = _table(size)
-        self.turn = _table(size)
+        self.edge_to = _table(0)
+        self.edge_gap = _table(0)  # 0: arguments and state are an instance's own level
+        self.edge_next = _table(0)
+        self.edge_first = _table(0)
+        self.edge_last = _table(0)
+        self.loose = _table(0)
+        self.seen_in = _table(0)
+        self.seen_depth = _table(0)
+        self.seen_weight = _table(0, wide=True)
+        self.path = _table(0)
+        self.turn = _table(0)
         self.let_go: set[int] = set()  # instances that were rightly discarded
         # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
@@ -324,6 +327,7 @@ class Machine:
         self.names: list[tuple[int, str]] = []
         self.canonical = b""
         self.unlisted = ""  # the name that a refusal is about, for the audit log
+        self.idle = 0  # compiled build only: short runs since the last one that needed tables as large as these
         self.limits: Limits | None = None
         self.begin(data, allow, limits, buffers, careful, trace)
 
@@ -381,7 +385,10 @@ class Machine:
             self.no_nan = not limits.allow_nan
         self.buffers = buffers
         self.careful = careful
+        if careful and not self.edges_cap:
+            self.begin_edges()
         self.trace = trace
+        self.unlisted = ""
         self.marks_used = self.memo_used = 0
         self.is_sparse = False
         # Two opcodes in one step are counted together, which is exact only where the ceiling cannot be reached.
@@ -392,12 +399,31 @@ class Machine:
         self.has_bytearray = self.odd_keys = False
         self.protocol = self.used_buffers = 0
 
+    def begin_edges(self) -> None:
+        """Make the tables of careful runs."""
+        self.edges_cap = SMALL_TABLE
+        self.edge_to, self.edge_gap, self.edge_next = _table(SMALL_TABLE), _table(SMALL_TABLE), _table(SMALL_TABLE)
+        size = self.node_cap
+        self.edge_first, self.edge_last, self.loose = _table(size), _table(size), _table(size)
+        self.seen_in, self.seen_depth = _table(size), _table(size)
+        self.seen_weight = _table(size, wide=True)
+        self.path, self.turn = _table(size), _table(size)
+
     def forget(self) -> None:
         """Make everything that was written as it was; compiled build only, where machines are used again."""
         if COMPILED:
             for i in range(self.nodes):
                 self.depth[i] = self.weight[i] = 1
                 self.first[i] = self.count[i] = 0
+            if self.careful:
+                for i in range(self.nodes):
+                    self.edge_first[i] = self.loose[i] = self.seen_in[i] = 0
+                for i in range(self.edges_used):
+                    self.edge_next[i] = 0
+                self.edges_used = 1
+                self.walks = 0
+                self.keys_seen.clear()
+                self.args_of.clear()
             self.nodes = self.items_used = 0
             if self.words_count:
                 self.words_count = 0
@@ -407,8 +433,8 @@ class Machine:
             self.out_used = 0
             if self.pieces:
                 self.pieces.clear()
-            if self.names:
-                # Nothing of a row is there without a name.
+            if self.names or self.rows:
+                # Nothing of a row is there without a name, or the row of one that was refused.
                 self.names.clear()
                 self.rows.clear()
                 self.codes_used = 0
@@ -423,7 +449,7 @@ class Machine:
             if self.special:
                 self.special.clear()
                 self.partials.clear()
-                self.holders = None
+            self.holders = None
             if self.sparse:
                 self.sparse.clear()
             if self.texts:
@@ -462,14 +488,18 @@ class Machine:
                 self.key_values.clear()
             if self.opaque:
                 self.opaque.clear()
-            if self.keys_seen:
-                self.keys_seen.clear()
-                self.args_of.clear()
 
-    def is_small(self) -> bool:
-        """Whether no table has grown so much that keeping it would cost more than making it anew."""
-        lines = max(self.node_cap, self.items_cap, self.memo_cap, self.cap, self.marks_cap)
-        return lines <= SPARE_LINES and self.out_cap <= 8 * SPARE_LINES
+    def is_kept(self) -> bool:
+        """Whether another run may have these tables: small ones always, large ones while streams are that long."""
+        ints = 7 * self.node_cap + self.items_cap + self.memo_cap + self.cap + self.marks_cap
+        if self.edges_cap:
+            ints += 9 * self.node_cap + 3 * self.edges_cap
+        size = 4 * ints + self.out_cap
+        if size <= SMALL_SPARE_BYTES:
+            return True
+        # A byte of a stream may be a value, and be put on the stack, into the memo and among the items.
+        self.idle = self.idle + 1 if BYTES_FOR_ONE * self.total < size else 0
+        return size <= SPARE_BYTES and self.idle < SPARE_RUNS
 
     # -- output ---------------------------------------------------------------------------------------------------
 
@@ -589,7 +619,7 @@ class Machine:
         self.first = _doubled(self.first)
         self.count = _doubled(self.count)
         self.node_cap *= 2
-        if self.careful:
+        if self.edges_cap:
             self.edge_first = _doubled(self.edge_first)
             self.edge_last = _doubled(self.edge_last)
             self.loose = _doubled(self.loose)
@@ -2619,7 +2649,8 @@ class Machine:
     # -- taking away ----------------------------------------------------------------------------------------------
 
     def discard(self, low: int, sp: int, at: int) -> None:
-        """POP, POP_MARK: never of the only reference to what a call made."""
+        """POP, POP_MARK: never of the only reference to what a call made. What is dropped was made, and counts."""
+        self.values += sp - low
         for i in range(low, sp):
             slot = self.stack[i]
             if slot < 0:
@@ -3007,6 +3038,7 @@ class Machine:
                     cap = max_stack + 1 - mp
             elif op == 0x7D:  # EMPTY_DICT
                 stack[sp] = self.empty(K_DICT | F_UNHASHABLE)
+                self.values += 1
                 sp += 1
                 if used < room and pos < end and data[pos] == 0x94:
                     memo[used] = stack[sp - 1]
@@ -3044,6 +3076,7 @@ class Machine:
                 sp += 1
             elif op == 0x5D:  # EMPTY_LIST
                 stack[sp] = self.empty(K_LIST | F_UNHASHABLE)
+                self.values += 1
                 sp += 1
                 if used < room and pos < end and data[pos] == 0x94:
                     memo[used] = stack[sp - 1]
@@ -3215,6 +3248,7 @@ class Machine:
                 mp -= 1
                 k = marks[mp]
                 floor = marks[mp - 1] if mp else 0
+                self.values += 1
                 if op == 0x6C:
                     n = self.empty(K_LIST | F_UNHASHABLE)
                     self.absorb(n, k, sp, at)
@@ -3362,16 +3396,31 @@ def run_over(data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Ou
         machine.begin(data, allow, limits, buffers, False, None)
     try:
         if not machine.run():
-            machine = Machine(data, allow, limits, buffers, True)
+            machine = with_care(machine, data, allow, limits, buffers)
             machine.run()
+        outcome = machine.outcome()
     except Refused as refusal:
         refusal.global_name = machine.unlisted or None
+        put_back(machine)
         raise
-    outcome = machine.outcome()
-    if COMPILED and not machine.careful and machine.is_small():
+    put_back(machine)
+    return outcome
+
+
+def with_care(machine: Machine, data: bytes, allow: AllowTable, limits: Limits, buffers: int) -> Machine:
+    """The machine for the run that is done again."""
+    if not COMPILED:
+        return Machine(data, allow, limits, buffers, True)
+    machine.forget()
+    machine.begin(data, allow, limits, buffers, True, None)
+    return machine
+
+
+def put_back(machine: Machine) -> None:
+    """Keep a machine whose run has ended for the next one, whichever way it ended: hostile streams cost no more."""
+    if COMPILED and machine.is_kept():
         machine.forget()
         _SPARE[0] = machine
-    return outcome
 
 
 def is_plain(data: bytes) -> bool:

@@ -286,17 +286,17 @@ _MADE = b"\x80\x04cbuiltins\nset\n\x940]\x94(" + b"N" * 99 + b"e0](%be."
 @pytest.mark.parametrize(
     ("shape", "most", "reason"),
     [
-        # The root is one value, and each of these another.
-        (lambda n: b"\x80\x04](" + b"\x8f" * (n - 1) + b"e.", NODES, Reason.TOO_MANY_NODES),
+        # The root is a list, which counts as two, and each of these another.
+        (lambda n: b"\x80\x04](" + b"\x8f" * (n - 2) + b"e.", NODES, Reason.TOO_MANY_NODES),
         # What is dropped is no value, but was made.
-        (lambda n: b"\x80\x04(" + b"\x8f" * (n - 1) + b"1N.", 2 * NODES, Reason.STACK_TOO_LARGE),
+        (lambda n: b"\x80\x04(" + b"\x8f" * (n - 1) + b"1N.", NODES, Reason.TOO_MANY_NODES),
         (lambda n: b"\x80\x04\x8f" + b"\x94" * n + b".", 2 * NODES, Reason.MEMO_TOO_LARGE),
         (lambda n: b"\x80\x04cbuiltins\nset\n\x940](" + b"h\0)R" * n + b"e.", 5000, Reason.TOO_MANY_CALLS),
         # A set of 99 members: its list and the arguments weigh one each, and each member seven more.
         (lambda n: _MADE % (b"h\0h\1\x85R" * n), 10 * NODES // (101 + 7 * 99), Reason.TOO_HEAVY),
         (lambda n: b"\x80\x04" + b"]" * n + b"a" * (n - 1) + b".", 32, Reason.TOO_DEEP),
     ],
-    ids=["values", "stack", "memo", "calls", "weight", "depth"],
+    ids=["values", "dropped", "memo", "calls", "weight", "depth"],
 )
 def test_anybody_may_have_written_it_so_the_default_limits_are_those_of_unsigned_data(
     shape: Callable[[int], bytes], most: int, reason: Reason

@@ -114,5 +114,5 @@ def test_the_same_where_the_stack_has_grown_before(size: int) -> None:
 
 def test_a_small_stack_counts_the_mark_of_a_container_that_is_taken_in_one_step() -> None:
     for data in (b"\x80\x04]\x94(K\1K\2e.", b"\x80\x04}\x94(K\1K\2u."):
-        assert verdict_of(data, Limits(max_stack_items=4)).nodes == 3
+        assert verdict_of(data, Limits(max_stack_items=4)).nodes == 4
         assert refused(data, Limits(max_stack_items=3)) == (Reason.STACK_TOO_LARGE, 7)

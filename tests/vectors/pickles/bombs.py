@@ -62,9 +62,13 @@ VECTORS: list[Vector] = [
     *(bad("many-values", 4, "stack-too-large", why, before, here(op), b".", limits={"max_stack_items": 3}) for why, before, op in (
         ("more than allowed", b"NNN", b"N"), ("marks count", b"(((", b"("), ("together", b"((N", b"N"), ("a mark above values", b"NNN", b"("))),
     bad("many-values", 4, "stack-too-large", "as many copies by DUP", b"N22", here(b"2"), b".", limits={"max_stack_items": 3}),
-    bad("many-nodes", 4, "too-many-nodes", "more than allowed", b"](NNNN", here(b"e"), b".", limits={"max_nodes": 3}),
-    bad("many-nodes", 4, "too-many-nodes", "the root counts", b"](NNNe", here(b"."), limits={"max_nodes": 3}),
-    bad("many-nodes", 4, "too-many-nodes", "what is fetched twice counts twice", b"N\x940(h\0h\0h\0h\0", here(b"t"), b".", limits={"max_nodes": 3}),
+    bad("many-nodes", 4, "too-many-nodes", "more than allowed", b"](NNNN", here(b"e"), b".", limits={"max_nodes": 4}),
+    bad("many-nodes", 4, "too-many-nodes", "the root counts", b"](NNNe", here(b"."), limits={"max_nodes": 4}),
+    bad("many-nodes", 4, "too-many-nodes", "a dict counts as two", b"}NNs", here(b"."), limits={"max_nodes": 3}),
+    bad("many-nodes", 1, "too-many-nodes", "a list by LIST counts as two", b"(NNl", here(b"."), limits={"max_nodes": 3}),
+    bad("many-nodes", 4, "too-many-nodes", "what POP drops counts", b"N0N0N", here(b"."), limits={"max_nodes": 2}),
+    bad("many-nodes", 4, "too-many-nodes", "what POP_MARK drops counts", b"(NNN1N", here(b"."), limits={"max_nodes": 3}),
+    bad("many-nodes", 4, "too-many-nodes", "what is fetched twice counts twice", b"N\x940(h\0h\0h\0h\0", here(b"t"), b".", limits={"max_nodes": 4}),
     *(bad("many-instances", 4, "too-many-instances", why, b"(" + BAG + NEW, before, here(op), b"l.", limits={"max_instances": 1}) for why, before, op in (
         ("by NEWOBJ", BAG + b")", b"\x81"), ("by NEWOBJ_EX", BAG + b")}", b"\x92"), ("by INST", b"(", b"ishop\nBag\n"), ("by OBJ", b"(" + BAG, b"o"), ("by a reconstructor", b"ccopyreg\n_reconstructor\n(" + BAG + b"cbuiltins\nobject\nNt", b"R"),
         ("by copyreg.__newobj__", b"ccopyreg\n__newobj__\n" + BAG + b"\x85", b"R"))),
