@@ -19,7 +19,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, MutableSequence
+    from collections.abc import Collection, Iterable, MutableSequence, Sequence
 
 __all__ = ["DOUBTFUL", "FEW", "FINE", "MAX_SAME_HASH", "SLOW", "UNKNOWN", "crowded", "slow_dict", "slow_set", "unlike"]
 
@@ -87,7 +87,12 @@ def _table(size: int) -> MutableSequence[int]:
     return empty * size  # type: ignore[no-any-return]
 
 
-def slow_dict(hashes: list[int], distinct: bool = False) -> int:
+def _numbers(hashes: Sequence[int]) -> Sequence[int]:
+    """Hashes as the loops below want them: machine integers for compiled code, which makes no object of each then."""
+    return array("q", hashes) if COMPILED and type(hashes) is list else hashes
+
+
+def slow_dict(hashes: Sequence[int], distinct: bool = False) -> int:
     """Whether a dict of keys with these hashes, put in in this order, takes far more steps than one of as many others.
 
     A dict of one size is written anew, in the same order, into one of twice the size, so every size is looked at: each
@@ -104,6 +109,7 @@ def slow_dict(hashes: list[int], distinct: bool = False) -> int:
     total = len(hashes)
     if total <= FEW:
         return FINE
+    values = _numbers(hashes)
     size = 2 * FEW
     # One size more than is needed: where a dict of text alone gets its first other key, it grows early.
     last = size
@@ -114,7 +120,8 @@ def slow_dict(hashes: list[int], distinct: bool = False) -> int:
     while size <= last:
         table = _table(size)
         mask, room, spare = size - 1, 2 * size // 3, min(FEW, size // 8)
-        for value in hashes:
+        for n in range(total):
+            value = values[n]
             if value == UNKNOWN:
                 continue
             i = value & mask
@@ -147,7 +154,7 @@ def slow_dict(hashes: list[int], distinct: bool = False) -> int:
     return FINE
 
 
-def slow_set(hashes: list[int], distinct: bool = False) -> int:
+def slow_set(hashes: Sequence[int], distinct: bool = False) -> int:
     """Whether a set of members with these hashes, put in in this order, takes far more steps than one of others.
 
     A set that grows is written anew in the order of its table.
@@ -162,10 +169,12 @@ def slow_set(hashes: list[int], distinct: bool = False) -> int:
     total = len(hashes)
     if total <= FEW:
         return FINE
+    values = _numbers(hashes)
     ceiling = _SET_STEPS * total
     size, used, steps, spare = 8, 0, 0, FEW
     table = _table(size)
-    for value in hashes:
+    for n in range(total):
+        value = values[n]
         if value == UNKNOWN:
             continue
         at = _seek(table, size - 1, value)

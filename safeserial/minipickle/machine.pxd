@@ -112,18 +112,18 @@ cdef class Machine:
     @cython.locals(before='long long', last='long long')
     cdef bint remember_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step) except -1
     cdef bint absorb_keys(self, Py_ssize_t slot, Py_ssize_t low, Py_ssize_t high, long long large, Py_ssize_t at) except -1
-    @cython.locals(hashes=list)
+    @cython.locals(hashes='long long[::1]')
     cdef bint check_kept(self, Py_ssize_t last, bint as_set, Py_ssize_t at) except -1
     @cython.locals(i=Py_ssize_t, slot='long long')
     cdef bint are_text(self, Py_ssize_t last) except -1
     @cython.locals(runs=list)
     cdef list runs_to(self, Py_ssize_t last)
-    @cython.locals(runs=list, hashes=list, base=Py_ssize_t, i=Py_ssize_t)
-    cdef list hashes_in(self, Py_ssize_t last, Py_ssize_t at)
-    @cython.locals(hashes=list)
+    @cython.locals(runs=list, hashes='long long[::1]', base=Py_ssize_t, i=Py_ssize_t, place=Py_ssize_t)
+    cdef long long[::1] hashes_in(self, Py_ssize_t last, Py_ssize_t at)
+    @cython.locals(hashes='long long[::1]')
     cdef bint check_table(self, list slots, bint as_set, Py_ssize_t at) except -1
-    @cython.locals(hashes=list)
-    cdef list hashes_of(self, list slots, Py_ssize_t at)
+    @cython.locals(hashes='long long[::1]', i=Py_ssize_t)
+    cpdef long long[::1] hashes_of(self, list slots, Py_ssize_t at)
     cdef token(self, long long slot)
     cdef made_hash(self, Py_ssize_t slot, str how)
     @cython.locals(first='long long', raw=object, text=object, offset=tuple, day='long long', at=Py_ssize_t, year='long long',
@@ -139,7 +139,7 @@ cdef class Machine:
     @cython.locals(runs=list, slots=list, base=Py_ssize_t, i=Py_ssize_t)
     cdef list kept(self, Py_ssize_t last)
     @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
-    cdef slot_hash(self, long long slot, Py_ssize_t at)
+    cdef Py_ssize_t slot_hash(self, long long slot, Py_ssize_t at) except? -1
     cpdef Py_ssize_t count_of(self, Py_ssize_t slot) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef Py_ssize_t kind_of(self, long long slot) except -1

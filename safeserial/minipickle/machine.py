@@ -1142,21 +1142,26 @@ class Machine:
             last = self.items[last - 1]
         return runs
 
-    def hashes_in(self, last: int, at: int) -> list[int]:
+    def hashes_in(self, last: int, at: int) -> MutableSequence[int]:
         """The hashes of what was kept, in order; see :meth:`slot_hash`."""
         runs = self.runs_to(last)
-        hashes: list[int] = []
+        place = 0
+        for base in runs:
+            place += self.items[base]
+        hashes = _table(place, wide=True)
+        place = 0
         while runs:
             base = runs.pop()
             for i in range(base + 1, base + 1 + self.items[base]):
-                hashes.append(self.slot_hash(self.items[i], at))  # noqa: PERF401 - in C, a comprehension is a function
+                hashes[place] = self.slot_hash(self.items[i], at)
+                place += 1
         return hashes
 
-    def hashes_of(self, slots: list[int], at: int) -> list[int]:
+    def hashes_of(self, slots: list[int], at: int) -> MutableSequence[int]:
         """The hashes of keys; see :meth:`slot_hash`."""
-        hashes: list[int] = []
-        for slot in slots:
-            hashes.append(self.slot_hash(slot, at))  # noqa: PERF401 - in C, a comprehension is a function of its own
+        hashes = _table(len(slots), wide=True)
+        for i in range(len(slots)):
+            hashes[i] = self.slot_hash(slots[i], at)
         return hashes
 
     def token(self, slot: int) -> object:
@@ -2100,6 +2105,7 @@ class Machine:
             if self.head[n] & K_SPECIAL:
                 n = self.same_special(n, at)
         if new:
+            self.values += 2
             self.replace(at, at + 1, new)
         self.note_name(n, at)
         return n
@@ -2360,6 +2366,7 @@ class Machine:
             raise Forbidden(Reason.CALL_NOT_ALLOWED, at, "getattr of what is not listed")
         attribute = self.items[base + 1]
         # What stands for getattr and its arguments is dropped, and the name takes its place.
+        self.values += 2
         found = self.by_spelling.get((owner, attribute, 0))
         if found is not None:
             self.replace(at, stop, found[1])
