@@ -23,7 +23,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from safeserial import envelope
 from safeserial.audit import LoggingSink
@@ -70,8 +70,7 @@ _FORMAT_NAMES = {number: name for name, number in _FORMAT_NUMBERS.items()}
 _COMPRESSIONS = {"none": Compression.NONE, "zlib": Compression.ZLIB, "zstd": Compression.ZSTD}
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A message that is authentic, in time, granted and bound. Nothing of its body has been decoded.
 
     Attributes:
@@ -369,7 +368,7 @@ class Gateway:
         if bound_headers is not None and claims.bound_headers != bound_headers():
             raise Forbidden(Reason.HEADERS_ALTERED)
         body = decompress(opened.body, claims.compression, claims.raw_len, ceilings)
-        return Admitted(claims, opened.key, body)
+        return tuple.__new__(Admitted, (claims, opened.key, body))  # as its constructor, without one more call
 
     def _opened(
         self,
@@ -452,12 +451,13 @@ class Gateway:
         Raises:
             Refused: As :meth:`judge` and :meth:`build`.
         """
+        policy = self.policy
         if key is not None and key.grants.presets is not None:
-            with _granted(self.policy, key) as policy:
-                _require_format(format, policy)
-                return load(format, data, policy, policy.limits)
-        _require_format(format, self.policy)
-        return load(format, data, self.policy, self.policy.limits)
+            with _granted(policy, key) as narrower:
+                _require_format(format, narrower)
+                return load(format, data, narrower, narrower.limits)
+        _require_format(format, policy)
+        return load(format, data, policy, policy.limits)
 
     @overload
     def open(self, blob: bytes, *, purpose: str = "data", into: None = None) -> object: ...
@@ -489,7 +489,7 @@ class Gateway:
             value = self.load(admitted.body, admitted.format, key=admitted.key)
             if chain is not None and begin:
                 value = self._upcast(chain, begin, value, claims)
-            return as_type(value, into, admitted.format, self.policy.limits)
+            return value if into is None else as_type(value, into, admitted.format, self.policy.limits)
         except Refused as refusal:
             self._tell(refusal, blob, sender, started)
             raise

@@ -80,12 +80,14 @@ def decompress(data: bytes, method: Compression, raw_len: int, limits: Limits) -
         Refused: ``COMPRESSION_UNAVAILABLE`` where the method's library is missing.
     """
     charge(Reason.DECOMPRESSED_TOO_LARGE, raw_len, limits.max_raw_bytes)
-    if method != Compression.NONE and raw_len > limits.max_ratio * len(data):
+    if method == 0:  # Compression.NONE, which most messages have: looking the member up costs as much as the rest
+        if len(data) != raw_len:
+            raise _other_length(data, raw_len)
+        return data
+    if raw_len > limits.max_ratio * len(data):
         what = f"{raw_len} bytes from {len(data)}, more than the limit of {limits.max_ratio} from one"
         raise Malformed(Reason.DECOMPRESSED_TOO_LARGE, None, what)
-    if method == Compression.NONE:
-        raw = data
-    elif method == Compression.ZLIB:
+    if method == Compression.ZLIB:
         stream = zlib.decompressobj()
         try:
             raw = stream.decompress(data, raw_len + 1)
@@ -95,8 +97,12 @@ def decompress(data: bytes, method: Compression, raw_len: int, limits: Limits) -
     else:
         raw = _unzstd(data, method, raw_len)
     if len(raw) != raw_len:
-        raise Malformed(Reason.RAW_LENGTH_MISMATCH, None, f"{len(raw)} bytes, not {raw_len}")
+        raise _other_length(raw, raw_len)
     return raw
+
+
+def _other_length(raw: bytes, raw_len: int) -> Malformed:
+    return Malformed(Reason.RAW_LENGTH_MISMATCH, None, f"{len(raw)} bytes, not {raw_len}")
 
 
 def _finished(raw: bytes, raw_len: int, *, at_end: bool, surplus: bytes) -> bytes:

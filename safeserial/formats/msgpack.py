@@ -41,7 +41,9 @@ def _scan(value: object, limits: Limits) -> bool:
     Raises:
         Refused: It has more levels or nodes than the limits allow.
     """
-    return is_plain(survey, value, limits, binary=True, any_float=limits.allow_nan, max_write_depth=_MAX_WRITE_DEPTH)
+    max_depth = min(limits.max_depth, _MAX_WRITE_DEPTH)
+    found = survey(value, True, limits.allow_nan, max_depth, limits.max_nodes)
+    return found == PLAIN or is_plain(found, value, limits, max_depth)
 
 
 class _MsgpackWire:

@@ -259,30 +259,18 @@ def _weigh(payload: object, sizes: Mapping[int, int]) -> int:
     return total
 
 
-def is_plain(
-    survey: Callable[[object, bool, bool, int, int], int],
-    value: object,
-    limits: Limits,
-    *,
-    binary: bool,
-    any_float: bool,
-    max_write_depth: int,
-) -> bool:
-    """Whether a format's own writer can write a value as it is, by :func:`safeserial.formats.plain.survey`.
+def is_plain(found: int, value: object, limits: Limits, max_depth: int) -> bool:
+    """Whether a format's own writer can write a value as it is, by what ``plain.survey`` said of it.
 
     Args:
-        survey: That function, of the build in use.
+        found: What that was.
         value: Anything.
         limits: Ceilings.
-        binary: See there.
-        any_float: See there.
-        max_write_depth: What the writer can do.
+        max_depth: The ceiling for levels that it was asked with.
 
     Raises:
         Refused: It has more levels or nodes than the limits allow.
     """
-    max_depth = min(limits.max_depth, max_write_depth)
-    found = survey(value, binary, any_float, max_depth, limits.max_nodes)
     if found == DEEP:
         raise excess(value, Reason.TOO_DEEP, max_depth)
     if found == MANY:
