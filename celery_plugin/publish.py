@@ -228,6 +228,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
     def _create_task_sender(self) -> Any:
         stock = super()._create_task_sender()
         runtime = runtimes.of_app(self.app)
+        default_compression = self.app.conf.task_compression  # asked once, as in Celery's own sender
 
         def send_task_message(  # noqa: PLR0917 - Celery's signature
             producer: Any,
@@ -251,7 +252,7 @@ class SealingAMQP(AMQP):  # type: ignore[misc]
             else:
                 # Not where the key encrypts: the length of what is compressed first tells something of what is in it,
                 # so that is for whoever knows this message to choose, and not for the whole app.
-                compression = compression or self.app.conf.task_compression
+                compression = compression or default_compression
                 message = _with_sendable_reprs(message)
             message, version = runtime.schemas.take(options, message)
             sealing = _SealingProducer(

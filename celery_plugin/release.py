@@ -213,9 +213,16 @@ def release(
     if dry_run:
         return released
     _ask_claims(runtime, delivery)
-    _publish(runtime, delivery, queue, first)
+    # Written down first: of two who release at once, one publishes. Should this process end in between, the record says
+    # so, and again=True publishes what was lost.
     now = runtime.gateway.now_ms()
-    runtime.quarantine.mark_released(record.id, by, now)
+    if not runtime.quarantine.mark_released(record.id, by, now, was=record.released_ms):
+        raise NotReleased("somebody else released it a moment ago, or it is not there any more")
+    try:
+        _publish(runtime, delivery, queue, first)
+    except BaseException:
+        runtime.quarantine.mark_released(record.id, record.released_by, record.released_ms, was=now)
+        raise
     runtime.audit.emit(
         AuditEvent(
             time_ms=now, kind="released", reason=record.reason, disposition="released", queue=queue, task=released.task,

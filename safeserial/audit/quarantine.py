@@ -357,19 +357,13 @@ class _Store:
             _evict(connection, lane, [(seq, cost) for a, seq, cost in rows if bool(a) is lane], forgotten=False)
         return len(rows)
 
-    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
-        """Write down who released a record, and when.
-
-        Returns:
-            ``False``: there is no such record.
-
-        Raises:
-            QuarantineUnavailable: The store does not work.
-        """
+    def mark_released(self, record_id: str, by: str | None, time_ms: int | None, *, was: int | None) -> bool:
+        """See :meth:`Quarantine.mark_released`."""
+        now = None if time_ms is None else clamp(time_ms)
         with self._db.transaction() as connection:
             done = connection.execute(
-                "UPDATE records SET released_ms = ?, released_by = ? WHERE id = ?",
-                (clamp(time_ms), field_text(by), field_text(record_id)),
+                "UPDATE records SET released_ms = ?, released_by = ? WHERE id = ? AND released_ms IS ?",
+                (now, field_text(by), field_text(record_id), None if was is None else clamp(was)),
             )
             return done.rowcount == 1
 

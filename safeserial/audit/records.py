@@ -173,8 +173,21 @@ class Quarantine(Protocol):
         """Delete records by id, or all first seen before a time; returns how many."""
         ...
 
-    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
-        """Write down who released a record, and when; ``False``: there is no such record."""
+    def mark_released(self, record_id: str, by: str | None, time_ms: int | None, *, was: int | None) -> bool:
+        """Write down who released a record, and when, if nobody did since it was read.
+
+        Args:
+            record_id: Which.
+            by: Who; ``None`` takes back what was written.
+            time_ms: When; ``None`` takes back what was written.
+            was: Its ``released_ms`` as the caller read it. Of two who release at once, one finds another.
+
+        Returns:
+            ``False``: there is no such record, or it was released meanwhile.
+
+        Raises:
+            QuarantineUnavailable: The store does not work.
+        """
         ...
 
     def close(self) -> None:

@@ -191,8 +191,11 @@ _RELEASED = script(
     LUA_FAIL,
     _STORE,
     """
-if redis.call('EXISTS', RECORD .. ARGV[1]) == 0 then return {0} end
-redis.call('HSET', RECORD .. ARGV[1], 'released_ms', ARGV[2], 'released_by', ARGV[3])
+local record = RECORD .. ARGV[1]
+if redis.call('EXISTS', record) == 0 then return {0} end
+if (redis.call('HGET', record, 'released_ms') or '') ~= ARGV[4] then return {0} end
+if ARGV[2] == '' then redis.call('HDEL', record, 'released_ms', 'released_by')
+else redis.call('HSET', record, 'released_ms', ARGV[2], 'released_by', ARGV[3]) end
 return {1}
 """,
 )
@@ -420,12 +423,12 @@ class RedisQuarantine:
                 break
         return gone
 
-    def mark_released(self, record_id: str, by: str, time_ms: int) -> bool:
-        """Write down who released a record, and when; ``False``: there is no such record."""
+    def mark_released(self, record_id: str, by: str | None, time_ms: int | None, *, was: int | None) -> bool:
+        """See :meth:`Quarantine.mark_released`."""
         if not _ID.fullmatch(record_id):
             return False
-        who = field_text(by) or ""
-        return self._server.numbers(_RELEASED, 1, self._keys, record_id, _clamp(time_ms), who) == [1]
+        now, before = ("" if one is None else str(_clamp(one)) for one in (time_ms, was))
+        return self._server.numbers(_RELEASED, 1, self._keys, record_id, now, field_text(by) or "", before) == [1]
 
     def close(self) -> None:
         """Close all connections; the next call opens them again."""

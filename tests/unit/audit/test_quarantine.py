@@ -281,7 +281,7 @@ def test_who_released_a_record_is_written_down(make: Make) -> None:
     said: Any = {"reason": Reason.BAD_TAG, "body": b"x", "authenticated": True, "headers": {}, "properties": {}}
     record_id = store.put(**said, time_ms=5)
     assert (store.get(record_id).released_ms, store.get(record_id).released_by) == (None, None)  # type: ignore[union-attr]
-    assert store.mark_released(record_id, "ann\ud800", 7)
+    assert store.mark_released(record_id, "ann\ud800", 7, was=None)
     record = store.get(record_id)
     assert record is not None and record == store.list()[0]
     assert record.released_ms == 7 and str(record.released_by).startswith("ann")
@@ -289,8 +289,26 @@ def test_who_released_a_record_is_written_down(make: Make) -> None:
     assert store.put(**said, time_ms=9) == record_id
     assert store.get(record_id).released_ms == 7  # type: ignore[union-attr]
     for nobody in ("nobody", "0" * 20, "*"):
-        assert not store.mark_released(nobody, "ann", 7)
+        assert not store.mark_released(nobody, "ann", 7, was=None)
     assert store.count() == 1
+
+
+def test_of_two_who_release_one_record_at_once_one_is_told_so(make: Make) -> None:
+    store = make()
+    record_id = store.put(reason=Reason.BAD_TAG, body=b"x", authenticated=True, headers={}, properties={}, time_ms=5)
+
+    assert store.mark_released(record_id, "ann", 7, was=None)
+    assert not store.mark_released(record_id, "bob", 8, was=None)
+    assert not store.mark_released(record_id, "bob", 8, was=6)
+    assert store.get(record_id).released_by == "ann"  # type: ignore[union-attr]
+
+    assert store.mark_released(record_id, "bob", 8, was=7)
+    assert store.mark_released(record_id, "ann", 7, was=8), "taken back: what was there before"
+    assert store.mark_released(record_id, None, None, was=7)
+    record = store.get(record_id)
+    assert record is not None
+    assert (record.released_ms, record.released_by) == (None, None)
+    assert record == store.list()[0]
 
 
 @pytest.mark.parametrize("altered", ["headers-altered", "queue-mismatch", "task-mismatch", "subject-mismatch"])

@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import fields, replace
 from datetime import datetime, timezone
+from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from kombu.common import Broadcast
 from kombu.exceptions import OperationalError
 
+from celery_plugin import release as release_module
 from celery_plugin.cli import safeserial
 from celery_plugin.release import NotReleased, judge_again, release
 from safeserial import Key, Keyring, Policy, envelope
@@ -112,6 +114,46 @@ def test_of_a_message_its_copies_and_its_releases_one_runs(sender: Any, worker: 
     assert [runs(worker, raw) for raw in messages.values()] == [False, False]
     with pytest.raises(NotReleased, match="it ran"):
         release(worker.runtime, worker.quarantine.get(record.id), by="ann", again=True)
+
+
+def test_of_two_who_release_at_once_one_publishes(sender: Any, worker: Any) -> None:
+    """Why: both were told that it was released, and its queue had it twice; the second copy was refused by its claim."""
+    record = refused(sender, worker)
+    worker.runtime.gateway.keyring = ring(WIDE)
+    release(worker.runtime, record, by="ann")
+
+    with pytest.raises(NotReleased, match="somebody else"):
+        release(worker.runtime, record, by="bob")
+
+    assert worker.quarantine.get(record.id).released_by == "ann"
+    assert runs(worker, worker.raw())
+    with pytest.raises(Empty):
+        worker.raw()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_could_not_be_published_is_not_marked(
+    sender: Any, worker: Any, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    record = refused(sender, worker)
+    worker.runtime.gateway.keyring = ring(WIDE)
+    if again:
+        release(worker.runtime, record, by="ann")
+        record = worker.quarantine.get(record.id)
+    before = (record.released_ms, record.released_by)
+
+    def down(*_: object, **__: object) -> None:
+        raise OSError("the broker is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_module, "_publish", down)
+        with pytest.raises(OSError, match="away"):
+            release(worker.runtime, record, by="bob", again=again)
+
+    noted = worker.quarantine.get(record.id)
+    assert (noted.released_ms, noted.released_by) == before
+    release(worker.runtime, noted, by="bob", again=again)
+    assert worker.quarantine.get(record.id).released_by == "bob"
 
 
 def test_records_of_releases_stand_for_the_same_message(sender: Any, worker: Any) -> None:
@@ -271,6 +313,9 @@ def test_a_policy_that_lists_the_class_now_admits_it(sender: Any, make_bench: An
         judge_again(strict.runtime, record)
     assert caught.value.refusal is not None and caught.value.refusal.global_name == "decimal:Decimal"
     today = make_bench(keyring=ring(), claims=claims)
+    with pytest.raises(NotReleased, match="not there any more"):
+        release(today.runtime, record, by="ann")
+    today.runtime.quarantine = strict.quarantine
     release(today.runtime, record, by="ann")
     assert runs(today, today.raw())
     args, _, _ = today.forwarded[-1].body
