@@ -57,11 +57,20 @@ def charge_equals(keys: Collection[Any], ctx: Context) -> None:
     if len(set(hashes)) == len(hashes):
         return
     for equals in _groups(keys, hashes):
-        if len(equals) > 1:
-            ctx.hash_cost += (len(equals) - 1) * sum(_weigh(key, ctx) for key in equals)
-            if ctx.hash_cost > ctx.limits.max_hash_cost:
-                what = f"comparing keys of one hash; the limit is {ctx.limits.max_hash_cost}"
-                raise Malformed(Reason.HASH_COST, None, what)
+        others = len(equals) - 1
+        if others:
+            # Many are too many whatever is in them, and are not looked into: each weighs this at the least.
+            _charge(ctx, others * sum(_OTHERS if type(key) is tuple else 1 for key in equals), only_ask=True)
+            _charge(ctx, others * sum(_weigh(key, ctx) for key in equals))
+
+
+def _charge(ctx: Context, cost: int, *, only_ask: bool = False) -> None:
+    total = ctx.hash_cost + cost
+    if total > ctx.limits.max_hash_cost:
+        what = f"comparing keys of one hash; the limit is {ctx.limits.max_hash_cost}"
+        raise Malformed(Reason.HASH_COST, None, what)
+    if not only_ask:
+        ctx.hash_cost = total
 
 
 def _groups(keys: Iterable[Any], hashes: list[int]) -> Iterable[list[Any]]:
