@@ -2316,8 +2316,11 @@ class Machine:
         """What is no constant in this container becomes a member of a set."""
         if not self.careful:
             raise _Careful  # only then it is known what the list holds
-        # The number of the instance that is about to be made.
+        # The number of the instance that is about to be made, whose line is asked what it is: nothing yet.
         n = self.nodes
+        if n == self.node_cap:
+            self.grow_nodes()
+        self.head[n] = 0
         edge = self.edge_first[slot]
         while edge:
             self.check_key(n, self.edge_to[edge], at)
