@@ -7,7 +7,8 @@ with the app's own key and says whose it was (``on_behalf_of``) and which messag
 claim it under the id of the message that it stands for: of that, its copies and all that is ever released in its place,
 one runs.
 
-Order: judge, ask whether it ran, publish, write down who and when, tell the audit log.
+Order: judge, ask whether it ran, write down who and when, publish, tell the audit log. Of two who release at once, one
+finds that written down; where the publish fails it is taken back.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from celery.utils.log import get_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.common import Broadcast
 
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 _LONG_MS = 3_600_000
 
 __all__ = ["NotReleased", "Released", "judge_again", "release"]
+
+logger = get_logger(__name__)
 
 
 class NotReleased(SafeSerialError):  # noqa: N818 - read in an except clause, like Refused
@@ -221,7 +225,13 @@ def release(
     try:
         _publish(runtime, delivery, queue, first)
     except BaseException:
-        runtime.quarantine.mark_released(record.id, record.released_by, record.released_ms, was=now)
+        try:
+            runtime.quarantine.mark_released(record.id, record.released_by, record.released_ms, was=now)
+        except SafeSerialError as error:
+            # Why it was not published is what is raised; that its record says otherwise must not be lost behind it.
+            logger.critical(
+                "safeserial: record %s says released, and is not (%s): release it --again", record.id, error
+            )
         raise
     runtime.audit.emit(
         AuditEvent(

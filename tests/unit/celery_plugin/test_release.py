@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 from dataclasses import fields, replace
 from datetime import datetime, timezone
@@ -20,7 +21,7 @@ from celery_plugin import release as release_module
 from celery_plugin.cli import safeserial
 from celery_plugin.release import NotReleased, judge_again, release
 from safeserial import Key, Keyring, Policy, envelope
-from safeserial.audit import ClaimsUnavailable, Outcome, SQLiteClaims
+from safeserial.audit import ClaimsUnavailable, Outcome, QuarantineUnavailable, SQLiteClaims
 from safeserial.envelope import Claims, Grants
 from safeserial.errors import Reason
 
@@ -154,6 +155,31 @@ def test_what_could_not_be_published_is_not_marked(
     assert (noted.released_ms, noted.released_by) == before
     release(worker.runtime, noted, by="bob", again=again)
     assert worker.quarantine.get(record.id).released_by == "bob"
+
+
+def test_where_the_mark_cannot_be_taken_back_somebody_is_told(
+    sender: Any, worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = refused(sender, worker)
+    worker.runtime.gateway.keyring = ring(WIDE)
+
+    def down(*_: object, **__: object) -> None:
+        def also_down(*_: object, **__: object) -> None:
+            raise QuarantineUnavailable("disk full")
+
+        patch.setattr(worker.quarantine, "mark_released", also_down)
+        raise OSError("the broker is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_module, "_publish", down)
+        with caplog.at_level(logging.CRITICAL, "celery_plugin.release"), pytest.raises(OSError, match="away"):
+            release(worker.runtime, record, by="ann")
+
+    (told,) = caplog.messages
+    assert record.id in told
+    assert "--again" in told
+    release(worker.runtime, worker.quarantine.get(record.id), by="ann", again=True)
+    assert runs(worker, worker.raw())
 
 
 def test_records_of_releases_stand_for_the_same_message(sender: Any, worker: Any) -> None:
