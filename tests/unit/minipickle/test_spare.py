@@ -146,6 +146,9 @@ def test_what_stands_in_unused_lines_is_never_read(
          MOMENTS, Limits(), 0)
         for count in range(50, 130)
     ]  # fmt: skip
+    # Many of one hash: in a frozenset, comparing them would be charged.
+    powers: set[object] = {(1, 2), *(1 << n for n in range(600))}
+    cases.append(("the same, of one hash", pickle.dumps(powers, 2), MOMENTS, Limits(), 0))
     expected = []
     for _, *case in cases:
         spare[0] = None
