@@ -412,11 +412,12 @@ class Chaos:
             sender.start()
             try:
                 self._break_things()
-            except BaseException:
+            except BaseException as error:
                 self._end = True
-                raise
-            finally:
                 sender.join()
+                # Where nobody sends any more nothing is left to break: why is what is to be told.
+                raise (self._error or error) from error
+            sender.join()
             if self._error is not None:
                 raise self._error
             self._await_the_end()
@@ -499,7 +500,7 @@ class Chaos:
 
     def _await_victim(self, deadline: float) -> Run:
         while (run := self._victim()) is None:
-            if time.monotonic() > deadline:
+            if self._error is not None or time.monotonic() > deadline:
                 raise self._workers[0].died("nothing ran that could be killed")
             time.sleep(0.01)
         return run
