@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from safeserial.audit.claims import ClaimsUnavailable, Outcome
 from safeserial.audit.process import ForkSafe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from safeserial.audit.claims import ClaimStore
 
@@ -64,6 +65,10 @@ class Leases(ForkSafe):
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self.held: dict[str, int] = {}
         self.owed: dict[str, tuple[str, int]] = {}
+        # The store knows this process, and not its threads. What one of them asks for, and what one is about to end, is
+        # nothing that another may take meanwhile because the store says it is ours.
+        self._asked: set[str] = set()
+        self._ending: set[str] = set()
         self._stopped: threading.Event | None = None
         self._told = False
 
@@ -80,26 +85,43 @@ class Leases(ForkSafe):
             expires_at_ms: Until when a copy of it could come, 0 for ever.
 
         Returns:
-            ``CLAIMED``; ``DONE``; ``LEASED_BY_OTHER`` also where this process runs another copy of it.
+            ``CLAIMED``; ``DONE``; ``LEASED_BY_OTHER`` also where this process runs another copy of it, or another of
+            its threads is asking for one or ending one.
 
         Raises:
             ClaimsUnavailable: The store does not work.
         """
         self._own_process()
-        outcome = self._store().claim(
-            claim_id, self.owner, expires_at_ms=expires_at_ms, lease_seconds=self._lease_seconds()
-        )
-        if outcome is Outcome.ALREADY_YOURS:
-            outcome = self._again(claim_id)
-        if outcome is Outcome.CLAIMED:
+        with self._lock:
+            if claim_id in self._asked or claim_id in self._ending:
+                return Outcome.LEASED_BY_OTHER
+            self._asked.add(claim_id)
+            # As it was before the store is asked: what ends after its answer is not what that answer is about.
+            runs, owed = claim_id in self.held, claim_id in self.owed
+        try:
+            outcome = self._store().claim(
+                claim_id, self.owner, expires_at_ms=expires_at_ms, lease_seconds=self._lease_seconds()
+            )
+            if outcome is Outcome.ALREADY_YOURS:
+                outcome = self._again(claim_id, runs, owed)
+            return self._hold(claim_id, expires_at_ms) if outcome is Outcome.CLAIMED else outcome
+        finally:
             with self._lock:
-                self.held[claim_id] = expires_at_ms
-                starts = self._stopped is None
-                if starts:
-                    self._stopped = threading.Event()
+                self._asked.discard(claim_id)
+
+    def _hold(self, claim_id: str, expires_at_ms: int) -> Outcome:
+        """Renew from here on what the store gave to the thread that asks."""
+        with self._lock:
+            if claim_id in self.held or claim_id in self._ending:
+                # The store had lost the claim of what runs here all the same; now it has it again.
+                return Outcome.LEASED_BY_OTHER
+            self.held[claim_id] = expires_at_ms
+            starts = self._stopped is None
             if starts:
-                self._start(claim_id)
-        return outcome
+                self._stopped = threading.Event()
+        if starts:
+            self._start(claim_id)
+        return Outcome.CLAIMED
 
     def _start(self, claim_id: str) -> None:
         thread = threading.Thread(target=self._keep, args=(self._stopped,), name="safeserial-leases", daemon=True)
@@ -111,12 +133,10 @@ class Leases(ForkSafe):
             self.release(claim_id, self.owner)
             raise ClaimsUnavailable("there is no thread to renew claims with") from error
 
-    def _again(self, claim_id: str) -> Outcome:
+    def _again(self, claim_id: str, runs: bool, owed: bool) -> Outcome:
         """What a lease of this very process means for one more copy of its message."""
-        with self._lock:
-            if claim_id in self.held:
-                return Outcome.LEASED_BY_OTHER
-            owed = claim_id in self.owed
+        if runs:
+            return Outcome.LEASED_BY_OTHER
         if owed:
             # It ran, and the store was down when that was to be written.
             self._pay(claim_id)
@@ -134,25 +154,35 @@ class Leases(ForkSafe):
             keep_until_ms: Until when a copy could be played again, 0 for ever.
         """
         self._own_process()
-        with self._lock:
-            self.held.pop(claim_id, None)
-        try:
-            self._store().finish(claim_id, owner, keep_until_ms)
-        except ClaimsUnavailable as error:
-            # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
-            with self._lock:
-                self.owed[claim_id] = owner, keep_until_ms
-            logger.critical("safeserial: could not finish a claim: %s", error)
+        with self._ends(claim_id):
+            try:
+                self._store().finish(claim_id, owner, keep_until_ms)
+            except ClaimsUnavailable as error:
+                # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
+                with self._lock:
+                    self.owed[claim_id] = owner, keep_until_ms
+                logger.critical("safeserial: could not finish a claim: %s", error)
 
     def release(self, claim_id: str, owner: str) -> None:
         """Give a claim back, because what it is for was not executed and may be."""
         self._own_process()
+        with self._ends(claim_id):
+            try:
+                self._store().release(claim_id, owner)
+            except ClaimsUnavailable as error:
+                logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
+
+    @contextmanager
+    def _ends(self, claim_id: str) -> Iterator[None]:
+        """Renew a claim no more, and let no thread of this process have it until the store has heard of its end."""
         with self._lock:
             self.held.pop(claim_id, None)
+            self._ending.add(claim_id)
         try:
-            self._store().release(claim_id, owner)
-        except ClaimsUnavailable as error:
-            logger.critical("safeserial: could not release a claim, it runs out by itself: %s", error)
+            yield
+        finally:
+            with self._lock:
+                self._ending.discard(claim_id)
 
     def renew(self) -> bool:
         """Write what is owed, and extend every claim that is held.
@@ -197,7 +227,7 @@ class Leases(ForkSafe):
                 continue
             gone += 1
             with self._lock:
-                over = claim_id not in self.held
+                over = claim_id not in self.held and claim_id not in self._asked
             if over:
                 self._store().release(claim_id, self.owner)
         if gone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -120,6 +121,176 @@ def test_one_copy_runs_while_another_of_the_same_process_does_not(monkeypatch: p
     assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
     mine.release("m", mine.owner)
     assert make(store, 60).claim("m", LATER_MS) is Outcome.CLAIMED
+    mine.stop()
+
+
+# -- threads of one process: the store knows only whose lease it is, and not which thread holds it
+
+
+class Interrupted(MemoryClaims):
+    """A store in which something happens right before or after it did what it was asked; once, and then no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.then: dict[tuple[str, str], Any] = {}
+
+    def _do(self, name: str, *what: Any, **more: Any) -> Any:
+        self.then.pop(("before", name), bool)()
+        outcome = getattr(super(), name)(*what, **more)
+        self.then.pop(("after", name), bool)()
+        return outcome
+
+    def claim(self, *what: Any, **more: Any) -> Outcome:
+        found: Outcome = self._do("claim", *what, **more)
+        return found
+
+    def finish(self, *what: Any, **more: Any) -> None:
+        self._do("finish", *what, **more)
+
+    def release(self, *what: Any, **more: Any) -> None:
+        self._do("release", *what, **more)
+
+
+def elsewhere(what: Any) -> list[Any]:
+    """What comes out of it in another thread, which is waited for."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(what()))
+    thread.start()
+    thread.join(SOON)
+    return found
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_two_threads_that_ask_at_once_one_runs(when: str) -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    found: list[Any] = []
+    store.then[when, "claim"] = lambda: found.extend(elsewhere(lambda: mine.claim("m", LATER_MS)))
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    assert found == [Outcome.LEASED_BY_OTHER]
+    mine.finish("m", mine.owner, LATER_MS)
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_nothing_is_claimed_while_its_end_is_being_written(when: str) -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    found: list[Any] = []
+    store.then[when, "finish"] = lambda: found.extend(elsewhere(lambda: mine.claim("m", LATER_MS)))
+    mine.finish("m", mine.owner, LATER_MS)
+    assert found == [Outcome.LEASED_BY_OTHER]
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_is_being_given_back_is_claimed_when_it_was(when: str) -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    found: list[Any] = []
+    store.then[when, "release"] = lambda: found.extend(elsewhere(lambda: mine.claim("m", LATER_MS)))
+    mine.release("m", mine.owner)
+    assert found == [Outcome.LEASED_BY_OTHER]
+    assert make(store, 60).claim("m", LATER_MS) is Outcome.CLAIMED
+    mine.stop()
+
+
+def test_what_ends_while_a_copy_is_asked_for_is_not_run_again() -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    # The store said that the lease is ours; it was that of what has run meanwhile.
+    store.then["after", "claim"] = lambda: mine.finish("m", mine.owner, LATER_MS)
+    assert mine.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_what_was_owed_and_is_written_while_a_copy_is_asked_for_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", down)
+        mine.finish("m", mine.owner, LATER_MS)
+    store.then["after", "claim"] = mine.renew
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    assert not mine.owed
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_what_runs_here_is_run_by_no_other_thread_though_the_store_forgot_it() -> None:
+    store = Interrupted()
+    mine, other = make(store, 60), make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    store._rows.clear()
+    assert mine.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+    assert other.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER  # and it is in the store again
+    mine.finish("m", mine.owner, LATER_MS)
+    assert other.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_what_is_taken_back_is_not_given_back_where_another_thread_asks_for_it() -> None:
+    store = Interrupted()
+    mine, other = make(store, 60), make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    store._rows.clear()
+
+    asked, go_on = threading.Event(), threading.Event()
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(mine.claim("m", LATER_MS)))
+
+    def meanwhile() -> None:
+        # Between the claim of the thread that renews and its look at what is held: what ran goes back, and a copy comes.
+        mine.release("m", mine.owner)
+        store.then["after", "claim"] = lambda: (asked.set(), go_on.wait(SOON))
+        thread.start()
+        asked.wait(SOON)
+
+    store.then["after", "claim"] = meanwhile
+    assert mine.renew()
+    go_on.set()
+    thread.join(SOON)
+    assert found == [Outcome.CLAIMED]
+    assert other.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+    mine.stop()
+
+
+def test_however_many_threads_get_copies_each_message_runs_once() -> None:
+    store = MemoryClaims()
+    mine = make(store, 60)
+    ran: list[str] = []
+    names = [f"m{n}" for n in range(150)]
+    interval = sys.getswitchinterval()
+
+    def work(barrier: threading.Barrier) -> None:
+        barrier.wait(SOON)
+        for name in names:
+            while (outcome := mine.claim(name, LATER_MS)) is not Outcome.DONE:
+                if outcome is Outcome.CLAIMED:
+                    ran.append(name)
+                    mine.finish(name, mine.owner, LATER_MS)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        barrier = threading.Barrier(8)
+        threads = [threading.Thread(target=work, args=(barrier,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(ran) == sorted(names)
+    assert not mine._asked and not mine._ending
     mine.stop()
 
 
