@@ -493,34 +493,40 @@ class Chaos:
         worker = ChaosWorker(self.setup, self._directory, self.app, probe_queues=())
         self._workers.append(self._stack.enter_context(worker))
 
-    def _victim(self) -> Run | None:
-        """A run of the first worker that will not end before it is killed."""
-        run = self.journal.longest_running(self._workers[0].pid)
-        return run if run is not None and run.until - time.time() > 0.15 else None
+    def _victim(self) -> tuple[ChaosWorker, Run] | None:
+        """A run that will not end before it is killed, and its worker: either, as one may take all while one reconnects."""
+        found = [
+            (worker, run) for worker in self._workers if (run := self.journal.longest_running(worker.pid)) is not None
+        ]
+        worker, run = max(found, key=lambda it: it[1].until, default=(None, None))
+        return (worker, run) if worker and run and run.until - time.time() > 0.15 else None
 
-    def _await_victim(self, deadline: float) -> Run:
-        while (run := self._victim()) is None:
+    def _await_victim(self, deadline: float) -> tuple[ChaosWorker, Run]:
+        while (victim := self._victim()) is None:
             if self._error is not None or time.monotonic() > deadline:
-                raise self._workers[0].died("nothing ran that could be killed")
+                raise self._workers[0].died(
+                    f"nothing ran that could be killed: {self._sent} were sent, {self._on_their_way()} are on their way"
+                )
             time.sleep(0.01)
-        return run
+        return victim
 
     def _kill_child(self) -> None:
-        run = self._await_victim(time.monotonic() + 30.0)
-        assert run.pid in self._workers[0].children()
+        worker, run = self._await_victim(time.monotonic() + 30.0)
+        assert run.pid in worker.children()
         os.kill(run.pid, signal.SIGKILL)
         self.killed.add(run.pid)
         self.figures.children_killed += 1
         self._look_whether_it_hit(run)
 
     def _kill_parent(self) -> None:
-        worker, deadline = self._workers[0], time.monotonic() + 30.0
-        run = None
-        while run is None:
+        deadline = time.monotonic() + 30.0
+        victim = None
+        while victim is None:
             self._await_victim(deadline)
             with self._standstill():
-                run = self._victim()
-                if run is not None:
+                victim = self._victim()
+                if victim is not None:
+                    worker, run = victim
                     worker.kill()
                     self._workers.remove(worker)
         self.killed.add(worker.pid)
