@@ -26,8 +26,8 @@ class Limits:
         max_raw_bytes: Body after decompression, in bytes.
         max_ratio: How many bytes one compressed byte may become. zlib reaches 1030, zstd far more.
         max_depth: Nesting of containers and instances; a scalar has depth 0.
-        max_nodes: Values in the decoded tree, containers and scalars alike. A list or dict counts as two in a pickle,
-            and as two in other formats where it is empty; what a pickle drops again counts like what it keeps.
+        max_nodes: Values in the decoded tree. A scalar counts as one, a list or dict as two, in JSON and msgpack an empty
+            one as three; what a pickle drops again counts like what it keeps.
         max_string_bytes: One string or byte string, in bytes.
         max_int_bits: Size of one integer, in bits.
         allow_nan: Whether NaN and the infinities are values.
@@ -35,7 +35,7 @@ class Limits:
         max_stack_items: Pickle stack values and open marks together.
         max_memo_entries: Pickle memo entries.
         max_weight: Values a pickle would have if nothing in it were shared. What reserves far more than its bytes
-            counts for that: a deque as 80 values, in other formats too, and a pickled set as 22.
+            counts for that: a deque as 80 values, in other formats too, and a pickled set as 26.
         max_key_depth: Nesting inside one dict key or set member.
         max_hash_cost: Values visited by hashing and comparing all keys together.
         max_instances: Instances a pickle may create, objects that unsigned data read by annotations may have, and what
@@ -58,7 +58,7 @@ class Limits:
     max_weight: int = 2_000_000
     max_key_depth: int = 32
     max_hash_cost: int = 2_000_000
-    max_instances: int = 80_000
+    max_instances: int = 40_000
     max_calls: int = 100_000
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Limits:
             allow_nan=False,
             # Five for each value: itself, its key, and what remembers and batches them.
             max_opcodes=100_000,
-            max_instances=5_000,
+            max_instances=4_000,
         )
 
 

@@ -58,7 +58,8 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
     Args:
         data: The whole value and nothing behind it.
         max_depth: Ceiling of nested containers.
-        max_nodes: Ceiling of values; keys do not count, and an empty container counts twice, as in JSON.
+        max_nodes: Ceiling of values; keys do not count, a container counts as two, and as three where it
+            is empty, as in JSON.
         max_string: Ceiling of one string or byte string, in bytes.
         max_int_bits: Ceiling of one integer; 64 and more admit all there are.
         allow_nan: Whether NaN and the infinities may stand there.
@@ -131,7 +132,7 @@ def walk(  # noqa: PLR0917 - called once a message, by position in both builds
         if is_key and kind not in (_STR, _INT):
             raise Malformed(Reason.BAD_MSGPACK, at, "a map key that is neither text nor an integer")
         if kind in (_ARRAY, _MAP):
-            nodes += count or 1
+            nodes += 1 + (count or 1)
             if nodes > max_nodes:
                 raise Malformed(Reason.TOO_MANY_NODES, at, f"more than the limit of {max_nodes}")
             items = count

@@ -75,7 +75,7 @@ class _JsonWire:
         return pair, {RESERVED: pair}
 
     def nodes(self, _: Handler) -> int:
-        return 3
+        return 5
 
     def split(self, node: object) -> tuple[Handler, list[Any]] | None:
         if type(node) is not dict or RESERVED not in node:

@@ -63,10 +63,10 @@ def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
         raise Refused(Reason.NOT_BYTES)
     charge(Reason.TOO_LARGE, len(data), max_bytes)
     skeleton = None
-    # Upper bounds that cost next to nothing: a bracket a level, a byte a node. They fail for long texts only. Where
+    # Upper bounds that cost next to nothing: a bracket a level, a byte a node, and one. They fail for long texts only. Where
     # the limit is no lower than orjson's own for writing, writing again below proves the depth without a count.
     if (
-        len(data) > limits.max_nodes
+        len(data) >= limits.max_nodes
         or (limits.max_depth < _PROVEN_DEPTH and data.count(b"[") + data.count(b"{") > limits.max_depth)
         or len(data) > limits.max_string_bytes
     ):
@@ -110,7 +110,7 @@ def _skeleton(data: bytes, limits: Limits) -> bytes:
     skeleton = b'"'.join(pieces[::2])
     brackets = skeleton.translate(None, _NOT_BRACKETS)
     charge(Reason.TOO_DEEP, counts.depth(brackets), min(limits.max_depth, MAX_READ_DEPTH))
-    nodes = 1 + skeleton.count(b",") + brackets.count(b"[") + brackets.count(b"{")
+    nodes = 1 + skeleton.count(b",") + 2 * (brackets.count(b"[") + brackets.count(b"{"))
     charge(Reason.TOO_MANY_NODES, nodes, limits.max_nodes)
     return skeleton
 

@@ -75,7 +75,7 @@ class _MsgpackWire:
         return pair, pair
 
     def nodes(self, handler: Handler) -> int:
-        return 4 if handler.code == CUSTOM_CODE else 2
+        return 6 if handler.code == CUSTOM_CODE else 3
 
     def split(self, node: object) -> tuple[Handler, list[Any]] | None:
         if type(node) is list:

@@ -127,7 +127,7 @@ def _is_small(data: bytes, limits: Limits) -> bool:
     """Whether parsing may come first: counts of bytes prove that it allocates in proportion to what was sent."""
     size = len(data)
     return (
-        size <= limits.max_nodes
+        2 * size <= limits.max_nodes
         and size <= limits.max_string_bytes
         and limits.max_int_bits >= 64
         and _has(data, _COUNTED) <= _MAX_UNCHECKED_COUNTS
@@ -147,7 +147,7 @@ def _is_plain(value: Any, limits: Limits, *, tags: bool) -> bool:
     room, nodes = min(limits.max_depth, _MAX_READ_DEPTH), 1
     while level:
         room -= 1
-        nodes += sum([len(container) or 1 for container in level])
+        nodes += sum([1 + (len(container) or 1) for container in level])
         if room < 0 or nodes > limits.max_nodes:
             return False
         following: list[Any] = []

@@ -31,7 +31,8 @@ def survey(value: object, binary: bool, any_float: bool, max_depth: int, max_nod
             writer refuses by itself keys that are no ``str``.
         any_float: Whether NaN and the infinities are plain.
         max_depth: Ceiling for levels of containers.
-        max_nodes: Ceiling for values; keys do not count, and an empty container counts twice, as readers count.
+        max_nodes: Ceiling for values; keys do not count, a container counts as two, and as three where it is
+            empty, as readers count.
 
     Returns:
         ``PLAIN``, ``TAGGED``, ``DEEP`` or ``MANY``. Sizes of ints and lone surrogates are the writer's to refuse.
@@ -51,7 +52,7 @@ def survey(value: object, binary: bool, any_float: bool, max_depth: int, max_nod
         for container in level:
             if type(container) is dict:
                 table = container
-                nodes += len(table) or 1
+                nodes += 1 + (len(table) or 1)
                 if nodes > max_nodes:
                     return MANY
                 if binary:
@@ -71,7 +72,7 @@ def survey(value: object, binary: bool, any_float: bool, max_depth: int, max_nod
                 children = table.values()
             else:
                 row = container
-                nodes += len(row) or 1  # type: ignore[arg-type]
+                nodes += 1 + (len(row) or 1)  # type: ignore[arg-type]
                 if nodes > max_nodes:
                     return MANY
                 if COMPILED:  # pragma: no cover - compiled build only

@@ -152,7 +152,7 @@ def lower(value: object, wire: Wire, policy: Policy) -> Any:
                 following.append((pair, 1, pair[1]))
                 continue
             parent[key] = fresh
-            nodes += len(fresh) or 1
+            nodes += 1 + (len(fresh) or 1)
             if nodes > limits.max_nodes:
                 raise excess(value, Reason.TOO_MANY_NODES, limits.max_nodes)
             for label, child in children:
@@ -197,8 +197,9 @@ def _encode(handler: Handler, value: object, ctx: Context) -> object:
 def measure(tree: object) -> tuple[int, int]:
     """Depth and nodes of a tree of lists and dicts, as the judges count them on the wire.
 
-    A scalar has depth 0. Nodes are values, not keys; an empty container counts twice, because that
-    is what counting commas and brackets gives, and reader and writer must count alike.
+    A scalar has depth 0. Nodes are values, not keys; a container counts as two, because making one takes
+    as long as some scalars, and as three where it is empty, because that is what counting commas and brackets gives,
+    and reader and writer must count alike.
     """
     depth, nodes = 0, 1
     level: list[Any] = [tree] if type(tree) is list or type(tree) is dict else []
@@ -206,7 +207,7 @@ def measure(tree: object) -> tuple[int, int]:
         depth += 1
         following: list[Any] = []
         for item in level:
-            nodes += len(item) or 1
+            nodes += 1 + (len(item) or 1)
             following += [
                 child
                 for child in (item.values() if type(item) is dict else item)

@@ -555,7 +555,7 @@ def loads(data: bytes, *, limits: Limits | None = None, buffers: Iterable[object
             signed it: what it can make is bounded by ``limits`` and by the list below.
         limits: Inclusive ceilings. Without them, those of unsigned data, ``Limits.untrusted()``: 256 KiB, 20 000
             values, 32 levels; but with NaN, infinities and integers as long as ``Limits()`` admits, ``max_stack_items``
-            and ``max_memo_entries`` of 40 000, ``max_weight`` of 200 000 and ``max_calls`` of 5000. ``Limits()`` admits
+            and ``max_memo_entries`` of 40 000, ``max_weight`` of 200 000 and ``max_calls`` of 4000. ``Limits()`` admits
             more, for bytes of a sender who is known.
         buffers: The out-of-band buffers that come with it (protocol 5), all of which must be used. They are the
             caller's own objects and stand in the value as they are, behind a read-only view where the stream says so.

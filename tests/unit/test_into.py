@@ -107,11 +107,11 @@ def test_anything_that_an_annotation_may_say_will_do() -> None:
 
 
 def test_how_many_objects_there_may_be_depends_on_who_sent_them() -> None:
-    many = [PLAIN] * 5001
+    many = [PLAIN] * 4001
     with pytest.raises(Refused) as caught:
         safe_loads(json.dumps(many, separators=(",", ":")).encode(), into=list[Line])
     assert caught.value.reason is Reason.TOO_MANY_INSTANCES
     blob = safe_dumps(many, keyring=RING)
-    assert len(safe_loads(blob, keyring=RING, into=list[Line])) == 5001
+    assert len(safe_loads(blob, keyring=RING, into=list[Line])) == 4001
     with pytest.raises(Refused):
-        safe_loads(blob, keyring=RING, policy=Policy(limits=Limits(max_instances=5000)), into=list[Line])
+        safe_loads(blob, keyring=RING, policy=Policy(limits=Limits(max_instances=4000)), into=list[Line])

@@ -107,7 +107,7 @@ def test_every_first_byte_is_refused_or_as_wide_as_msgpack_says(build: Any, widt
 @builds
 def test_ceilings_are_inclusive(build: Any) -> None:
     data = msgpack.packb({"a": [1, "bcd", 255]})
-    limits = Limits(max_depth=2, max_nodes=5, max_string_bytes=3, max_int_bits=8)
+    limits = Limits(max_depth=2, max_nodes=7, max_string_bytes=3, max_int_bits=8)
     fits = [limits.max_depth, limits.max_nodes, limits.max_string_bytes, limits.max_int_bits, True]
     assert build.walk(data, *fits, False) == 1
     for at, reason in enumerate(

@@ -74,7 +74,7 @@ def obvious(value: Any, binary: bool, any_float: bool, max_depth: int, max_nodes
         if kind is dict and (any(type(key) not in (str, int) for key in part) if binary else "~" in part):
             found.add(plain.TAGGED)
         parts = part.values() if kind is dict else part
-        return 1 + (sum(walk(one, depth + 1) for one in parts) or 1)
+        return 2 + (sum(walk(one, depth + 1) for one in parts) or 1)
 
     if walk(value, 1) > max_nodes and type(value) in (list, dict):
         found.add(plain.MANY)
@@ -86,7 +86,7 @@ def obvious(value: Any, binary: bool, any_float: bool, max_depth: int, max_nodes
 @example({"a": float("inf")}, True, False, 6, 60)
 @example([1.0] * 20, False, False, 6, 60)
 @example(["x"] * 20, False, False, 6, 15)
-@example([[]] * 8, False, False, 6, 16)
+@example([[]] * 8, False, False, 6, 25)
 @example({Colour.RED: 1}, True, False, 6, 60)
 def test_both_builds_say_what_an_obvious_walk_says(
     value: object, binary: bool, any_float: bool, max_depth: int, max_nodes: int

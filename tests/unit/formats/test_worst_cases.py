@@ -130,7 +130,7 @@ COUNTED = [
     ("msgpack codec", "each array claims the rest", "SS306 too-many-nodes"),
     ("JSON codec", "colliding tuples in a set", "SS216 hash-cost"),
     ("JSON codec", "colliding ints in a dict", "SS216 hash-cost"),
-    ("msgpack codec", "colliding tuples in a set", "SS216 hash-cost"),
+    ("msgpack codec", "colliding tuples in a set", "SS227 too-many-instances"),
     ("MiniPickle loads", "lists nested", "SS305 too-deep"),
     ("MiniPickle loads", "tuples in a list", "SS306 too-many-nodes"),
     ("MiniPickle loads", "sets dropped", "SS223 too-many-opcodes"),

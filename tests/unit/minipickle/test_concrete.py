@@ -291,7 +291,7 @@ _MADE = b"\x80\x04cbuiltins\nset\n\x940]\x94(" + b"N" * 99 + b"e0](%be."
         # What is dropped is no value, but was made.
         (lambda n: b"\x80\x04(" + b"\x8f" * (n - 1) + b"1N.", NODES, Reason.TOO_MANY_NODES),
         (lambda n: b"\x80\x04\x8f" + b"\x94" * n + b".", 2 * NODES, Reason.MEMO_TOO_LARGE),
-        (lambda n: b"\x80\x04cbuiltins\nset\n\x940](" + b"h\0)R" * n + b"e.", 5000, Reason.TOO_MANY_CALLS),
+        (lambda n: b"\x80\x04cbuiltins\nset\n\x940](" + b"h\0)R" * n + b"e.", 4000, Reason.TOO_MANY_CALLS),
         # A set of 99 members: its list and the arguments weigh one each, and each member seven more.
         (lambda n: _MADE % (b"h\0h\1\x85R" * n), 10 * NODES // (101 + 7 * 99), Reason.TOO_HEAVY),
         (lambda n: b"\x80\x04" + b"]" * n + b"a" * (n - 1) + b".", 32, Reason.TOO_DEEP),

@@ -16,7 +16,7 @@ from safeserial.minipickle import verify
 from safeserial.minipickle.reserved import charge_reserved
 
 #: Room for ten sets beside the list and its members.
-FEW = Limits(max_weight=11 + 10 * 22)
+FEW = Limits(max_weight=11 + 10 * 26)
 
 
 def charged(data: bytes, limits: Limits = FEW) -> None:
@@ -51,7 +51,7 @@ def test_bytes_that_make_a_set_are_none_in_an_argument() -> None:
 
 
 def test_a_set_weighs_as_much_as_the_memory_it_takes_more_than_a_list() -> None:
-    assert sys.getsizeof(set()) / 22 < 11
+    assert sys.getsizeof(set()) / 26 < 11
 
 
 def test_deques_count_in_pickles_as_they_do_in_other_formats() -> None:

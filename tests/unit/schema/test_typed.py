@@ -497,7 +497,7 @@ def test_objects_are_counted_whether_they_are_made_or_not() -> None:
             with pytest.raises(Refused) as caught:
                 read(plain)
             assert caught.value.reason is Reason.TOO_MANY_INSTANCES
-            assert caught.value.detail == "value[5000]: one object more than the limit"
+            assert caught.value.detail == "value[4000]: one object more than the limit"
     assert len(convert([{"name": "a"}] * 5001, list[t.Person], max_instances=5001)) == 5001
 
 
