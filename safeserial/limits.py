@@ -26,8 +26,8 @@ class Limits:
         max_raw_bytes: Body after decompression, in bytes.
         max_ratio: How many bytes one compressed byte may become. zlib reaches 1030, zstd far more.
         max_depth: Nesting of containers and instances; a scalar has depth 0.
-        max_nodes: Values in the decoded tree. A scalar counts as one, a list or dict as two, in JSON and msgpack an empty
-            one as three; what a pickle drops again counts like what it keeps.
+        max_nodes: Values in the decoded tree. A scalar counts as one, a list or dict as two, in JSON and msgpack
+            an empty one as three; what a pickle drops again counts like what it keeps.
         max_string_bytes: One string or byte string, in bytes.
         max_int_bits: Size of one integer, in bits.
         allow_nan: Whether NaN and the infinities are values.

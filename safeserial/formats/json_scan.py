@@ -63,8 +63,8 @@ def parse(data: bytes, limits: Limits, max_bytes: int) -> Any:
         raise Refused(Reason.NOT_BYTES)
     charge(Reason.TOO_LARGE, len(data), max_bytes)
     skeleton = None
-    # Upper bounds that cost next to nothing: a bracket a level, a byte a node, and one. They fail for long texts only. Where
-    # the limit is no lower than orjson's own for writing, writing again below proves the depth without a count.
+    # Upper bounds that cost next to nothing: a bracket a level, a byte a node, and one. They fail for long texts only.
+    # Where the limit is no lower than orjson's own for writing, writing again below proves the depth without a count.
     if (
         len(data) >= limits.max_nodes
         or (limits.max_depth < _PROVEN_DEPTH and data.count(b"[") + data.count(b"{") > limits.max_depth)
