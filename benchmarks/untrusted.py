@@ -2,11 +2,11 @@
 
     python benchmarks/untrusted.py [--shape WORDS] [--json]
 
-Every document is as large as the data-only lane takes (256 KiB, 20 000 values, 4 000 objects) and made to cost the most for
-it: objects with nothing in them, texts that become dates and decimals, members with one hash, unions in unions. Growth is
-the peak of what Python allocated, and of the resident set in a process of its own. Times are CPU time, the best of
-several runs, of parsing and judging (what a worker's main process does) and of parsing and building (what the process
-that runs the task does, and ``safe_loads(into=...)``), and depend on the machine.
+Every document is as large as the data-only lane takes (256 KiB, 20 000 values, 4 000 objects) and made to cost the
+most for it: objects with nothing in them, texts that become dates and decimals, members with one hash, unions in
+unions. Growth is the peak of what Python allocated, and of the resident set in a process of its own. Times are CPU
+time, the best of several runs, of parsing and judging (what a worker's main process does) and of parsing and building
+(what the process that runs the task does, and ``safe_loads(into=...)``), and depend on the machine.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ _FEW_DIGITS = 32
 # Up to so many, an exponent has at most the 18 digits that readers take.
 _ORDINARY_DECIMAL = 21
 # From an exponent of four digits on, with its letter and sign, hashing a decimal takes as long as reading five.
-_EXPONENT, _EXPONENT_COST = 5, 400
+_EXPONENT, _EXPONENT_COST = 5, 600
 # Each is read from its file, and its rules are computed: three hundred of them take as long as a large message may.
 _ZONE_COST = 6_000
 # An empty one reserves 760 bytes, where a list has 56: room for 64 items, and its own.
