@@ -472,7 +472,7 @@ ZOO: tuple[Handler, ...] = (
         lambda value, ctx: ctx.wire.blob(value.encode("utf-8", "surrogatepass")),
         _decode_str,
         _decode_str,
-        cost=3,
+        cost=4,
     ),
     Handler(
         "datetime",

@@ -842,7 +842,7 @@ def test_what_takes_long_to_read_counts_more() -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_decimals_that_take_long_to_hash_count_for_it_on_both_sides(form: str) -> None:
     few = Policy(limits=Limits(max_weight=1000))
-    for text, most in (("1E+999999", 2), ("-1E-1234", 2), ("1E+999", 50), ("NaN123", 50), ("12345.678", 50)):
+    for text, most in (("1E+999999", 1), ("-1E-1234", 1), ("1E+999", 50), ("NaN123", 50), ("12345.678", 50)):
         fine = codec(form).dumps([Decimal(text)] * most, few)
         assert len(codec(form).load(fine, few, few.limits)) == most  # type: ignore[arg-type]
         if most < 50:
