@@ -111,8 +111,11 @@ class Schemas:
         if self._revision != SchemaRegistry.revision:
             self._declared, self._chains = {}, {}
             self._revision = SchemaRegistry.revision
-        if task in self._declared:
-            return self._declared[task]
+        known = self._declared  # another thread may put another in its place
+        try:
+            return known[task]
+        except KeyError:
+            pass  # not asked for before
         found = self._tasks.get(task)
         run = getattr(found, "run", None)
         mark = declared_on(run)
@@ -121,7 +124,7 @@ class Schemas:
         else:
             declared = self._registry.find(task)
         if found is not None or declared is not None:  # any name may be sent, and a task be registered later
-            self._declared[task] = declared
+            known[task] = declared
         return declared
 
     def chain_of(self, task: str) -> Chain:

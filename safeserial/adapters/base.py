@@ -487,7 +487,8 @@ class Gatekeeper(Versions):
         if received.owner:
             return True
         try:
-            outcome = self.leases.claim(received.claim_id, received.expires_at_ms)
+            leases = self.leases
+            outcome = leases.claim(received.claim_id, received.expires_at_ms)
         except ClaimsUnavailable as error:
             logger.critical("safeserial: the claim store does not work: %s", error)
             self.tell_put_back(received, Reason.CLAIM_STORE_DOWN)
@@ -497,7 +498,7 @@ class Gatekeeper(Versions):
         if outcome is not Outcome.CLAIMED:
             self.tell_put_back(received, Reason.CLAIM_LOST)
             return False
-        received.owner = self.leases.owner
+        received.owner = leases.owner
         return True
 
     def tell_put_back(self, received: Received, reason: Reason, detail: str = "") -> None:

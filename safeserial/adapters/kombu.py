@@ -289,6 +289,9 @@ class _Guard:
             logger.error("safeserial: %s while judging %d bytes", type(error).__name__, len(received.body))
             self.refuse(message, received, internal_error(error))
             return
+        except BaseException:  # a greenlet that is ended, a time that is over: it comes again, and may run then
+            self.gate.release(received)
+            raise
         self._hand_on(message, received, value)
 
     def undecodable(self, message: Any, error: Exception) -> None:

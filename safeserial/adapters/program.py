@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from safeserial.audit.leases import Leases
@@ -33,15 +32,12 @@ class Program(Stores):
         super().__init__(self.label, clock)
         self._file = file
         self._given = settings
+        #: The claims of this process: made here, because two threads with their first messages would make two.
+        self.leases = Leases(lambda: self.claims)
         _ = self.settings  # what is wrong with them is said where they are written
 
     def _load_settings(self) -> Settings:
         return Settings.load(file=self._file, arguments=self._given)
-
-    @cached_property
-    def leases(self) -> Leases:
-        """The claims of this process."""
-        return Leases(lambda: self.claims)
 
     def prepare(self) -> None:
         """Make everything that a worker needs.

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -68,7 +69,7 @@ class Leases(ForkSafe):
         # The store knows this process, and not its threads. What one of them asks for, and what one is about to end, is
         # nothing that another may take meanwhile because the store says it is ours.
         self._asked: set[str] = set()
-        self._ending: set[str] = set()
+        self._ending: Counter[str] = Counter()
         self._stopped: threading.Event | None = None
         self._told = False
 
@@ -99,12 +100,21 @@ class Leases(ForkSafe):
             # As it was before the store is asked: what ends after its answer is not what that answer is about.
             runs, owed = claim_id in self.held, claim_id in self.owed
         try:
+            if owed:
+                # It ran, and the store was down when that was to be written; what the store says now is not the truth.
+                self._pay(claim_id)
+                return Outcome.DONE
             outcome = self._store().claim(
                 claim_id, self.owner, expires_at_ms=expires_at_ms, lease_seconds=self._lease_seconds()
             )
-            if outcome is Outcome.ALREADY_YOURS:
-                outcome = self._again(claim_id, runs, owed)
-            return self._hold(claim_id, expires_at_ms) if outcome is Outcome.CLAIMED else outcome
+            if outcome is Outcome.DONE or outcome is Outcome.LEASED_BY_OTHER:
+                return outcome
+            if runs:
+                # Also where the store had lost the claim of what runs here: now it has it again.
+                return Outcome.LEASED_BY_OTHER
+            # Already ours and not held: one that could not be given back. Asking for it has renewed it, and putting the
+            # copy back for ever would be the end of the message.
+            return self._hold(claim_id, expires_at_ms)
         finally:
             with self._lock:
                 self._asked.discard(claim_id)
@@ -112,9 +122,6 @@ class Leases(ForkSafe):
     def _hold(self, claim_id: str, expires_at_ms: int) -> Outcome:
         """Renew from here on what the store gave to the thread that asks."""
         with self._lock:
-            if claim_id in self.held or claim_id in self._ending:
-                # The store had lost the claim of what runs here all the same; now it has it again.
-                return Outcome.LEASED_BY_OTHER
             self.held[claim_id] = expires_at_ms
             starts = self._stopped is None
             if starts:
@@ -133,18 +140,6 @@ class Leases(ForkSafe):
             self.release(claim_id, self.owner)
             raise ClaimsUnavailable("there is no thread to renew claims with") from error
 
-    def _again(self, claim_id: str, runs: bool, owed: bool) -> Outcome:
-        """What a lease of this very process means for one more copy of its message."""
-        if runs:
-            return Outcome.LEASED_BY_OTHER
-        if owed:
-            # It ran, and the store was down when that was to be written.
-            self._pay(claim_id)
-            return Outcome.DONE
-        # One that could not be given back: asking for it has renewed it, and putting the copy back for ever would be
-        # the end of the message.
-        return Outcome.CLAIMED
-
     def finish(self, claim_id: str, owner: str, keep_until_ms: int) -> None:
         """Turn a claim into a tombstone: from here on, a copy is a replay.
 
@@ -155,13 +150,16 @@ class Leases(ForkSafe):
         """
         self._own_process()
         with self._ends(claim_id):
+            # Owed until it stands in the store, whatever interrupts this: nothing here claims it until then.
+            with self._lock:
+                self.owed[claim_id] = owner, keep_until_ms
             try:
                 self._store().finish(claim_id, owner, keep_until_ms)
             except ClaimsUnavailable as error:
-                # Until the store works again nothing can be claimed, so nothing runs twice; then, this comes first.
-                with self._lock:
-                    self.owed[claim_id] = owner, keep_until_ms
                 logger.critical("safeserial: could not finish a claim: %s", error)
+                return
+            with self._lock:
+                self.owed.pop(claim_id, None)
 
     def release(self, claim_id: str, owner: str) -> None:
         """Give a claim back, because what it is for was not executed and may be."""
@@ -177,12 +175,16 @@ class Leases(ForkSafe):
         """Renew a claim no more, and let no thread of this process have it until the store has heard of its end."""
         with self._lock:
             self.held.pop(claim_id, None)
-            self._ending.add(claim_id)
+            self._ending[claim_id] += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._ending.discard(claim_id)
+            self._has_ended(claim_id)
+
+    def _has_ended(self, claim_id: str) -> None:
+        with self._lock:
+            self._ending[claim_id] -= 1
+            self._ending += Counter()  # forgets those of which there is none
 
     def renew(self) -> bool:
         """Write what is owed, and extend every claim that is held.
@@ -228,8 +230,13 @@ class Leases(ForkSafe):
             gone += 1
             with self._lock:
                 over = claim_id not in self.held and claim_id not in self._asked
+                if over:
+                    self._ending[claim_id] += 1
             if over:
-                self._store().release(claim_id, self.owner)
+                try:
+                    self._store().release(claim_id, self.owner)
+                finally:
+                    self._has_ended(claim_id)
         if gone:
             logger.warning("safeserial: %d claims of what runs here were gone from the store; they are back", gone)
         if taken:

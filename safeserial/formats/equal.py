@@ -9,12 +9,13 @@ have one hash in their turn, all are compared with all, at every level. All of i
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from safeserial.errors import Malformed, Reason
 
@@ -29,7 +30,7 @@ __all__ = ["charge_equals", "stored"]
 _QUICK: frozenset[type] = frozenset({str, bytes, bool, int, float, complex, type(None)})
 #: In units of some 25 ns, with what takes longest to compare them with.
 _COSTS: dict[type, int] = {
-    str: 1, bytes: 1, bool: 1, type(None): 1, float: 2, complex: 4, timedelta: 4, datetime: 64, time: 64,
+    str: 1, bytes: 1, bool: 1, type(None): 1, float: 2, complex: 4, date: 4, timedelta: 4, datetime: 64, time: 64,
     Decimal: 128,
 }  # fmt: skip
 #: Beside what its two numbers take: a decimal is compared with both of them.
@@ -38,6 +39,8 @@ _FRACTION = 200
 _OTHERS = 80
 _MOST = 1 << 48
 _SLOT = MemberDescriptorType
+#: Names of slots by class, looked for once: a message may have thousands of keys of one class.
+_SLOTS: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def charge_equals(keys: Collection[Any], ctx: Context) -> None:
@@ -118,5 +121,9 @@ def _parts(key: Any) -> list[Any]:
 
 def stored(value: object) -> list[Any]:
     """What an instance has in its attributes and slots: a property would run somebody's code, and stores nothing."""
-    slots = [label for base in type(value).__mro__ for label, member in vars(base).items() if type(member) is _SLOT]
+    kind = type(value)
+    slots = _SLOTS.get(kind)
+    if slots is None:
+        found = [label for base in kind.__mro__ for label, member in vars(base).items() if type(member) is _SLOT]
+        slots = _SLOTS[kind] = tuple(found)
     return [*getattr(value, "__dict__", {}).values(), *(getattr(value, label, None) for label in slots)]

@@ -14,7 +14,7 @@ from safeserial import build
 from safeserial.errors import Forbidden, Malformed, Reason
 from safeserial.formats.base import Judged
 from safeserial.formats.handler import CUSTOM_CODE, Context, Handler, bad, is_utf8, refuse_value
-from safeserial.formats.msgpack_scan import check, may_have_extensions, pack, parse
+from safeserial.formats.msgpack_scan import check, may_have_extensions, may_have_large_maps, pack, parse
 from safeserial.formats.plain import PLAIN
 from safeserial.formats.typed import BY_CODE, build_tags, find_custom, find_tags, is_plain, judge_tags, lower
 from safeserial.limits import Limits, charge
@@ -130,7 +130,8 @@ class MsgpackCodec:
         except RuntimeError:
             raise refuse_value(value, "was changed while it was written") from None
         charge(Reason.TOO_LARGE, len(data), limits.max_raw_bytes)
-        if len(data) > limits.max_string_bytes or limits.max_int_bits < 64:
+        # The walk knows, too, whether the keys of a large map meet in one place of a table: no reader takes those.
+        if len(data) > limits.max_string_bytes or limits.max_int_bits < 64 or may_have_large_maps(data):
             check(data, limits, tags=True)
         return data
 
@@ -182,8 +183,8 @@ def _may_have_tags(data: bytes, value: object) -> bool:
     """Whether a tag may be anywhere in a parsed value. Bytes of text and numbers look like extensions all the time."""
     if not may_have_extensions(data):
         return False
-    # It has no more levels and values than bytes, and empty containers count twice.
-    return bool(survey(value, True, True, len(data), 2 * len(data) + 1) != PLAIN)
+    # It has no more levels than bytes, and no more containers, which count as three where they are empty.
+    return bool(survey(value, True, True, len(data), 3 * len(data) + 1) != PLAIN)
 
 
 def load_untrusted_msgpack(data: bytes, limits: Limits = _UNTRUSTED) -> object:

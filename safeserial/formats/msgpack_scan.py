@@ -63,6 +63,11 @@ def may_have_extensions(data: bytes) -> bool:
     return _has(data, _EXTENSIONS) > 0
 
 
+def may_have_large_maps(data: bytes) -> bool:
+    """Whether any byte could start a map of more than 15 entries."""
+    return _has(data, _LARGE_MAPS) > 0
+
+
 def parse(data: bytes, limits: Limits, max_bytes: int, *, tags: bool) -> Any:
     """Parse one msgpack value strictly.
 

@@ -779,6 +779,10 @@ class Machine:
             return int.from_bytes(data[place + 1 : place + 5], "little", signed=True)
         if op == 0x8C:  # SHORT_BINUNICODE
             return data[place + 2 : place + 2 + data[place + 1]].decode("utf-8", "surrogatepass")
+        if op == 0x4D:  # BININT2
+            return data[place + 1] | data[place + 2] << 8
+        if op == 0x8A:  # LONG1
+            return int.from_bytes(data[place + 2 : place + 2 + data[place + 1]], "little", signed=True)
         if op == 0x46 or op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # FLOAT, INT, LONG, STRING, UNICODE
             if place ^ _SALT not in self.texts:
                 self.texts[place ^ _SALT] = value_at(data, place)

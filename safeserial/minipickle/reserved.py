@@ -15,8 +15,8 @@ __all__ = ["charge_reserved"]
 
 # One byte makes an empty set, which reserves 216 and so as much as 22 values, as one with a few members does; a dict
 # reserves 64 and a list 56. It counts as 26, because making and collecting it takes longer than as many values: the
-# default limits leave room for 69 000 sets. Sets made by calls are not counted: one takes four bytes at least, and
-# calls have a limit of their own.
+# default limits leave room for 71 000 sets of one. Sets made by calls are not counted: one takes four bytes at least,
+# and calls have a limit of their own.
 _SET_COST = 26
 _SETS = frozenset(row.code for row in OPCODES if row.name in ("EMPTY_SET", "FROZENSET"))
 _WIDTHS = {"": 1, "u1": 2, "u2": 3, "u4": 5, "i4": 5, "f8": 9}

@@ -234,12 +234,14 @@ class SchemaRegistry:
         made = self._chains.get(name)
         if made is not None and made[0] == SchemaRegistry.revision:
             return made[1]
+        # Read first: what another thread declares meanwhile makes this one old.
+        revision = SchemaRegistry.revision
         declared = self.find(name)
         if declared is None:
             return Chain(name, UNDECLARED)
-        revision = SchemaRegistry.revision
-        self._chains[name] = revision, self.chain(name, declared)
-        return self._chains[name][1]
+        chain = self.chain(name, declared)
+        self._chains[name] = revision, chain
+        return chain
 
     # -- checking -----------------------------------------------------------------------------------------------
 

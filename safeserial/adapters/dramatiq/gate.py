@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ _NAMES_OF_ACTORS = ("on_success", "on_failure", "on_retry_exhausted")
 _FIELDS = frozenset({"queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"})
 # Of one message; a pipeline of more is not sent.
 _MAX_EMBEDDED = 1_000
+
+logger = logging.getLogger("safeserial")
 
 _sending: ContextVar[SafeDramatiq | None] = ContextVar("safeserial_dramatiq_sending", default=None)
 
@@ -314,20 +317,33 @@ class ClaimOnce(Middleware):
         Raises:
             SkipMessage: It was refused, or goes back for a while.
         """
-        gate, received = self.gate, getattr(message, "received", None)
+        received = getattr(message, "received", None)
         if received is None:
             message.fail()
             raise SkipMessage("not from a guarded consumer")
+        # Of what is raised here Dramatiq would make a line in its log, and run the actor. Only SkipMessage keeps it.
+        message.put_back = COPY_SECONDS
         try:
-            if gate.claim(received):
-                # From here on, what is sent for it goes in nobody's place.
-                message.options[MARK] = {"first": received.first}
+            if self._may_run(message, received):
+                message.put_back = 0.0
                 return
-            message.put_back = COPY_SECONDS
+        except Exception as error:  # noqa: BLE001 - a store of the user's, above all
+            logger.critical("safeserial: nobody can say whether a message may run: %s", type(error).__name__)
+        # It may be a copy of an honest message, whose result stands there.
+        message.options["store_results"] = False
+        raise SkipMessage("refused, or put back")
+
+    def _may_run(self, message: Any, received: Received) -> bool:
+        """Claim a message; one that is refused is kept, or stays where it is."""
+        gate = self.gate
+        try:
+            if not gate.claim(received):
+                return False
         except Refused as refusal:
             message.put_back = gate.keep(received, refusal)
             if not message.put_back:
                 message.fail()
-        # It may be a copy of an honest message, whose result stands there.
-        message.options["store_results"] = False
-        raise SkipMessage("refused, or put back")
+            return False
+        # From here on, what is sent for it goes in nobody's place.
+        message.options[MARK] = {"first": received.first}
+        return True

@@ -342,3 +342,30 @@ def test_a_worker_with_wrong_settings_does_not_start(tmp_path: Any, monkeypatch:
     SafeDramatiq(broker, quarantine="memory:", claims="memory:")
     with pytest.raises(Exception, match="keyring"):
         dramatiq.Worker(broker).start()
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("can't start new thread")])
+def test_where_nobody_can_say_whether_a_message_may_run_it_does_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Why: Dramatiq logs what a middleware raises and runs the actor; two copies ran, with no claim at all."""
+
+    def broken(*_: object, **__: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(shop.safe.claims, "claim", broken)
+    shop.shop.send(1)
+    worker = dramatiq.Worker(shop.broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    try:
+        shop.broker.join("default", timeout=10_000, fail_fast=False)
+        worker.join()
+    finally:
+        worker.stop()
+    assert shop.ran == []
+
+
+def test_two_threads_with_their_first_messages_claim_in_one_name() -> None:
+    shop = Shop()
+    assert shop.safe.leases is shop.safe.leases
+    assert "leases" in vars(shop.safe)  # made with the adapter, and not by whoever asks first

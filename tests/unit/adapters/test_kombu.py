@@ -124,6 +124,35 @@ def test_a_handler_that_raises_leaves_its_message_to_be_run_again(place: Place) 
     assert [value for value, _ in place.got] == [1]
 
 
+def test_what_is_ended_between_its_claim_and_its_handler_may_run_when_it_comes_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why: a greenlet's time limit met the decoding; the claim was renewed for ever, and each redelivery put back."""
+
+    class Over(BaseException):
+        pass
+
+    def over(*_: object) -> Any:
+        raise Over
+
+    guard = place.safe.guard({"t": place.take}, queue=place.name)
+    seen: list[Any] = []
+
+    def receive(message: Any) -> None:
+        seen.append(message)
+        guard(message)
+
+    place.producer.publish(1, place.name, type="t")
+    with monkeypatch.context() as patch, kombu.Consumer(place.connection.channel(), [place.queue], on_message=receive):
+        patch.setattr(place.safe, "build", over)
+        with pytest.raises(Over):
+            place.connection.drain_events(timeout=1)
+    assert not place.safe.leases.held
+    seen[0].requeue()
+    place.consume()
+    assert [value for value, _ in place.got] == [1]
+
+
 def test_one_guard_may_stand_before_a_consumer_of_ones_own(place: Place) -> None:
     place.producer.publish(1, place.name, type="t")
     guard = place.safe.guard({"t": place.take}, queue=place.name)

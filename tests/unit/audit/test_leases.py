@@ -238,6 +238,87 @@ def test_what_runs_here_is_run_by_no_other_thread_though_the_store_forgot_it() -
     mine.stop()
 
 
+@pytest.mark.parametrize("works", [True, False], ids=["finished", "owed"])
+def test_what_ends_while_the_store_gives_out_what_it_had_forgotten_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    store._rows.clear()
+    if not works:
+        monkeypatch.setattr(store, "finish", down)
+    store.then["after", "claim"] = lambda: mine.finish("m", mine.owner, LATER_MS)
+    assert mine.claim("m", LATER_MS) is Outcome.LEASED_BY_OTHER
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_what_is_owed_is_done_whatever_the_store_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Interrupted()
+    mine, other = make(store, 60), make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "finish", down)
+        mine.finish("m", mine.owner, LATER_MS)
+    store._rows.clear()
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    assert other.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_an_end_that_is_interrupted_is_written_later() -> None:
+    """Why: a time limit of the framework's, by a signal, met the store at work; the lease ran out, and a copy ran."""
+    store = Interrupted()
+    mine, other = make(store, 60), make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+
+    def over() -> None:
+        raise KeyboardInterrupt
+
+    store.then["before", "finish"] = over
+    with pytest.raises(KeyboardInterrupt):
+        mine.finish("m", mine.owner, LATER_MS)
+    assert mine.renew()
+    assert not mine.owed
+    assert other.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
+def test_a_claim_that_ends_twice_at_once_is_nobodys_until_both_have_ended() -> None:
+    store = Interrupted()
+    mine = make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    found: list[Any] = []
+
+    def meanwhile() -> None:
+        mine.release("m", "nobody")
+        found.extend(elsewhere(lambda: mine.claim("m", LATER_MS)))
+
+    store.then["before", "finish"] = meanwhile
+    mine.finish("m", mine.owner, LATER_MS)
+    assert found == [Outcome.LEASED_BY_OTHER]
+    assert not mine._ending
+    mine.stop()
+
+
+def test_what_is_taken_back_for_nobody_is_claimed_by_no_thread_before_it_is_given_back() -> None:
+    store = Interrupted()
+    mine, other = make(store, 60), make(store, 60)
+    assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
+    store._rows.clear()
+    found: list[Any] = []
+    store.then["before", "claim"] = lambda: (
+        mine.release("m", mine.owner),
+        store.then.update({("before", "release"): lambda: found.extend(elsewhere(lambda: mine.claim("m", LATER_MS)))}),
+    )
+    assert mine.renew()
+    assert found == [Outcome.LEASED_BY_OTHER]
+    assert other.claim("m", LATER_MS) is Outcome.CLAIMED
+    mine.stop()
+    other.stop()
+
+
 def test_what_is_taken_back_is_not_given_back_where_another_thread_asks_for_it() -> None:
     store = Interrupted()
     mine, other = make(store, 60), make(store, 60)

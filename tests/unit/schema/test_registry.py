@@ -295,3 +295,30 @@ def test_what_an_app_adds_is_in_a_registry_of_its_own(registry: SchemaRegistry) 
     assert both.names() == ["shop.charge", "shop.price"]
     assert registry.names() == ["shop.price"]
     assert default_registry.find("shop.charge") is None
+
+
+def test_what_is_declared_while_a_chain_is_made_is_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why: the chain of before was kept as that of today, and each message of the new version was put back."""
+    registry = SchemaRegistry()
+
+    @registry.schema("shop.price", version=1)
+    class Price:
+        cents: int
+
+    find = registry.find
+
+    def finding(name: str) -> Any:
+        found = find(name)
+        monkeypatch.undo()
+
+        @registry.schema("shop.price", version=2, compatible_from=1)
+        class PriceOfTwo:
+            cents: int
+
+        return found
+
+    monkeypatch.setattr(registry, "find", finding)
+    registry.chain("shop.price")
+    declared = registry.find("shop.price")
+    assert declared is not None
+    assert registry.chain("shop.price").version == declared.version
