@@ -18,6 +18,8 @@ from safeserial import Policy, Refused
 from safeserial.errors import Reason
 from safeserial.formats import codec, load
 
+from ..crowding import walked
+
 POLICY = Policy()
 FORMATS = ("json", "msgpack")
 
@@ -101,3 +103,13 @@ def test_two_keys_that_are_no_number_stay_two(form: str) -> None:
     assert [value for key, value in found.items() if key != "a"] == [1, 2]
     assert len(found["a"]) == 2
     assert all(map(isnan, found["a"]))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_dict_whose_keys_were_chosen_to_meet_is_not_written(form: str) -> None:
+    """Why: msgpack wrote plain maps of them, and refused to read what it had written."""
+    with pytest.raises(Refused) as caught:
+        codec(form).dumps(dict.fromkeys(walked(2000, 12), 0), POLICY)
+    assert caught.value.reason is Reason.HASH_COST
+    honest = dict.fromkeys([n << 40 for n in range(2000)], 0)
+    assert back(form, honest) == honest

@@ -22,6 +22,7 @@ from typing_extensions import NotRequired, ReadOnly, Required, TypedDict, TypeVa
 from safeserial.errors import Misconfigured, Reason, Refused
 from safeserial.schema.arguments import Arguments, Typed, convert
 
+from ..crowding import walked
 from . import wanted as t
 
 T = TypeVar("T")
@@ -179,30 +180,6 @@ def test_a_variable_that_stands_for_several_types_is_not_taken_for_one() -> None
 # -- cost
 
 
-def _walked(count: int, bits: int) -> list[int]:
-    """Numbers that a table of 2**bits places puts one behind the other, walking past all of them each time."""
-    mask = (1 << bits) - 1
-    row, at = [], 1
-    for _ in range(count // 2):
-        row.append(at)
-        at = (5 * at + 1) & mask
-    places = {one: number for number, one in enumerate(row)}
-    more: list[int] = []
-    number = mask
-    while len(more) < count // 2:
-        number += 1
-        place, rest = number & mask, number
-        while rest and place in places:
-            rest >>= 5
-            place = (5 * place + rest + 1) & mask
-        if places.get(place, count) < count // 8:
-            more.append(number)
-            while at in places:
-                at = (5 * at + 1) & mask
-            places[at] = len(places)
-    return row + more
-
-
 def test_looking_for_equal_hashes_costs_no_more_for_members_chosen_against_a_table() -> None:
     typed: Typed[set[int]] = Typed(set[int])
 
@@ -214,7 +191,7 @@ def test_looking_for_equal_hashes_costs_no_more_for_members_chosen_against_a_tab
             took.append(time.process_time() - started)
         return min(took)
 
-    chosen = _walked(10_000, 14)
+    chosen = walked(10_000, 14)
     assert len(set(chosen)) == 10_000
     # A hundred times as much, if hashes are counted in a table.
     assert seconds(chosen) < 15 * seconds([one * 7919 for one in range(10_000)])
