@@ -89,7 +89,10 @@ class Meter(ForkSafe, ABC, Generic[K]):
             sleeps = left > 0 and not self._waits
             self._waits = self._waits or sleeps
         if sleeps:
-            self._later(left, self.flush)
+            try:
+                self._later(left, self.flush)
+            except RuntimeError:  # as many threads as there may be: what is counted next tries again
+                self._waits = False
         elif left <= 0:
             self.flush()
 

@@ -250,7 +250,10 @@ class RedisClaims(ForkSafe):
             waits, self._waits = self._waits, True
         if not waits:
             # A worker that has nothing to do asks nothing, and its tombstones are missed by the others.
-            self._later(_SETTLE_SECONDS, self._settle_later)
+            try:
+                self._later(_SETTLE_SECONDS, self._settle_later)
+            except RuntimeError:  # as many threads as there may be: whatever is asked next settles it
+                self._waits = False
 
     def _settle(self) -> None:
         """Do what is owed, oldest first."""

@@ -232,17 +232,19 @@ class Policy:
 
     @property
     def compiled(self) -> Compiled:
-        """The policy with its names looked up; done at first use, once, whatever threads ask."""
+        """The policy with its names looked up, at first use; one for all threads, also where several look at once."""
         cell = self._cell
         if cell.compiled is None:
             if self._entries:
                 # Before the lock: what it imports may look up policies of its own.
                 _Hooks.prepare()
+            # The empty policy needs no compiler, and must not depend on one.
+            wanted = bool(self._entries or self.presets or self._messages)
+            # Under no lock: what it imports may ask this policy at its top, or wait for a thread that does.
+            compiled = _Hooks.compile(self._entries, self.presets, self._messages) if wanted else _NOTHING
             with cell.lock:
                 if cell.compiled is None:
-                    # The empty policy needs no compiler, and must not depend on one.
-                    wanted = bool(self._entries or self.presets or self._messages)
-                    cell.compiled = _Hooks.compile(self._entries, self.presets, self._messages) if wanted else _NOTHING
+                    cell.compiled = compiled
         return cell.compiled
 
     def resolve(self) -> Policy:

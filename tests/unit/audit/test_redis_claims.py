@@ -368,6 +368,25 @@ def test_a_real_timer_says_what_is_owed(corner: Corner, proxy: Any, monkeypatch:
     other.close()
 
 
+def test_without_a_thread_for_its_timer_what_is_owed_is_said_with_the_next_question(
+    corner: Corner, proxy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store, other = RedisClaims(corner.through(proxy.port)), RedisClaims(corner.url)
+    monkeypatch.setattr(store, "_later", none_left)
+    claim(store)
+    proxy.mode = "cut"
+    with pytest.raises(ClaimsUnavailable):
+        store.finish("m", "one", now_ms() + HOUR)
+    proxy.mode = "pass"
+    assert claim(store, "another") is Outcome.CLAIMED
+    assert claim(other, owner="two") is Outcome.DONE
+    store.close()
+    other.close()
+
+
 def test_two_prefixes_are_two_stores(corner: Corner) -> None:
     one = RedisClaims(corner.url)
     two = RedisClaims(f"{corner.url}{uuid.uuid4().hex[:6]}:")

@@ -125,6 +125,23 @@ def test_a_meter_writes_at_once_and_then_now_and_then(meter: KeyMeter, store: SQ
     assert process.seen_ms == 1_010_000
 
 
+def test_without_a_thread_for_its_timer_a_meter_counts_on(store: SQLiteUsage, clock: Clock) -> None:
+    """Why: counting failed, and with it an honest message; and no timer was asked for ever again."""
+    asked: list[float] = []
+
+    def none_left(seconds: float, _: object) -> None:
+        asked.append(seconds)
+        raise RuntimeError("can't start new thread")
+
+    meter = KeyMeter(store, lambda: RING, app="shop", clock=clock, later=none_left)
+    for now_ms in (1_000_000, 1_000_100, 1_000_200):
+        meter.note("seal", "one", now_ms, now_ms)
+    assert len(asked) == 2
+    clock.now += 10
+    meter.note("seal", "one", 1_000_300, 1_000_300)
+    assert store.uses()[0].times == 4
+
+
 def test_a_timer_tells_of_an_idle_process(meter: KeyMeter, store: SQLiteUsage) -> None:
     assert meter.flush()
     assert store.uses() == []

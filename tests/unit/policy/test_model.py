@@ -79,12 +79,10 @@ def test_names_are_looked_up_at_first_use_or_by_resolve() -> None:
         _ = policy.table
 
 
-def test_resolving_happens_once_whatever_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+def test_threads_that_resolve_at_once_get_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_ = model._Hooks.compile
 
     def slow(entries: Any, presets: Any, messages: Any) -> model.Compiled:
-        calls.append(1)
         event.wait(0.05)
         return compile_(entries, presets, messages)
 
@@ -98,9 +96,33 @@ def test_resolving_happens_once_whatever_threads_ask(monkeypatch: pytest.MonkeyP
     for thread in threads:
         thread.join()
 
-    assert len(calls) == 1
+    assert len(tables) == 4
     assert all(table is tables[0] for table in tables)
     assert policy.resolve() is policy
+
+
+def test_what_resolving_imports_may_ask_the_same_policy_and_threads_may_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Why: a listed module that seals something at its top, or that another thread was importing, hung the worker."""
+    compile_ = model._Hooks.compile
+    policy = Policy(allow=["uuid:UUID"])
+    tables: list[object] = []
+
+    def importing(entries: Any, presets: Any, messages: Any) -> model.Compiled:
+        monkeypatch.setattr(model._Hooks, "compile", staticmethod(compile_))
+        tables.append(policy.table)
+        other = threading.Thread(target=lambda: tables.append(policy.table), daemon=True)
+        other.start()
+        other.join(10)
+        return compile_(entries, presets, messages)
+
+    monkeypatch.setattr(model._Hooks, "compile", staticmethod(importing))
+    resolving = threading.Thread(target=lambda: tables.append(policy.table), daemon=True)
+    resolving.start()
+    resolving.join(20)
+    assert len(tables) == 3
+    assert all(table is tables[0] for table in tables)
 
 
 def test_extending_gives_a_new_policy_with_everything_else_kept() -> None:
