@@ -252,6 +252,9 @@ class Leases(ForkSafe):
             self._store().finish(claim_id, *about)
         except ClaimsUnavailable:
             return False
+        except Exception as error:  # noqa: BLE001 - a store of the user's; what is held is renewed all the same
+            logger.critical("safeserial: could not finish a claim: %s", type(error).__name__)
+            return False
         with self._lock:
             self.owed.pop(claim_id, None)
         return True

@@ -285,6 +285,30 @@ def test_an_end_that_is_interrupted_is_written_later() -> None:
     mine.stop()
 
 
+def test_an_end_that_a_store_fails_at_in_its_own_way_keeps_nothing_from_being_renewed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1_000_000]
+    store = MemoryClaims(now_ms=lambda: now[0])
+    mine, other = make(store, 60), make(store, 60)
+    for name in ("m", "n"):
+        assert mine.claim(name, LATER_MS) is Outcome.CLAIMED
+
+    def broken(*_: object) -> Any:
+        raise OSError("disk")
+
+    monkeypatch.setattr(store, "finish", broken)
+    with pytest.raises(OSError, match="disk"):
+        mine.finish("m", mine.owner, LATER_MS)
+    now[0] += 40_000
+    mine.renew()
+    assert mine.owed
+    now[0] += 40_000
+    assert other.claim("n", LATER_MS) is Outcome.LEASED_BY_OTHER
+    assert mine.claim("m", LATER_MS) is Outcome.DONE
+    mine.stop()
+
+
 def test_a_claim_that_ends_twice_at_once_is_nobodys_until_both_have_ended() -> None:
     store = Interrupted()
     mine = make(store, 60)
