@@ -506,6 +506,30 @@ _POINT = _P4 + b"\x8c%c%b\x8c\5Point\x93\x940" % (len(_HERE), _HERE.encode())
 _SET = b"cbuiltins\nset\n\x940"
 #: A list of as many members as make a set double its table, in memo entry 1.
 _MANY = b"](" + b"".join(b"K%c" % n for n in range(78)) + b"e\x940"
+
+
+def _j(n: int) -> bytes:
+    return b"J" + n.to_bytes(4, "little")
+
+
+def _m(n: int) -> bytes:
+    """The shortest way to say which one it is."""
+    return b"M" + n.to_bytes(2, "little") if n < 65_536 else _j(n)
+
+
+def _members(unit: Callable[[int], bytes], before: bytes = b"") -> Callable[[int], bytes]:
+    """A set of them."""
+    return lambda size: fill(size, _P4 + before + b"\x8f(", unit, b"\x90.")
+
+
+def _made(
+    module: str, name: str, arguments: Callable[[int], bytes], count: int = 1, after: bytes = b""
+) -> Callable[[int], bytes]:
+    """A set of what a class of the standard library makes."""
+    named = b"\x8c%c%b\x8c%c%b\x93\x940" % (len(module), module.encode(), len(name), name.encode())
+    return _members(lambda n: b"h\0" + arguments(n) + b"\x85\x86\x87"[count - 1 : count] + b"R" + after, named)
+
+
 PICKLE: dict[str, Callable[[int], bytes]] = {
     "lists kept": lambda size: fill(size, _P4, b"]", b"."),
     "lists nested": lambda size: fill(size, _P4 + b"](", b"]" * 200 + b"a" * 199, b"e."),
@@ -541,6 +565,54 @@ PICKLE: dict[str, Callable[[int], bytes]] = {
     "frozensets in a set": lambda size: fill(
         size, _P4 + b"\x8f(", lambda n: b"(M" + (n % 65536).to_bytes(2, "little") + b"M\0\0\x91", b"\x90."
     ),
+    # what is hashed in the judge
+    "tuples in a set": _members(lambda n: _j(n) + b"\x85"),
+    "tuples of empty tuples in a set": _members(lambda n: _m(n) + b")\x86"),
+    "tuples of empty tuples in a set, all of them twice": _members(lambda n: _m(n // 2) + b")\x86"),
+    "tuples of small tuples in a set": _members(lambda n: _m(n) + b"\x85\x85"),
+    "five tuples around each member": _members(lambda n: _j(n) + b"\x85" * 5),
+    "twelve tuples around each member": _members(lambda n: _j(n) + b"\x85" * 12),
+    "as many tuples as allowed around each member": _members(lambda n: _j(n) + b"\x85" * 31),
+    "tuples of many ints in a set": _members(lambda n: b"(" + _j(n) + b"K\1" * 60 + b"t"),
+    "tuples of texts in a set": _members(lambda n: b"\x8c\4%04x\x85" % n),
+    "tuples of one long text in a set": _members(
+        lambda n: b"h\0" + _j(n) + b"\x86", b"X\0\0\1\0" + b"a" * 65_536 + b"\x940"
+    ),
+    "tuples of one tuple of many ints in a set": _members(
+        lambda n: b"h\0" + _m(n) + b"\x86", b"(" + b"K\1" * 1000 + b"t\x940"
+    ),
+    "tuples that grow by what is before them": _members(lambda _: b"N\x86"),
+    "tuples of floats in a set": _members(lambda n: b"G" + struct.pack(">d", n + 0.5) + b"\x85"),
+    "tuples of floats as text in a set": _members(lambda n: b"F%d.5\n\x85" % n),
+    "tuples in many sets": lambda size: fill(
+        size, _P4 + b"](", lambda n: b"\x8f(" + b"".join(_j(10 * n + k) + b"\x85" for k in range(10)) + b"\x90", b"e."
+    ),
+    "tuples in a set made by a call": lambda size: fill(size, _SET + b"h\0](", lambda n: _j(n) + b"\x85", b"e\x85R."),
+    "tuples that are keys": lambda size: fill(size, _P4 + b"}(", lambda n: _j(n) + b"\x85N", b"u."),
+    "frozensets of tuples in a set": _members(lambda n: b"(" + _m(n) + b"\x85\x91"),
+    "frozensets of many tuples": lambda size: fill(
+        size, _P4 + b"](", lambda n: b"(" + b"".join(_j(70 * n + k) + b"\x85" for k in range(70)) + b"\x91", b"e."
+    ),
+    "ints in a set, all of them twice": _members(lambda n: _j(n // 2)),
+    "ints of nine bytes in a set": _members(lambda n: b"\x8a\x09" + ((1 << 66) + n).to_bytes(9, "little")),
+    "floats in a set": _members(lambda n: b"G" + struct.pack(">d", n + 0.5)),
+    "floats as text in a set": _members(lambda n: b"F%d.5\n" % n),
+    "decimal ints in a set": _members(lambda n: b"I%d\n" % n),
+    "long decimal ints in a set": _members(lambda n: b"L%dL\n" % ((1 << 66) + n)),
+    "ints in a set made by a call": lambda size: fill(size, _SET + b"h\0](", _j, b"e\x85R."),
+    "floats as text in a set made by a call": lambda size: fill(
+        size, _SET + b"h\0](", lambda n: b"F%d.5\n" % n, b"e\x85R."
+    ),
+    # the same with types of the standard library
+    "decimals in a set": _made("decimal", "Decimal", lambda n: b"\x8c\x05%05d" % n),
+    "fractions in a set": _made("fractions", "Fraction", lambda n: b"\x8c\x07%05d/7" % n),
+    "timedeltas in a set": _made("datetime", "timedelta", lambda n: b"K\0" + _j(n % 86_400) + b"K\0", 3),
+    "datetimes in a set": _made("datetime", "datetime", lambda n: b"C\x0a\x07\xe8\1\1\0\0\0" + n.to_bytes(3, "big")),
+    "uuids in a set": _members(
+        lambda n: b"h\0)\x81}h\1\x8a\x10" + bytes(4) + n.to_bytes(11, "little") + b"\1sb",
+        b"\x8c\x04uuid\x8c\x04UUID\x93\x940\x8c\x03int\x940",
+    ),
+    "tuples of decimals in a set": _made("decimal", "Decimal", lambda n: b"\x8c\x05%05d" % n, 1, b"\x85"),
     "a huge length claimed": lambda size: _P4 + b"\x8e" + b"\xff" * 8 + b"a" * (size - 11),
     "text with escapes": lambda size: fill(size, b"V", b"\\u0041", b"\n."),
     "calls": lambda size: fill(size, _P4 + b"](", b"cbuiltins\nset\n](K\1e\x85R", b"e."),

@@ -67,6 +67,8 @@ SMALL = Policy(
         max_instances=20_000,
     ),
 )
+#: With the types of the standard library.
+STDLIB = Policy(presets=["stdlib@1"], allow=POLICY_ENTRIES)
 #: Of the wishes in a task message, as ``celery_plugin.runtime`` has them.
 WISH_LIMITS = replace(LIMITS, max_bytes=LIMITS.max_raw_bytes, max_int_bits=64, allow_nan=False)
 RING = envelope.Keyring([envelope.Key.generate("abcd")])
@@ -118,6 +120,7 @@ PARSERS: tuple[Parser, ...] = (
     Parser("JSON codec", ("json",), _typed("json")),
     Parser("msgpack codec", ("msgpack",), _typed("msgpack")),
     Parser("pickle codec", ("pickle",), _typed("pickle")),
+    Parser("pickle codec, stdlib@1", ("pickle",), _typed("pickle", STDLIB)),
     Parser("zlib", ("zlib",), _inflate(Compression.ZLIB)),
     Parser("zstd", ("zstd",), _inflate(Compression.ZSTD)),
     Parser("keyring file", ("keyring",), lambda data: parse_keyring(data, origin="keyring.json")),

@@ -26,18 +26,19 @@ class Limits:
         max_raw_bytes: Body after decompression, in bytes.
         max_ratio: How many bytes one compressed byte may become. zlib reaches 1030, zstd far more.
         max_depth: Nesting of containers and instances; a scalar has depth 0.
-        max_nodes: Values in the decoded tree. A scalar counts as one, a list or dict as two, in JSON and msgpack
-            an empty one as three; what a pickle drops again counts like what it keeps.
+        max_nodes: Values in the decoded tree. A scalar counts as one, a container as two, in JSON and msgpack an
+            empty one as three; what a pickle drops again counts like what it keeps.
         max_string_bytes: One string or byte string, in bytes.
         max_int_bits: Size of one integer, in bits.
         allow_nan: Whether NaN and the infinities are values.
         max_opcodes: Pickle opcodes.
         max_stack_items: Pickle stack values and open marks together.
         max_memo_entries: Pickle memo entries.
-        max_weight: Values a pickle would have if nothing in it were shared. What reserves far more than its bytes
-            counts for that: a deque as 80 values, in other formats too, and a pickled set as 26.
+        max_weight: Values a pickle would have if nothing in it were shared. What takes far more than its bytes
+            counts for that: a deque as 80 values, in other formats too, a pickled set as 26, a path as 240.
         max_key_depth: Nesting inside one dict key or set member.
-        max_hash_cost: Values visited by hashing and comparing all keys together.
+        max_hash_cost: Values visited by hashing and comparing all keys together. Computing what an instance hashes
+            like counts 20 for each part, or 200.
         max_instances: Instances a pickle may create, objects that unsigned data read by annotations may have, and what
             tagged values of typed JSON and msgpack count together: each by what reading it costs, a decimal 3, a tuple
             5, a dataclass 12, a network of IPv6 28.

@@ -6,12 +6,14 @@ The compiled machine has them as constants of C, under the same names, in ``mach
 from __future__ import annotations
 
 __all__ = [
+    "ALL_BITS",
     "BYTES_FOR_ONE",
     "BY_COPY",
     "BY_WORK",
     "CEILING",
     "COMPILED",
     "FEW_ARGUMENTS",
+    "FEW_DIGITS",
     "FREE_LIST",
     "F_BARE",
     "F_BUILT",
@@ -47,8 +49,12 @@ __all__ = [
     "LARGE_TABLE",
     "LONGEST_ESCAPE",
     "LONG_SPAN",
+    "LOW_33_BITS",
+    "LOW_HALF",
+    "MADE_COST",
     "MANY_SPELLINGS",
     "MAX_NAME_BYTES",
+    "PART_COST",
     "PATTERN_INTS",
     "P_ANY",
     "P_CHARS",
@@ -88,6 +94,11 @@ __all__ = [
     "SP_READY",
     "SP_RECONSTRUCTOR",
     "SP_UNSET",
+    "TEXT_COST",
+    "TOKEN_COST",
+    "TUPLE_LANE",
+    "TUPLE_START",
+    "TUPLE_TURNED",
 ]
 
 # A node's head is its kind (bits of allow.Kind, and two more) and its flags, as one plain int: an enum member costs a
@@ -144,10 +155,17 @@ BY_WORK, BY_COPY = -1, -2
 SLACK = 16  # zero bytes behind data that does not end with STOP, so that a look ahead needs no check of its own
 MAX_NAME_BYTES = 255  # SHORT_BINUNICODE
 LONGEST_ESCAPE = 6  # of a character in a text literal, but for those that take four bytes themselves
+FEW_DIGITS = 600  # so many are converted whatever the process says about long ints
 FEW_ARGUMENTS = 9  # arguments from here on are looked at once, however often they are passed
 LONG_SPAN = 4096  # from here on a span of the input is referred to until the end instead of copied twice
 HIGH_BITS = 0x8080808080808080  # of eight bytes; none of them is set where all are ASCII
+#: What the hash of a tuple is made with (``Objects/tupleobject.c``, from 3.8 on, where a hash has 64 bits).
+TUPLE_START, TUPLE_LANE, TUPLE_TURNED = 2870177450012600261, 14029467366897019727, 11400714785074694791
+LOW_HALF, LOW_33_BITS, ALL_BITS = (1 << 32) - 1, (1 << 33) - 1, (1 << 64) - 1
 SLOW_COMPARISON = 64  # what comparing a decimal with a float takes, in comparisons of ints
+# What computing a hash takes, in comparisons: of an instance by each argument, or from the text or state that says it,
+# and of a float as text; and what telling two keys of one hash apart takes.
+PART_COST, MADE_COST, TEXT_COST, TOKEN_COST = 20, 200, 120, 48
 SLOWEST = 1 << 28  # what one comparison may cost is added up no further: with all there may be, it still fits
 SATURATED = 1 << 61  # a weight that is added up no further; two of them still fit
 CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit

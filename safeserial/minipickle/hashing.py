@@ -46,30 +46,35 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
     >>> hash_like("fraction", [3, 4]) == hash_like("decimal", ["0.75"]) == hash_like("fraction", ["3/4"])
     True
     """
-    if how == "decimal" and len(parts) == 1 and isinstance(parts[0], str):
-        found = _DECIMAL.fullmatch(parts[0])
+    count = len(parts)
+    one = parts[0] if count else None
+    if how == "decimal" and count == 1 and isinstance(one, str):
+        if len(one) < 19 and one.isdecimal() and one.isascii():
+            return int(one)
+        found = _DECIMAL.fullmatch(one)
         if found is not None:
             whole, rest, exponent = found.groups()
             ten = pow(10, int(exponent or 0) - len(rest), _MODULUS)
             value = _number(whole + rest) * ten % _MODULUS
-            return -value if parts[0].startswith("-") else value
+            return -value if one.startswith("-") else value
     if how == "fraction":
-        if len(parts) == 2 and all(isinstance(part, int) for part in parts):
-            above, below = (part for part in parts if isinstance(part, int))
-            return _ratio(above, below)
-        if len(parts) == 1 and isinstance(parts[0], str):
-            ratio = _RATIO.fullmatch(parts[0])
+        if count == 2 and isinstance(one, int) and isinstance(parts[1], int):
+            return _ratio(one, parts[1])
+        if count == 1 and isinstance(one, str):
+            ratio = _RATIO.fullmatch(one)
             if ratio is not None:
                 above = _number(ratio.group(1))
-                return _ratio(-above if parts[0].startswith("-") else above, _number(ratio.group(2) or "1"))
+                return _ratio(-above if one.startswith("-") else above, _number(ratio.group(2) or "1"))
     if how == "number":
-        return parts[0] if parts else 0
+        return one if count else 0
     if how == "tuple":
-        return parts[0] if parts else ()
-    if how == "timedelta" and len(parts) <= 3 and all(isinstance(part, int) for part in parts):
-        days, seconds, microseconds = (*(part for part in parts if isinstance(part, int)), 0, 0, 0)[:3]
-        seconds, microseconds = seconds + microseconds // 1_000_000, microseconds % 1_000_000
-        return days + seconds // 86_400, seconds % 86_400, microseconds
+        return one if count else ()
+    if how == "timedelta" and count <= 3:
+        days, seconds, microseconds = (*parts, 0, 0, 0)[:3]
+        if isinstance(days, int) and isinstance(seconds, int) and isinstance(microseconds, int):
+            if microseconds >= 1_000_000 or microseconds < 0:
+                seconds, microseconds = seconds + microseconds // 1_000_000, microseconds % 1_000_000
+            return days + seconds // 86_400, seconds % 86_400, microseconds
     return tuple(parts)
 
 
@@ -92,6 +97,8 @@ def network_hash(text: object, interface: bool) -> int | None:
 
 def _number(digits: str) -> int:
     """A number of many digits, modulo the prime; in pieces, because converting all of them at once is quadratic."""
+    if len(digits) < 19:
+        return int(digits or "0")
     value = 0
     for start in range(0, len(digits), 500):
         piece = digits[start : start + 500]

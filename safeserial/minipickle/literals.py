@@ -11,6 +11,7 @@ import re
 import struct
 
 from safeserial.errors import Malformed, Reason
+from safeserial.minipickle.constants import FEW_DIGITS
 from safeserial.minipickle.opcodes import argument_span
 
 __all__ = ["bytes_span", "decimal_text", "emit_bytes", "emit_int", "emit_str", "float_text", "string_text", "value_at"]
@@ -33,6 +34,11 @@ def decimal_text(text: bytes, at: int, max_bits: int) -> int:
         raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {max_bits} bits")
     if not _DECIMAL.fullmatch(text):
         raise Malformed(Reason.BAD_LITERAL, at, "not a canonical decimal number")
+    if len(text) < FEW_DIGITS:
+        value = int(text)
+        if value.bit_length() > max_bits:
+            raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {max_bits} bits")
+        return value
     value = 0
     # In pieces, because int() of more than 4300 digits raises ValueError unless the process says otherwise.
     digits = text.lstrip(b"-")

@@ -18,14 +18,22 @@ cdef extern from *:
         LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
         MAX_NAME_BYTES = 255, LONGEST_ESCAPE = 6, FEW_ARGUMENTS = 9, LONG_SPAN = 4096, CEILING = 0x7fffffff,
         SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SMALL_SPARE_BYTES = 0x200000, SPARE_BYTES = 0x1c00000,
-        SPARE_RUNS = 64, BYTES_FOR_ONE = 128, SLOW_COMPARISON = 64
+        SPARE_RUNS = 64, BYTES_FOR_ONE = 128, SLOW_COMPARISON = 64, FEW_DIGITS = 600, PART_COST = 20, MADE_COST = 200, TOKEN_COST = 48,
+        TEXT_COST = 120
     };
+    #define TUPLE_START 2870177450012600261ULL
+    #define TUPLE_TURNED 11400714785074694791ULL
+    #define TUPLE_LANE 14029467366897019727ULL
+    #define LOW_HALF 0xffffffffULL
+    #define LOW_33_BITS 0x1ffffffffULL
+    #define ALL_BITS 0xffffffffffffffffULL
     #define SATURATED 0x2000000000000000LL
     #define SLOWEST 0x10000000LL
     #define HIGH_BITS 0x8080808080808080ULL
     """
     const bint COMPILED
-    const unsigned long long HIGH_BITS
+    const unsigned long long HIGH_BITS, TUPLE_START, TUPLE_TURNED, TUPLE_LANE, LOW_HALF
+    const unsigned long long LOW_33_BITS, ALL_BITS
     const long long K_BOOL, K_INT, K_STR, K_BYTES, K_BYTEARRAY, K_TUPLE, K_LIST, K_DICT, K_SET, K_FROZENSET
     const long long K_INSTANCE, K_GLOBAL, K_SPECIAL, KINDS, K_CONTAINERS, K_NAMES, K_RAW, K_CONSTANTS
     const long long F_TAINT, F_BARE, F_UNHASHABLE, F_INSTANCE, F_CALL, F_HELD, F_OPEN, F_BUILT, F_SEALED
@@ -37,6 +45,7 @@ cdef extern from *:
     const long long LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
     const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, SLOWEST, CEILING, SMALL_TABLE
     const long long MANY_SPELLINGS, SMALL_SPARE_BYTES, SPARE_BYTES, SPARE_RUNS, BYTES_FOR_ONE, SLOW_COMPARISON
+    const long long FEW_DIGITS, PART_COST, MADE_COST, TOKEN_COST, TEXT_COST
 
 cdef long long _SALT
 cdef list _SPARE
@@ -59,6 +68,9 @@ cdef class Machine:
     cdef readonly int[::1] head, depth, weight, entry, where, first, count, items
     cdef readonly int[::1] edge_to, edge_gap, edge_next, edge_first, edge_last, loose, seen_in, seen_depth, path, turn
     cdef readonly long long[::1] seen_weight
+    cdef readonly long long[::1] hashed
+    cdef readonly int[::1] climb, climbed
+    cdef readonly Py_ssize_t hashed_cap, climb_cap
     cdef readonly Py_ssize_t edges_cap, edges_used
     cdef readonly long long walks, number, idle
     cdef readonly unsigned char[::1] out_bytes
@@ -66,7 +78,7 @@ cdef class Machine:
     cdef readonly dict partials, states, sparse, good_keys, row_index, special, hashes, buckets, opaque, first_keys, dense
     cdef readonly dict keys_seen, key_values, args_of, grown, given, looked_at, lone, flat_states
     cdef readonly set even_keys, states_fitted, flat_keys, accepted, let_go
-    cdef readonly dict by_spelling, fitted, texts, tuple_hashes, part_hashes, offsets
+    cdef readonly dict by_spelling, fitted, texts, offsets
     cdef readonly list large, rows, patterns, letters, pieces, names
     cdef readonly long long[::1] rights, made, cost, code_at, codes
     cdef readonly Py_ssize_t rows_cap, codes_cap, codes_used
@@ -82,6 +94,7 @@ cdef class Machine:
     @cython.locals(ints='long long', size='long long')
     cdef bint is_kept(self) except -1
     cdef bint begin_edges(self) except -1
+    cdef bint begin_hashed(self) except -1
     cdef bint begin(self, bytes data, allow, limits, long long buffers, bint careful, trace) except -1
     @cython.locals(root='long long', rest=bytes, header=bytes)
     cdef bint finish(self, Py_ssize_t at, Py_ssize_t sp) except -1
@@ -125,7 +138,7 @@ cdef class Machine:
     @cython.locals(hashes='long long[::1]', i=Py_ssize_t)
     cpdef long long[::1] hashes_of(self, list slots, Py_ssize_t at)
     cdef token(self, long long slot)
-    cdef made_hash(self, Py_ssize_t slot, str how)
+    cdef made_hash(self, Py_ssize_t slot, str how, Py_ssize_t at)
     @cython.locals(first='long long', raw=object, text=object, offset=tuple, day='long long', at=Py_ssize_t, year='long long',
                    month=Py_ssize_t, hour='long long', micros='long long', seconds='long long')
     cdef moment_hash(self, Py_ssize_t slot)
@@ -138,13 +151,27 @@ cdef class Machine:
     cdef bint check_large(self, Py_ssize_t at) except -1
     @cython.locals(runs=list, slots=list, base=Py_ssize_t, i=Py_ssize_t)
     cdef list kept(self, Py_ssize_t last)
-    @cython.locals(data=bytes, place=Py_ssize_t, head='long long', op='unsigned char', low='long long', high='long long')
+    @cython.locals(hashes='long long[::1]', different='long long[::1]', once=set, again=set, seen=set, i=Py_ssize_t, k=Py_ssize_t)
+    cdef long long[::1] unlike(self, list slots, long long[::1] hashes, Py_ssize_t at)
+    @cython.locals(place=Py_ssize_t, head='long long')
     cdef Py_ssize_t slot_hash(self, long long slot, Py_ssize_t at) except? -1
+    @cython.locals(data=bytes, op='unsigned char', low='long long', high='long long', i=Py_ssize_t)
+    cdef Py_ssize_t constant_hash(self, Py_ssize_t place) except? -1
+    @cython.locals(head='long long')
+    cdef Py_ssize_t node_hash(self, Py_ssize_t slot, Py_ssize_t at) except? -1
+    @cython.locals(top=Py_ssize_t, node=Py_ssize_t, child='long long', i=Py_ssize_t, stop=Py_ssize_t)
+    cdef Py_ssize_t tuple_hash(self, Py_ssize_t slot, Py_ssize_t at) except? -1
+    @cython.locals(low='unsigned long long', high='unsigned long long')
+    cdef unsigned long long times_plus(self, unsigned long long one, unsigned long long other, unsigned long long more) except? 0
+    @cython.locals(total='unsigned long long', i=Py_ssize_t, child='long long', value='long long')
+    cdef Py_ssize_t mixed(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t at) except? -1
+    @cython.locals(i=Py_ssize_t, child='long long', parts=list)
+    cdef Py_ssize_t sum_of(self, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t at) except? -1
     cpdef Py_ssize_t count_of(self, Py_ssize_t slot) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef Py_ssize_t kind_of(self, long long slot) except -1
     cpdef Py_ssize_t special_of(self, long long slot) except -1
-    @cython.locals(data=bytes, op='unsigned char')
+    @cython.locals(data=bytes, op='unsigned char', size=Py_ssize_t, stop=Py_ssize_t)
     cpdef constant(self, Py_ssize_t place)
     cpdef name_of(self, Py_ssize_t slot)
     cpdef bint is_tainted(self, long long slot) except -1
@@ -175,9 +202,6 @@ cdef class Machine:
     cdef bint check_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t step, Py_ssize_t at) except -1
     @cython.locals(head='long long', depth='long long', weight='long long', before='long long')
     cdef bint check_key(self, Py_ssize_t n, long long slot, Py_ssize_t at) except -1
-    @cython.locals(parts=list, i=Py_ssize_t, child='long long', place=Py_ssize_t)
-    cdef flat_hash(self, Py_ssize_t slot, Py_ssize_t at)
-    cdef tuple_hash(self, Py_ssize_t slot, Py_ssize_t at)
     @cython.locals(node=Py_ssize_t, child=Py_ssize_t, edge=Py_ssize_t, above=Py_ssize_t, top=Py_ssize_t,
                    steps='long long', deepest='long long', walk='long long')
     cdef bint survey(self, Py_ssize_t root, Py_ssize_t at) except -1
@@ -202,6 +226,7 @@ cdef class Machine:
                                         long long flags) except -1
     @cython.locals(part='long long')
     cdef bint check_floats(self, Py_ssize_t slot, Py_ssize_t n, Py_ssize_t at) except -1
+    @cython.locals(frames=list, done=list, node=Py_ssize_t, child='long long', steps='long long', unknown=bint, vague=bint)
     cdef known_hash(self, Py_ssize_t slot, Py_ssize_t at)
     cdef grow_rows(self)
     cdef grow_codes(self)
@@ -232,6 +257,8 @@ cdef class Machine:
     @cython.locals(data=bytes, i=Py_ssize_t, start=Py_ssize_t, stop=Py_ssize_t, quote='unsigned char', is_string=bint,
                    longest='long long', length='long long', escapes='long long', width=Py_ssize_t)
     cdef Py_ssize_t short_line(self, Py_ssize_t at, Py_ssize_t end) except -1
+    @cython.locals(data=bytes, i=Py_ssize_t, start=Py_ssize_t, points='long long')
+    cdef bint is_short_float(self, Py_ssize_t at, Py_ssize_t stop) except -1
     @cython.locals(data=bytes, last='unsigned char', is_hex=bint)
     cdef Py_ssize_t escape_width(self, Py_ssize_t i, Py_ssize_t stop) except -1
     @cython.locals(data=bytes, used=Py_ssize_t, place=Py_ssize_t, letter='long long')
@@ -250,6 +277,8 @@ cdef class Machine:
     cdef bint put_line(self, Py_ssize_t at, Py_ssize_t stop, long long slot) except -1
     @cython.locals(weight='long long', cost='long long', n=Py_ssize_t)
     cdef Py_ssize_t instance(self, Py_ssize_t index, Py_ssize_t args, Py_ssize_t at, long long flags) except -1
+    @cython.locals(slot='long long', size='long long', i=Py_ssize_t)
+    cdef Py_ssize_t work_at(self, Py_ssize_t index, Py_ssize_t base, Py_ssize_t k) except -1
     cdef bint charge_call(self, long long weight, Py_ssize_t at) except -1
     cdef bint count_call(self, Py_ssize_t at) except -1
     cdef bint count_instance(self, Py_ssize_t at) except -1
@@ -279,7 +308,7 @@ cdef class Machine:
     cdef bint build(self, long long target, long long state, Py_ssize_t at) except -1
     @cython.locals(run=Py_ssize_t, i=Py_ssize_t)
     cdef bint is_flat_state(self, Py_ssize_t index, long long state) except -1
-    @cython.locals(run=Py_ssize_t, stop=Py_ssize_t, i=Py_ssize_t, slot='long long')
+    @cython.locals(run=Py_ssize_t, stop=Py_ssize_t, i=Py_ssize_t, slot='long long', place=Py_ssize_t)
     cdef bint is_plain_state(self, Py_ssize_t index, long long state) except -1
     @cython.locals(i=Py_ssize_t, slot='long long', head='long long')
     cdef bint discard(self, Py_ssize_t low, Py_ssize_t sp, Py_ssize_t at) except -1

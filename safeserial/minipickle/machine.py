@@ -33,6 +33,7 @@ from safeserial.allow import EMPTY, Kind
 from safeserial.errors import Forbidden, Malformed, Reason, Refused
 from safeserial.minipickle.arrays import call_fits
 from safeserial.minipickle.constants import (
+    ALL_BITS,
     BY_COPY,
     BY_WORK,
     BYTES_FOR_ONE,
@@ -49,6 +50,7 @@ from safeserial.minipickle.constants import (
     F_TAINT,
     F_UNHASHABLE,
     FEW_ARGUMENTS,
+    FEW_DIGITS,
     FREE_LIST,
     GROWN_INHERITED,
     HIGH_BITS,
@@ -74,12 +76,16 @@ from safeserial.minipickle.constants import (
     LARGE_TABLE,
     LONG_SPAN,
     LONGEST_ESCAPE,
+    LOW_33_BITS,
+    LOW_HALF,
+    MADE_COST,
     MANY_SPELLINGS,
     MAX_NAME_BYTES,
     P_ANY,
     P_CHARS,
     P_DATA,
     P_KIND,
+    PART_COST,
     PATTERN_INTS,
     R_BUILD,
     R_CALL,
@@ -114,6 +120,11 @@ from safeserial.minipickle.constants import (
     SP_UNSET,
     SPARE_BYTES,
     SPARE_RUNS,
+    TEXT_COST,
+    TOKEN_COST,
+    TUPLE_LANE,
+    TUPLE_START,
+    TUPLE_TURNED,
 )
 from safeserial.minipickle.hashing import Hashed, hash_like, network_hash
 from safeserial.minipickle.literals import (
@@ -125,7 +136,7 @@ from safeserial.minipickle.literals import (
     string_text,
     value_at,
 )  # fmt: skip
-from safeserial.minipickle.match import fits, state_fits, wanted, work_of
+from safeserial.minipickle.match import fits, state_fits, wanted, work_for, work_of
 from safeserial.minipickle.names import is_dotted_name, modern_name
 from safeserial.minipickle.opcodes import BY_CODE, KEY_CLASS, LITERAL_KIND, PLAIN_FORM
 from safeserial.minipickle.rules import COPIES, holders_of, rule_of
@@ -179,6 +190,7 @@ _DAYS_BEFORE = (0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)  # of 
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
 _RUN = 64  # pure build: so many one-byte GETs in a row are taken at once
 _GETS = b"\x68" * _RUN
+_DOUBLE = struct.Struct(">d").unpack_from
 _LITTLE_ENDIAN = sys.byteorder == "little"
 _NO_WORDS = memoryview(array("Q"))
 _UNKNOWN = object()  # what a key of unknown value is equal to: nothing
@@ -268,6 +280,11 @@ class Machine:
         self.seen_weight = _table(0, wide=True)
         self.path = _table(0)
         self.turn = _table(0)
+        # Once a node is hashed: by node, its hash, and the way down to where that is computed.
+        self.hashed_cap = self.climb_cap = 0
+        self.hashed = _table(0, wide=True)
+        self.climb = _table(0)
+        self.climbed = _table(0)
         self.let_go: set[int] = set()  # instances that were rightly discarded
         # The rows in use, and for each its rights, what it makes, what that weighs, and where its patterns start.
         self.rows: list[Row] = []
@@ -292,8 +309,6 @@ class Machine:
         self.flat_keys: set[tuple[int, int]] = set()  # by row, keys of state that is constants
         self.accepted: set[tuple[int, int]] = set()
         self.texts: dict[int, object] = {}
-        self.tuple_hashes: dict[int, int] = {}
-        self.part_hashes: dict[int, Hashed] = {}
         self.offsets: dict[int, tuple[int, int, int] | None] = {}  # of zones
         self.states: dict[int, int] = {}  # state of each instance for which it took a look at patterns
         self.special: dict[int, tuple[int, str]] = {}  # node -> what it is, its name
@@ -409,6 +424,13 @@ class Machine:
         self.seen_weight = _table(size, wide=True)
         self.path, self.turn = _table(size), _table(size)
 
+    def begin_hashed(self) -> None:
+        """Make the tables of hashes."""
+        self.hashed_cap = self.node_cap
+        self.hashed = _table(self.node_cap, UNKNOWN, wide=True)
+        self.climb_cap = SMALL_TABLE
+        self.climb, self.climbed = _table(SMALL_TABLE), _table(SMALL_TABLE)
+
     def forget(self) -> None:
         """Make everything that was written as it was; compiled build only, where machines are used again."""
         if COMPILED:
@@ -424,6 +446,9 @@ class Machine:
                 self.walks = 0
                 self.keys_seen.clear()
                 self.args_of.clear()
+            if self.hashed_cap:
+                for i in range(self.nodes):
+                    self.hashed[i] = UNKNOWN
             self.nodes = self.items_used = 0
             if self.words_count:
                 self.words_count = 0
@@ -454,12 +479,8 @@ class Machine:
                 self.sparse.clear()
             if self.texts:
                 self.texts.clear()
-            if self.part_hashes:
-                self.part_hashes.clear()
             if self.offsets:
                 self.offsets.clear()
-            if self.tuple_hashes:
-                self.tuple_hashes.clear()
             if self.by_spelling:
                 self.by_spelling.clear()
             if self.let_go:
@@ -494,6 +515,8 @@ class Machine:
         ints = 7 * self.node_cap + self.items_cap + self.memo_cap + self.cap + self.marks_cap
         if self.edges_cap:
             ints += 9 * self.node_cap + 3 * self.edges_cap
+        if self.hashed_cap:
+            ints += 2 * self.hashed_cap
         size = 4 * ints + self.out_cap
         if size <= SMALL_SPARE_BYTES:
             return True
@@ -619,6 +642,9 @@ class Machine:
         self.first = _doubled(self.first)
         self.count = _doubled(self.count)
         self.node_cap *= 2
+        if self.hashed_cap:
+            self.hashed = _doubled(self.hashed, UNKNOWN)
+            self.hashed_cap = self.node_cap
         if self.edges_cap:
             self.edge_first = _doubled(self.edge_first)
             self.edge_last = _doubled(self.edge_last)
@@ -779,11 +805,24 @@ class Machine:
             return int.from_bytes(data[place + 1 : place + 5], "little", signed=True)
         if op == 0x8C:  # SHORT_BINUNICODE
             return data[place + 2 : place + 2 + data[place + 1]].decode("utf-8", "surrogatepass")
+        if op == 0x58:  # BINUNICODE
+            size = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16 | data[place + 4] << 24
+            return data[place + 5 : place + 5 + size].decode("utf-8", "surrogatepass")
         if op == 0x4D:  # BININT2
             return data[place + 1] | data[place + 2] << 8
         if op == 0x8A:  # LONG1
             return int.from_bytes(data[place + 2 : place + 2 + data[place + 1]], "little", signed=True)
-        if op == 0x46 or op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # FLOAT, INT, LONG, STRING, UNICODE
+        if op == 0x47:  # BINFLOAT
+            return _DOUBLE(data, place + 1)[0]
+        if op == 0x46:  # FLOAT, in the spelling that float_text admitted
+            return float(data[place + 1 : data.index(10, place)])
+        if op == 0x49 or op == 0x4C:  # INT, LONG
+            if self.read_digits(place, self.total):
+                return self.number
+            stop = data.index(10, place)
+            if stop - place < FEW_DIGITS and not (op == 0x49 and data[place + 1] == 0x30):
+                return int(data[place + 1 : stop - 1 if data[stop - 1] == 0x4C else stop])
+        if op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # longer ones, bools, STRING, UNICODE
             if place ^ _SALT not in self.texts:
                 self.texts[place ^ _SALT] = value_at(data, place)
             return self.texts[place ^ _SALT]
@@ -938,6 +977,7 @@ class Machine:
         n = self.empty(K_TUPLE)
         if high > low:
             self.first[n] = self.keep(low, high, 1)
+            self.values += 1  # like any container, it counts where it is made and where it is held; () is always there
             self.absorb(n, low, high, at)
         return n
 
@@ -1104,8 +1144,9 @@ class Machine:
             hashes = self.hashes_in(last, at)
             said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
             if said == DOUBTFUL:
-                self.check_table(self.kept(last), as_set, at)
-            elif said != FINE:
+                hashes = self.unlike(self.kept(last), hashes, at)
+                said = probing.slow_set(hashes, True) if as_set else probing.slow_dict(hashes, True)
+            if said != FINE:
                 raise self.crowded(at)
 
     def check_table(self, slots: list[int], as_set: bool, at: int) -> None:
@@ -1113,12 +1154,32 @@ class Machine:
         hashes = self.hashes_of(slots, at)
         said = probing.slow_set(hashes) if as_set else probing.slow_dict(hashes)
         if said == DOUBTFUL:
-            # Text stands there once for all of it: nobody chose where.
-            tokens = {(_SALT, self.token(slot)): slot for slot in slots}
-            hashes = self.hashes_of(list(tokens.values()), at)
+            hashes = self.unlike(slots, hashes, at)
             said = probing.slow_set(hashes, True) if as_set else probing.slow_dict(hashes, True)
         if said != FINE:
             raise self.crowded(at)
+
+    def unlike(self, slots: list[int], hashes: MutableSequence[int], at: int) -> MutableSequence[int]:
+        """The hashes of those keys that are not surely equal to one before; all are text whose hash is ``UNKNOWN``."""
+        once: set[int] = set()
+        again: set[int] = set()
+        for i in range(len(slots)):
+            (again if hashes[i] ^ _SALT in once else once).add(hashes[i] ^ _SALT)
+        seen: set[object] = set()
+        different = _table(len(slots), wide=True)
+        k = 0
+        for i in range(len(slots)):
+            if hashes[i] ^ _SALT in again:
+                # Text stands there once for all of it: nobody chose where.
+                if slots[i] >= 0:
+                    self.charge_hash(TOKEN_COST * self.weight[slots[i]], at)
+                token = (_SALT, self.token(slots[i]))
+                if token in seen:
+                    continue
+                seen.add(token)
+            different[k] = hashes[i]
+            k += 1
+        return different[:k]
 
     def unhashable(self, at: int) -> Malformed:
         """The refusal for what is never a key, and never a member of a set that a call makes of a list."""
@@ -1212,68 +1273,83 @@ class Machine:
 
     def slot_hash(self, slot: int, at: int) -> int:
         """The hash of a key as CPython computes it; ``UNKNOWN`` where nobody can choose it, as that of text."""
-        place, data = ~slot, self.data
+        place = ~slot
         if slot < 0:
-            op = data[place]
-            if op == 0x4B:  # BININT1
-                return data[place + 1]
-            if op == 0x4D:  # BININT2
-                return data[place + 1] | data[place + 2] << 8
-            if op == 0x4A:  # BININT
-                low = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16
-                high = data[place + 4]
-                low += (high - 256 if high >= 128 else high) * 0x1000000  # no shift: of what is negative, C has none
-                return low if low != -1 else -2
-            if op == 0x8A and data[place + 1] < 8:  # LONG1
-                low = 0
-                for i in range(data[place + 1]):
-                    low |= data[place + 2 + i] << (8 * i)
-                high = data[place + 1]
-                if high and data[place + 1 + high] >= 128:
-                    low -= 1 << (8 * high)
-                return low if low != -1 else -2
             if self.kind_of(slot) & (K_STR | K_BYTES):
                 return UNKNOWN
-        else:
-            head = self.head[slot]
-            if head & K_INSTANCE:
-                how = self.rows[self.entry[slot]].hashing
-                if how == "free":
-                    return UNKNOWN
-                if how in _MADE:
-                    known = self.made_hash(slot, how)
-                    return UNKNOWN if known is None else known
-            elif head & K_TUPLE and not head & F_INSTANCE:
-                return self.tuple_hash(slot, at)
-            elif head & K_CONSTANTS:
-                if head & (K_STR | K_BYTES):
-                    return UNKNOWN
-                if head & K_BYTEARRAY:
-                    raise self.unhashable(at)
-                return hash(self.constant(self.where[slot]))
-            if not head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
+            if KEY_CLASS[self.data[place]] == 2:
+                raise self.unhashable(at)
+            return self.constant_hash(place)
+        head = self.head[slot]
+        if head & K_INSTANCE:
+            how = self.rows[self.entry[slot]].hashing
+            if how == "free":
                 return UNKNOWN
-            known = self.known_hash(slot, at)
-            return UNKNOWN if known is None else known
-        if KEY_CLASS[data[place]] == 2:
-            raise self.unhashable(at)
+            if how in _MADE:
+                known = self.made_hash(slot, how, at)
+                return UNKNOWN if known is None else known
+        elif head & K_TUPLE and not head & F_INSTANCE:
+            return self.tuple_hash(slot, at)
+        elif head & K_CONSTANTS:
+            return UNKNOWN if head & (K_STR | K_BYTES) else self.node_hash(slot, at)
+        if not head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
+            return UNKNOWN
+        known = self.known_hash(slot, at)
+        return UNKNOWN if known is None else known
+
+    def constant_hash(self, place: int) -> int:
+        """The hash of the constant whose opcode stands there; ``UNKNOWN`` for NaN, which hashes by identity."""
+        data = self.data
+        op = data[place]
+        if op == 0x4B:  # BININT1
+            return data[place + 1]
+        if op == 0x4D:  # BININT2
+            return data[place + 1] | data[place + 2] << 8
+        if op == 0x4A:  # BININT
+            low = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16
+            high = data[place + 4]
+            low += (high - 256 if high >= 128 else high) * 0x1000000  # no shift: of what is negative, C has none
+            return low if low != -1 else -2
+        if op == 0x8A and data[place + 1] < 8:  # LONG1
+            low = 0
+            for i in range(data[place + 1]):
+                low |= data[place + 2 + i] << (8 * i)
+            high = data[place + 1]
+            if high and data[place + 1 + high] >= 128:
+                low -= 1 << (8 * high)
+            return low if low != -1 else -2
         value = self.constant(place)
-        # NaN hashes by identity.
         return hash(value) if value == value else UNKNOWN  # noqa: PLR0124
 
-    def made_hash(self, slot: int, how: str) -> int | None:
+    def node_hash(self, slot: int, at: int) -> int:
+        """The hash of a name, which hashes by identity, of a long constant, or of a tuple that was hashed before."""
+        if not self.hashed_cap:
+            self.begin_hashed()
+        if self.hashed[slot] == UNKNOWN:
+            head = self.head[slot]
+            if head & K_NAMES:
+                self.hashed[slot] = hash(self.name_of(slot))  # however often it is looked up
+            elif head & K_BYTEARRAY:
+                raise self.unhashable(at)
+            else:
+                self.hashed[slot] = hash(self.constant(self.where[slot]))
+        return self.hashed[slot]
+
+    def made_hash(self, slot: int, how: str, at: int) -> int | None:
         """The hash of an instance whose arguments are no numbers, but say one; ``UNKNOWN`` if nobody can choose it.
 
         Args:
             slot: The instance.
             how: Its ``Row.hashing``, one of ``_MADE``.
+            at: Offset of what asks.
 
         Returns:
             ``None`` if it was not made as pickles make it, or has a zone that takes a look into files.
         """
-        found = self.part_hashes.get(slot ^ _SALT)
-        if found is not None:
-            return found.value
+        if not self.hashed_cap:
+            self.begin_hashed()
+        if self.hashed[slot] != UNKNOWN:
+            return self.hashed[slot]
         value = None
         if how == "moment":
             value = self.moment_hash(slot)
@@ -1282,7 +1358,8 @@ class Machine:
         elif how != "few" and self.count_of(slot) == 1 and not self.head[slot] & F_BUILT:
             value = network_hash(self.value_of(self.items[self.first[slot]]), how == "interface")
         if value is not None and value != UNKNOWN:
-            self.part_hashes[slot ^ _SALT] = Hashed(value)
+            self.charge_hash(MADE_COST, at)
+            self.hashed[slot] = value
         return value
 
     def moment_hash(self, slot: int) -> int | None:
@@ -1293,15 +1370,16 @@ class Machine:
         raw: object = None
         if first >= 0 and self.head[first] & K_INSTANCE:
             # Below protocol 3, bytes are _codecs.encode(text, "latin1").
-            text = self.value_of(self.items[self.first[first]]) if self.count_of(first) == 2 else None
-            if isinstance(text, str):
-                raw = text.encode("latin-1", "replace")
-        else:
+            if self.count_of(first) != 2 or self.kind_of(self.items[self.first[first]]) != K_STR:
+                return None
+            if self.count_of(slot) > 1:
+                raw = cast("str", self.value_of(self.items[self.first[first]])).encode("latin-1", "replace")
+        elif self.kind_of(first) != K_BYTES:
+            return None
+        elif self.count_of(slot) > 1:
             raw = self.value_of(first)
         if not isinstance(raw, bytes):
-            return None
-        if self.count_of(slot) == 1:
-            return UNKNOWN
+            return UNKNOWN  # no zone
         offset = self.fixed_offset(self.items[self.first[slot] + 1])
         if offset is None:
             return None
@@ -1354,12 +1432,14 @@ class Machine:
 
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
+        if self.data[place] == 0x46:  # FLOAT: read from its text each time
+            self.charge_hash(TEXT_COST, at)
         if n ^ _SALT not in self.first_keys and n ^ _SALT not in self.buckets:
             self.first_keys[n ^ _SALT] = ~place
         else:
-            number = cast("float", self.constant(place))
-            if number == number:  # noqa: PLR0124 - NaN hashes by identity
-                self.collide(n, hash(number), 1, at)
+            value = self.constant_hash(place)
+            if value != UNKNOWN:
+                self.collide(n, value, 1, at)
 
     def collide(self, n: int, value: int, weight: int, at: int) -> None:
         """One more key of this hash in container ``n``: it is compared with all before it."""
@@ -1368,7 +1448,7 @@ class Machine:
             bucket = self.buckets[n ^ _SALT] = {}
             if n ^ _SALT in self.first_keys:
                 first = self.first_keys[n ^ _SALT]
-                bucket[(self.tuple_hash(first, at) if first >= 0 else hash(self.constant(~first))) ^ _SALT] = 1
+                bucket[(self.tuple_hash(first, at) if first >= 0 else self.constant_hash(~first)) ^ _SALT] = 1
         before = bucket.get(value ^ _SALT, 0)
         bucket[value ^ _SALT] = before + 1
         if before:
@@ -1396,7 +1476,7 @@ class Machine:
         elif head & (K_TUPLE | K_FROZENSET | K_INSTANCE):
             self.check_made_key(n, slot, weight, at)
         elif head & K_INT and (self.head[n] & K_FROZENSET or n ^ _SALT in self.buckets):
-            self.collide(n, hash(self.constant(self.where[slot])), min((weight * weight) >> 3, SLOWEST), at)
+            self.collide(n, self.node_hash(slot, at), min((weight * weight) >> 3, SLOWEST), at)
 
     def note_dense(self, n: int, low: int, high: int) -> None:
         """Remember what comparing a frozenset of the stack from ``low`` to ``high`` with another of its hash takes."""
@@ -1459,7 +1539,7 @@ class Machine:
         how = self.rows[self.entry[slot]].hashing if self.head[slot] & K_INSTANCE else ""
         if how != "free":
             self.vague = False
-            value = self.made_hash(slot, how) if how in _MADE else self.known_hash(slot, at)
+            value = self.made_hash(slot, how, at) if how in _MADE else self.known_hash(slot, at)
             if self.vague or (value is None and how in _RARE):
                 # Few of them are equal, but each may walk past all before it. Eight thousand pass.
                 before = self.opaque.get(n ^ _SALT, 0)
@@ -1479,28 +1559,82 @@ class Machine:
                 self.charge_hash((before * (self.comparing(slot) if self.dense else weight)) >> 2, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
-        """The hash of a tuple of constants, as CPython computes it. Its weight was charged before."""
-        found = self.tuple_hashes.get(slot ^ _SALT)
-        if found is None:
-            found = self.flat_hash(slot, at)
-            if found is None:
-                found = cast("int", self.known_hash(slot, at))
-            if self.head[slot] & F_HELD:
-                self.tuple_hashes[slot ^ _SALT] = found  # it is seen again and again
-        return found
+        """The hash of a tuple of constants and such tuples, as CPython computes it. Its weight was charged before."""
+        if not self.hashed_cap:
+            self.begin_hashed()
+        if self.hashed[slot] != UNKNOWN:
+            return self.hashed[slot]
+        while self.depth[slot] >= self.climb_cap:
+            self.climb, self.climbed = _doubled(self.climb), _doubled(self.climbed)
+            self.climb_cap *= 2
+        # Post-order with a stack of our own; what was hashed once is not looked into again.
+        top = 0
+        self.climb[0], self.climbed[0] = slot, self.first[slot]
+        while top >= 0:
+            node = self.climb[top]
+            i, stop = self.climbed[top], self.first[node] + self.count[node]
+            if self.head[node] & F_NODES:
+                while i < stop:
+                    child = self.items[i]
+                    if child >= 0 and self.head[child] & K_TUPLE and self.hashed[child] == UNKNOWN:
+                        break
+                    i += 1
+                if i < stop:
+                    self.climbed[top] = i + 1
+                    top += 1
+                    self.climb[top], self.climbed[top] = child, self.first[child]
+                    continue
+            self.hashed[node] = self.sum_of(self.first[node], stop, at)
+            top -= 1
+        return self.hashed[slot]
 
-    def flat_hash(self, slot: int, at: int) -> int | None:
-        """The hash of a tuple of short constants; ``None`` for any other."""
-        parts = []
-        for i in range(self.first[slot], self.first[slot] + self.count[slot]):
+    def sum_of(self, start: int, stop: int, at: int) -> int:
+        """The hash of a tuple of the items from place ``start`` to ``stop``; of tuples among them it is known."""
+        if COMPILED:
+            return self.mixed(start, stop, at)
+        parts: list[object] = []
+        for child in self.items[start:stop]:
+            if child >= 0:
+                parts.append(Hashed(self.node_hash(child, at)))
+            elif KEY_CLASS[self.data[~child]] == 2:
+                raise self.unhashable(at)
+            else:
+                value = self.constant(~child)
+                # NaN hashes by identity: its own place will do.
+                parts.append(value if value == value else ~child)  # noqa: PLR0124
+        return hash(tuple(parts))
+
+    def mixed(self, start: int, stop: int, at: int) -> int:  # pragma: no cover - compiled build only
+        """:meth:`sum_of` without a tuple: the steps of ``tuplehash`` of CPython 3.8 and later, on 64 bits."""
+        total = TUPLE_START
+        for i in range(start, stop):
             child = self.items[i]
             if child >= 0:
-                return None
-            place = ~child
-            if KEY_CLASS[self.data[place]] == 2:
+                value = self.node_hash(child, at)
+            elif KEY_CLASS[self.data[~child]] == 2:
                 raise self.unhashable(at)
-            parts.append(self.data[place + 1] if self.data[place] == 0x4B else self.constant(place))
-        return hash(tuple(parts))
+            else:
+                value = self.constant_hash(~child)
+                if value == UNKNOWN:
+                    value = ~child
+            total = self.times_plus(value & ALL_BITS, TUPLE_LANE, total)
+            total = self.times_plus((total & LOW_33_BITS) << 31 | total >> 33, TUPLE_TURNED, 0)
+        total = self.times_plus(1, (stop - start) ^ TUPLE_START ^ 3527539, total)
+        if total == ALL_BITS:
+            return 1546275796  # a hash of -1 means an error
+        if total >> 63 == 0:
+            return total
+        value = ALL_BITS - total
+        return -1 - value
+
+    def times_plus(self, one: int, other: int, more: int) -> int:  # pragma: no cover - compiled build only
+        """The lower 64 bits of ``one * other + more``, in halves: what overflows is an error here."""
+        low = (one & LOW_HALF) * (other & LOW_HALF)
+        high = ((one >> 32) * (other & LOW_HALF) & LOW_HALF) + ((one & LOW_HALF) * (other >> 32) & LOW_HALF)
+        high += (low >> 32) + (more >> 32)
+        low = (low & LOW_HALF) + (more & LOW_HALF)
+        high = high + (low >> 32) & LOW_HALF
+        return high << 32 | low & LOW_HALF
 
     def known_hash(self, slot: int, at: int) -> int | None:
         """The hash of a tuple or instance, as CPython computes it; ``None`` if something in it has an unknown one."""
@@ -1508,12 +1642,14 @@ class Machine:
             not self.head[slot] & K_INSTANCE or not self.rows[self.entry[slot]].hashing
         ):
             return None
-        known = self.part_hashes.get(slot ^ _SALT)
-        if known is not None:
-            return known.value
+        if not self.hashed_cap:
+            self.begin_hashed()
+        if self.hashed[slot] != UNKNOWN:
+            return self.hashed[slot]
         # Post-order with a stack of our own: each frame is a node and what its parts hash like.
         frames: list[tuple[int, list[object]]] = [(slot, [])]
         unknown = vague = False
+        steps = 1
         while True:
             node, done = frames[len(frames) - 1]
             if len(done) == self.count_of(node):
@@ -1523,26 +1659,29 @@ class Machine:
                     value = hash_like(self.rows[self.entry[node]].hashing, done)
                 if not unknown and not vague:
                     # Wherever else it is a part, it is not looked into again.
-                    value = self.part_hashes[node ^ _SALT] = Hashed(hash(value))
+                    self.hashed[node] = hash(value)
+                    value = Hashed(self.hashed[node])
                 if not frames:
+                    self.charge_hash(PART_COST * steps, at)
                     self.vague = vague
                     return None if unknown else hash(value)
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
+            steps += 1
             if child < 0:
                 if KEY_CLASS[self.data[~child]] == 2:
                     raise self.unhashable(at)
                 done.append(self.constant(~child))
-            elif child ^ _SALT in self.part_hashes:
-                done.append(self.part_hashes[child ^ _SALT])
+            elif self.hashed[child] != UNKNOWN and self.head[child] & (K_TUPLE | K_INSTANCE):
+                done.append(Hashed(self.hashed[child]))
             elif self.head[child] & K_NAMES:
                 done.append(self.name_of(child))  # it hashes by identity, however often it is looked up
             elif self.head[child] & K_INSTANCE:
                 how = self.rows[self.entry[child]].hashing
-                made = self.made_hash(child, how) if how in _MADE else UNKNOWN
+                made = self.made_hash(child, how, at) if how in _MADE else UNKNOWN
                 if made is not None and made != UNKNOWN:
-                    done.append(self.part_hashes[child ^ _SALT])
+                    done.append(Hashed(made))
                 elif how and self.count_of(child):
                     # Of what nobody can choose, anything will do that equal ones share.
                     vague = vague or made is None
@@ -1762,6 +1901,24 @@ class Machine:
             self.replace_sized(at, stop, start, length, True)
         return stop
 
+    def is_short_float(self, at: int, stop: int) -> bool:  # pragma: no cover - compiled build only
+        """Whether a FLOAT is digits with a point between them, as ``repr`` writes most."""
+        data = self.data
+        i = at + 2 if data[at + 1] == 0x2D else at + 1
+        if stop - i > 24 or i >= stop or (data[i] == 0x30 and i + 1 < stop and data[i + 1] != 0x2E):
+            return False
+        points = 0
+        start = i
+        while i < stop:
+            if data[i] == 0x2E:
+                points += 1
+                if points > 1 or i == start or i + 1 == stop:
+                    return False
+            elif not 0x30 <= data[i] <= 0x39:
+                return False
+            i += 1
+        return True
+
     def escape_width(self, i: int, stop: int) -> int:  # pragma: no cover - compiled build only
         """How long an escape in a STRING is; 0 for one that is not ASCII or that repr does not write."""
         data = self.data
@@ -1825,7 +1982,7 @@ class Machine:
             self.push_int(decimal_text(raw, at, self.max_bits), at, stop, sp)
             return stop
         elif op == 0x46:
-            number = float_text(raw, at)
+            number = float(raw) if COMPILED and self.is_short_float(at, newline) else float_text(raw, at)
             if self.no_nan and not number - number == 0:
                 raise Malformed(Reason.NOT_FINITE, at)
             self.odd_keys = True
@@ -2124,7 +2281,7 @@ class Machine:
         if cost == BY_COPY:
             cost = weight * 3  # a text weighs one for 64 characters, and the copy is as long
         elif cost == BY_WORK:
-            cost = min(work_of(self, self.rows[index].work, self.items_of(args)), CEILING)
+            cost = self.work_at(index, self.first[args], self.count[args])
         self.charge_call(weight + cost, at)
         n = self.node(self.made[index] | flags | F_CALL | F_INSTANCE, self.depth[args], weight, at)
         self.entry[n] = index
@@ -2134,6 +2291,17 @@ class Machine:
         if self.careful:
             self.add_edge(n, args, 0)
         return n
+
+    def work_at(self, index: int, base: int, k: int) -> int:
+        """What a call weighs that depends on what it is given: ``k`` items from place ``base`` on."""
+        row = self.rows[index]
+        size = 0
+        for i in range(base, base + k):
+            slot = self.items[i]
+            if slot >= 0 or self.kind_of(slot) != K_STR:
+                return min(row.cost + work_of(self, row.work, self.slots(base, k)), CEILING)
+            size += self.short_size(~slot, K_STR)
+        return row.cost + work_for(row.work, size)
 
     def charge_call(self, weight: int, at: int) -> None:
         """A constructor may hash, compare or copy all it gets, however often it is shared."""
@@ -2221,8 +2389,9 @@ class Machine:
                 return True
             size = self.short_size(~slot, kind)
             return self.codes[c + 3] <= size <= self.codes[c + 4]
-        if op == P_CHARS and slot < 0 and self.data[~slot] == 0x8C:
-            start = ~slot + 2
+        if op == P_CHARS and slot < 0 and (self.data[~slot] == 0x8C or self.data[~slot] == 0x58):
+            # SHORT_BINUNICODE, or BINUNICODE of less than 128 bytes: else it would be a node.
+            start = ~slot + 2 if self.data[~slot] == 0x8C else ~slot + 5
             size = self.data[~slot + 1]
             if size > self.codes[c + 4]:
                 return False
@@ -2234,6 +2403,8 @@ class Machine:
                 return True
             return not self.data[start : start + size].translate(None, letters[256:])
         pattern = self.patterns[self.codes[c + 5] if op != P_CHARS else self.codes[c + 2]]
+        if pattern.op == "global":
+            return slot >= 0 and self.head[slot] & K_GLOBAL != 0 and self.rows[self.entry[slot]].name == pattern.value
         if slot >= 0 and (not self.head[slot] & K_CONSTANTS or self.head[slot] & K_INSTANCE):
             return fits(self, slot, pattern)
         found = self.fitted.get((c ^ _SALT, slot))
@@ -2245,7 +2416,7 @@ class Machine:
         """What bounds say of a constant that is no node: an int's value, or the length of a string."""
         data = self.data
         op = data[at]
-        if op == 0x8C or op == 0x43 or op == 0x4B:  # SHORT_BINUNICODE, SHORT_BINBYTES, BININT1
+        if op == 0x8C or op == 0x43 or op == 0x4B or op == 0x58 or op == 0x42:  # short text, bytes or int
             return data[at + 1]
         if op == 0x4D:  # BININT2
             return data[at + 1] | data[at + 2] << 8
@@ -2625,9 +2796,10 @@ class Machine:
         if COMPILED:
             for i in range(run + 1, stop):
                 slot = self.items[i]
-                if slot >= 0 or self.data[~slot] != 0x8C:
+                if slot >= 0 or (self.data[~slot] != 0x8C and self.data[~slot] != 0x58):
                     return False
-                if self.data[~slot + 2] == 0x5F and self.data[~slot + 3] == 0x5F:
+                place = ~slot + 2 if self.data[~slot] == 0x8C else ~slot + 5  # SHORT_BINUNICODE, BINUNICODE
+                if self.data[place] == 0x5F and self.data[place + 1] == 0x5F:
                     return False
             return True
         return self.is_known(index, run + 1, stop)
@@ -2656,7 +2828,10 @@ class Machine:
         """Whether these are short strings and no dunders."""
         data = self.data
         for slot in keys:
-            if slot >= 0 or data[~slot] != 0x8C or (data[~slot + 2] == 0x5F and data[~slot + 3] == 0x5F):
+            if slot >= 0 or (data[~slot] != 0x8C and data[~slot] != 0x58):
+                return False
+            place = ~slot + 2 if data[~slot] == 0x8C else ~slot + 5
+            if data[place] == 0x5F and data[place + 1] == 0x5F:
                 return False
         return True
 

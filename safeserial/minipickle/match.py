@@ -15,7 +15,7 @@ from safeserial.text import safe_repr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["GLOBAL", "SPECIAL", "View", "fits", "state_fits", "wanted", "work_of"]
+__all__ = ["GLOBAL", "SPECIAL", "View", "fits", "state_fits", "wanted", "work_for", "work_of"]
 
 # Node kinds beyond those that a pattern can ask for.
 GLOBAL = 1 << 14  # a listed name
@@ -222,6 +222,11 @@ def work_of(view: View, how: str, slots: Sequence[int]) -> int:
             size += _size(view, slot, _STR) or 0
         elif kind == _INT and how == "fraction":
             size += (_size(view, slot, _INT) or 0).bit_length() * 3 // 10
+    return work_for(how, size)
+
+
+def work_for(how: str, size: int) -> int:
+    """:func:`work_of` for so many bytes of text."""
     return size >> 2 if how == "path" else size * size >> 16
 
 

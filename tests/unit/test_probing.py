@@ -6,6 +6,7 @@ import importlib
 import pickle
 import random
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -23,9 +24,10 @@ from hypothesis import strategies as st
 
 from safeserial import minipickle
 from safeserial import probing as pure
-from safeserial.errors import Malformed, Reason
+from safeserial.errors import Malformed, Reason, Refused
 from safeserial.formats import codec
 from safeserial.formats.msgpack import load_untrusted_msgpack
+from safeserial.limits import Limits
 from safeserial.minipickle import machine
 from safeserial.policy import Policy
 
@@ -45,6 +47,12 @@ try:
 except ModuleNotFoundError:
     pass
 both = pytest.mark.parametrize("probing", BUILDS, ids=["pure", "compiled"][: len(BUILDS)])
+MACHINES: list[Any] = [machine.Machine]
+try:
+    MACHINES.append(importlib.import_module("safeserial.minipickle._machine_c").Machine)
+except ModuleNotFoundError:
+    pass
+each_machine = pytest.mark.parametrize("engine", MACHINES, ids=["pure", "compiled"][: len(MACHINES)])
 
 OWN = Policy(
     allow=[*(f"pickles.wares:{one}" for one in ("Access", "Count", "Pair", "Ratio")), "http:HTTPStatus"],
@@ -250,19 +258,73 @@ _OF_THE_LIBRARY = st.one_of(
 )
 
 
+_PARTS = st.recursive(
+    st.one_of(
+        _NUMBER, st.floats(allow_nan=False), st.booleans(), st.none(), st.text(max_size=3),
+        st.sampled_from(["x" * 255, "x" * 256, "\u00e4" * 300, 10**18, -(10**18), 10**700, -(10**700)]),
+    ),
+    lambda parts: st.lists(parts, max_size=4).map(tuple),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@each_machine
 @settings(max_examples=60)
-@given(st.sets(_OF_THE_LIBRARY, min_size=70, max_size=90), st.sampled_from([0, 2, 4]))
-def test_the_machine_computes_the_hashes_that_the_interpreter_does(members: set[Any], protocol: int) -> None:
+@given(
+    members=st.sets(st.one_of(_OF_THE_LIBRARY, _PARTS.map(lambda part: (part,))), min_size=70, max_size=90),
+    protocol=st.sampled_from([0, 2, 4]),
+)
+def test_the_machine_computes_the_hashes_that_the_interpreter_does(
+    engine: Any, members: set[Any], protocol: int
+) -> None:
     table = dict.fromkeys(members)
-    one = machine.Machine(pickle.dumps(table, protocol), OWN.table, OWN.limits, 0)
+    one = engine(pickle.dumps(table, protocol), OWN.table, OWN.limits, 0)
     assert one.run()
-    (place,) = [one.first[n] for n in one.large]
-    slots = one.kept(place)
+    (large,) = one.large
+    slots = one.keys_of(large)[:: 1 if protocol else -1]  # the last run first, and protocol 0 makes one of each
     assert len(slots) == len(table)
     for key, computed in zip(table, one.hashes_of(slots, 0), strict=True):
         # Of members of an Enum there are few, and of infinities two.
         if not isinstance(key, Enum) and not (isinstance(key, Decimal) and key.is_infinite()):
             assert computed == hash(key), key
+
+
+@each_machine
+def test_deep_tuples_and_those_that_are_parts_of_many_are_hashed_once_each(engine: Any) -> None:
+    deep: Any = (7,)
+    for _ in range(100):
+        deep = (deep, 1)
+    once: Any = (*range(1000), b"a", b"b" * 300)
+    keys = {(once, n): None for n in range(50)} | {(deep, n): None for n in range(50)}
+    limits = replace(OWN.limits, max_key_depth=200)
+    one = engine(pickle.dumps(keys, 4), OWN.table, limits, 0)
+    assert one.run()
+
+    assert list(one.hashes_of(one.keys_of(one.large[0]), 0)) == [hash(key) for key in keys]
+
+
+@each_machine
+def test_keys_of_one_hash_count_once_if_they_are_equal_and_each_if_they_are_not(engine: Any) -> None:
+    def judged(data: bytes, limits: Limits = OWN.limits) -> str:
+        try:
+            return engine.judge(data, {}, limits, 0)[1][:1].hex()
+        except Refused as refusal:
+            return refusal.reason.value
+
+    def members(*numbers: int) -> bytes:
+        return b"\x80\4\x8f(" + b"".join(b"\x8a\x08" + n.to_bytes(8, "little") for n in numbers) + b"\x90."
+
+    def tuples(*numbers: int) -> bytes:
+        return b"\x80\4\x8f(" + b"".join(b"\x8a\x08" + n.to_bytes(8, "little") + b"\x85" for n in numbers) + b"\x90."
+
+    path = on_one_path(4900, as_set=True)
+    # Doubtful: many are there twice. Equal ones take one place, so the others are no less on one path for them.
+    assert judged(members(*range(5000), *range(5000))) == "80"
+    assert judged(members(*path, *path)) == "hash-cost"
+    assert judged(tuples(*range(3000), *range(3000))) == "80"
+    # Telling tuples apart is paid for.
+    assert judged(tuples(*range(3000), *range(3000)), replace(OWN.limits, max_hash_cost=300_000)) == "hash-cost"
+    assert judged(tuples(*range(6000)), replace(OWN.limits, max_hash_cost=300_000)) == "80"
 
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -379,6 +441,6 @@ def test_what_is_not_made_as_pickles_make_it_has_no_known_hash(key: bytes, known
         one = machine.Machine(data, allow, limits, 0, careful=True)
         assert one.run()
     slot = one.memo[0]
-    assert one.made_hash(slot, one.rows[one.entry[slot]].hashing) == known
+    assert one.made_hash(slot, one.rows[one.entry[slot]].hashing, 0) == known
     for _ in range(2):  # read, and remembered
         assert one.slot_hash(slot, 0) == (pure.UNKNOWN if known is None else known)

@@ -43,7 +43,7 @@ VECTORS: list[Vector] = [
     bad("heavy-calls", 4, "too-heavy", "as keywords", _LONG + name("shop", "Keyed") + b")}" + text("a") + b"h\0s", here(b"\x92"), b".", limits={"max_weight": 49}),
     bad("heavy-calls", 4, "too-heavy", "a class whose one call makes much", (b"(" + (name("shop", "Heavy") + b")R") * 2 + name("shop", "Heavy") + b")"), here(b"R"), b"t."),
     bad("heavy-calls", 4, "too-heavy", "zones, each read from its file", b"(" + (b"\x8c\x08zoneinfo\x8c\x12ZoneInfo._unpickle\x93\x8c\x03UTCK\0\x86R" * 998) + b"\x8c\x08zoneinfo\x8c\x12ZoneInfo._unpickle\x93\x8c\x03UTCK\0\x86", here(b"R"), b"l.", policy="stdlib"),
-    *(bad("heavy-calls", 4, "too-heavy", why, setup + b"(" + b"h\1h\0\x85R" * calls + b"h\1h\0\x85", here(b"R"), b"l.", policy="stdlib", limits={"max_weight": 3000}) for why, setup, calls in (
+    *(bad("heavy-calls", 4, "too-heavy", why, setup + b"(" + b"h\1h\0\x85R" * calls + b"h\1h\0\x85", here(b"R"), b"l.", policy="stdlib", limits={"max_weight": 3900}) for why, setup, calls in (
         ("each path keeps the parts of one text", b"X" + struct.pack("<I", 4000) + b"a/" * 2000 + b"\x940" + name("pathlib", "PurePosixPath") + b"\x940", 2),
         ("each fraction divides the same large numbers", b"X" + struct.pack("<I", 8601) + b"9" * 4300 + b"/" + b"7" * 4300 + b"\x940" + name("fractions", "Fraction") + b"\x940", 2))),
     bad("heavy-calls", 4, "too-heavy", "the same from integers", name("fractions", "Fraction") + b"\x940" + b"\x8b" + struct.pack("<I", 4000) + b"\x55" * 4000 + b"\x940\x8b" + struct.pack("<I", 4000) + b"\x33" * 4000 + b"\x940(h\0h\1h\2\x86Rh\0h\1h\2\x86", here(b"R"), b"l.", policy="stdlib", limits={"max_weight": 10_000}),

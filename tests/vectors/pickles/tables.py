@@ -141,7 +141,7 @@ VECTORS: list[Vector] = [
     bad("hash-collision-instances", 4, "hash-cost", "in a frozenset", _DECIMAL + b"(", *_DECIMALS[:60], _giant(32767), here(b"\x91"), b".", policy="stdlib"),
     bad("hash-collision-calls", 4, "hash-cost", "in a list that a call makes a set of", _DECIMAL + _SET + b"](", *_DECIMALS[:60], _giant(32767) + b"e\x85", here(b"R"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "frozensets of frozensets of decimals and floats: each level multiplies", _DECIMAL + b"(", *(_family(_MIXED, 12, 2, last=n) for n in range(9)), _family(_MIXED, 12, 2, last=9)[:-1], here(b"\x91"), b"\x91.", policy="stdlib"),
-    bad("hash-collision-calls", 2, "hash-cost", "the same by calls", b"cdecimal\nDecimal\nq\0cbuiltins\nfrozenset\nq\1](", *(_family(_OLD, 12, 2, b"h\1](", b"e\x85R", n) for n in range(11)), _family(_OLD, 12, 2, b"h\1](", b"e\x85R", 11)[:-1], here(b"R"), b"e\x85R.", policy="stdlib"),
+    bad("hash-collision-calls", 2, "hash-cost", "the same by calls", b"cdecimal\nDecimal\nq\0cbuiltins\nfrozenset\nq\1](", *(_family(_OLD, 12, 2, b"h\1](", b"e\x85R", n) for n in range(11)), _family(_OLD, 12, 2, b"h\1](", b"e\x85R", 11)[:-1], here(b"R"), b"e\x85R.", policy="stdlib", limits={"max_hash_cost": 2_020_000}),
     bad("hash-collision-floats", 4, "hash-cost", "in a list that a call makes a set of, with nothing else in it", _SET + b"](", (b"G?\xf0" + bytes(6)) * 400, b"e\x85", here(b"R"), b".", limits={"max_hash_cost": 5000}),
     bad("hash-collision-floats", 4, "hash-cost", "frozensets of frozensets of floats and whole numbers", b"(", *(_family(_NUMBERS, 20, 2, last=n) for n in range(20)), here(b"\x91"), b".", policy="stdlib"),
 ]  # fmt: skip
