@@ -575,9 +575,9 @@ PICKLE: dict[str, Callable[[int], bytes]] = {
     "as many tuples as allowed around each member": _members(lambda n: _j(n) + b"\x85" * 31),
     "tuples of many ints in a set": _members(lambda n: b"(" + _j(n) + b"K\1" * 60 + b"t"),
     "tuples of texts in a set": _members(lambda n: b"\x8c\4%04x\x85" % n),
-    "tuples of one long text in a set": _members(
-        lambda n: b"h\0" + _j(n) + b"\x86", b"X\0\0\1\0" + b"a" * 65_536 + b"\x940"
-    ),
+    "tuples of one long text in a set": lambda size: _members(
+        lambda n: b"h\0" + _j(n) + b"\x86", b"X" + (size // 4).to_bytes(4, "little") + b"a" * (size // 4) + b"\x940"
+    )(size),
     "tuples of one tuple of many ints in a set": _members(
         lambda n: b"h\0" + _m(n) + b"\x86", b"(" + b"K\1" * 1000 + b"t\x940"
     ),

@@ -76,8 +76,8 @@ from safeserial.minipickle.constants import (
     LARGE_TABLE,
     LONG_SPAN,
     LONGEST_ESCAPE,
-    LOW_33_BITS,
     LOW_HALF,
+    LOW_TURNED,
     MADE_COST,
     MANY_SPELLINGS,
     MAX_NAME_BYTES,
@@ -1618,7 +1618,7 @@ class Machine:
                 if value == UNKNOWN:
                     value = ~child
             total = self.times_plus(value & ALL_BITS, TUPLE_LANE, total)
-            total = self.times_plus((total & LOW_33_BITS) << 31 | total >> 33, TUPLE_TURNED, 0)
+            total = self.times_plus((total & LOW_TURNED) << 31 | total >> 33, TUPLE_TURNED, 0)
         total = self.times_plus(1, (stop - start) ^ TUPLE_START ^ 3527539, total)
         if total == ALL_BITS:
             return 1546275796  # a hash of -1 means an error
