@@ -502,6 +502,10 @@ def test_inputs_other_than_bytes() -> None:
 
 def test_numbers_of_any_size_up_to_the_limit() -> None:
     value = 10**9000
+    for bits in (64, 4096):  # as many digits as the largest has, and more than that
+        narrow, digits = Limits(max_int_bits=bits), len(str(2**bits))
+        assert verify(b"I%d\n." % (2**bits - 1), limits=narrow)
+        assert refused(b"L" + b"9" * digits + b"L\n.", limits=narrow) is Reason.NUMBER_OUT_OF_RANGE
     wide = Limits(max_int_bits=40000)
     assert verify(b"L1" + b"0" * 9000 + b"L\n.", limits=wide).canonical == b"\x80\x04" + emit_int(value) + b"."
     assert refused(b"\x8a\x06" + b"\x7f" * 6 + b".", limits=Limits(max_int_bits=46)) is Reason.NUMBER_OUT_OF_RANGE

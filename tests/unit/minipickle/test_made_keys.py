@@ -142,3 +142,29 @@ def test_the_hash_of_a_network_is_the_interpreters_or_unknown(text: Any, interfa
     assert (found is not None) == known
     if known:
         assert found == hash(IPv4Interface(text) if interface else IPv4Network(text))
+
+
+class Free:
+    """Hashes by identity, whatever it is made of."""
+
+    def __init__(self, part: object) -> None:
+        self.part = part
+
+
+def number(n: int) -> bytes:
+    return b"M" + n.to_bytes(2, "little")
+
+
+def test_members_that_stand_twice_beside_others_are_told_apart_by_what_they_hold() -> None:
+    """A table in which many hashes are equal is looked at again, with each value once; what cannot be told is its own."""
+    policy = Policy(allow=[f"{__name__}:Free refer"], presets=["stdlib@1"])
+    twice = b"".join(map(number, [*range(300), *range(300)]))
+    array = b"\x96" + (3).to_bytes(8, "little") + b"abc"
+    free = call(f"{__name__}:Free", array) + call(f"{__name__}:Free", b"\x8c\1a")
+    for data in (b"\x8f(" + twice + free * 2 + b"\x90.", b"(" + twice + free * 2 + b"\x91."):
+        assert verdict(b"\x80\5" + data, policy)
+    # A class that stands in a tuple with something else that is made is hashed as what it is: by identity.
+    decimals = b"".join(
+        call("decimal:Decimal", b"\x8c\3%03d" % n) + f"c{__name__}\nFree\n\x86".encode("latin-1") for n in range(70)
+    )
+    assert verdict(b"\x80\4\x8f(" + decimals + b"\x90.", policy)

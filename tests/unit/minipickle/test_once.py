@@ -170,6 +170,8 @@ def test_what_says_no_number_stands_for_itself() -> None:
     assert hash_like("fraction", ["x"]) == ("x",)
     assert hash_like("fraction", [1.5]) == (1.5,)
     assert hash_like("fraction", [1, PRIME]) == hash_like("fraction", [7, 2 * PRIME])
+    assert hash_like("timedelta", ["a"]) == ("a",)
+    assert hash_like("timedelta", [1, -1, -1]) == (0, 86_398, 999_999)
     assert hash_like("arguments", [1, "a"]) == (1, "a")
 
 
