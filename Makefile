@@ -15,6 +15,7 @@ COMPILED_FROM := setup.py $(addprefix safeserial/minipickle/,machine.py machine.
 	$(addprefix safeserial/formats/,protobuf_scan.py protobuf_scan.pxd _protobuf_scan_c.pxd) \
 	$(addprefix safeserial/formats/,counts.py counts.pxd _counts_c.pxd) \
 	$(addprefix safeserial/formats/,tags.py tags.pxd _tags_c.pxd) \
+	$(addprefix safeserial/envelope/,header.py header.pxd _header_c.pxd) \
 	$(addprefix safeserial/,probing.py probing.pxd _probing_c.pxd)
 
 .DEFAULT_GOAL := help
@@ -131,6 +132,7 @@ clean:
 		safeserial/formats/_protobuf_scan_c.*.so safeserial/formats/_protobuf_scan_c.*.pyd \
 		safeserial/formats/_counts_c.*.so safeserial/formats/_counts_c.*.pyd \
 		safeserial/formats/_tags_c.*.so safeserial/formats/_tags_c.*.pyd \
+		safeserial/envelope/_header_c.*.so safeserial/envelope/_header_c.*.pyd \
 		safeserial/_probing_c.*.so safeserial/_probing_c.*.pyd
 
 FORCE:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 #: Modules with types in a .pxd beside them; each becomes ``_NAME_c`` in its package.
 COMPILED = ("safeserial/minipickle/machine", "safeserial/formats/plain", "safeserial/formats/protobuf_scan",
-            "safeserial/formats/counts", "safeserial/formats/tags", "safeserial/probing")  # fmt: skip
+            "safeserial/formats/counts", "safeserial/formats/tags", "safeserial/envelope/header",
+            "safeserial/probing")  # fmt: skip
 MODE = os.environ.get("SAFESERIAL_BUILD", "auto")
 if MODE not in {"auto", "require", "pure"}:
     sys.exit(f"SAFESERIAL_BUILD must be auto, require or pure, not {MODE!r}")

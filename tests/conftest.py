@@ -90,6 +90,7 @@ def stale_extension() -> str:
         or stale("formats", "protobuf_scan")
         or stale("formats", "counts")
         or stale("formats", "tags")
+        or stale("envelope", "header")
         or stale("", "probing")
     )
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from safeserial import build
 from safeserial.envelope.binding import bound_digest, canonical_json
 from safeserial.envelope.keys import Grants, Key, Keyring
 from safeserial.envelope.wire import (
@@ -25,11 +26,9 @@ from safeserial.envelope.wire import (
     Format,
     Prefix,
     Suite,
-    encode_header,
     is_sealed,
     make_claims,
     pack_sections,
-    parse_claims,
     parse_prefix,
     split_sections,
 )
@@ -37,6 +36,10 @@ from safeserial.errors import Forbidden, Reason, Refused, Unauthentic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from safeserial.envelope import header as _header
+else:
+    _header = build.engine("safeserial.envelope", "header")
 
 __all__ = [
     "DEFAULT_SKEW_MS",
@@ -64,6 +67,7 @@ __all__ = [
 ]
 
 DEFAULT_SKEW_MS = 60_000
+encode_header, parse_claims = _header.encode_header, _header.parse_claims
 _NO_COMPRESSION = Compression.NONE  # looking a member up costs as much as a call
 
 

@@ -1,6 +1,6 @@
 """The envelope's vocabulary: what a message can claim about itself, as plain values that say nothing about bytes.
 
-Pure data: no key, no clock, no I/O. :mod:`safeserial.envelope.wire` turns these into bytes and back.
+Pure data: no key, no clock, no I/O. :mod:`safeserial.envelope.header` turns these into bytes and back.
 """
 
 from __future__ import annotations

@@ -24,16 +24,19 @@ from __future__ import annotations
 
 import hmac
 from hashlib import sha256
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from safeserial import build
 from safeserial.envelope.wire import Suite, is_label
 from safeserial.errors import Reason, Unauthentic
 
 if TYPE_CHECKING:
     from _hashlib import HASH
 
+    from safeserial.envelope import header as engine
     from safeserial.envelope.wire import Claims, Prefix
+else:
+    engine = build.engine("safeserial.envelope", "header")
 
 __all__ = [
     "SIGNING",
@@ -58,6 +61,8 @@ _MAX_ENCRYPTED = (1 << 31) - 1  # more than the library encrypts at once
 _LARGE = 1 << 15  # from here on, writing in place is faster
 _EMPTY = sha256()
 _INNER_PAD, _OUTER_PAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+# What fills the key blocks of HMAC behind keys of 16 and 32 bytes.
+_OUTER_48, _INNER_32, _OUTER_32 = _OUTER_PAD[:1] * 48, _INNER_PAD[:1] * 32, _OUTER_PAD[:1] * 32
 _P = (1 << 255) - 19
 _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 # The y of the eight points of small order, in every spelling. Under such a "public key" one signature verifies for at
@@ -206,13 +211,14 @@ class Ed25519(_Held):
 class A256Gcm(_Held):
     """Suite 11: the body is encrypted as well. Whoever can read can also write."""
 
-    __slots__ = ("_cipher", "_infos", "_invalid", "_key", "_preamble")
+    __slots__ = ("_behind_id", "_cipher", "_infos", "_invalid", "_preamble")
 
     def __init__(self, material: bytes, purpose: str, context: bytes) -> None:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self._key = purpose_key(material, Suite.A256GCM, purpose)
+        # The key block of HKDF-Extract behind its salt, and the input key: the same for each message.
+        self._behind_id = _INNER_PAD[:1] * 48 + purpose_key(material, Suite.A256GCM, purpose)
         self._preamble = _preamble(context)
         self._cipher: Any = AESGCM
         self._infos = (b"", b"", b"")
@@ -221,10 +227,14 @@ class A256Gcm(_Held):
 
     def _derive(self, message_id: bytes, kid: bytes) -> tuple[bytes, bytes]:
         """The key of one message and the commitment to it."""
-        inner, outer = _hmac_states(message_id, self._key)
-        outer.update(inner.digest())
-        # One block of HKDF-Expand each, written out: this is done for every message.
-        inner, outer = _hmac_states(outer.digest())
+        # HMAC (RFC 2104) and one block of HKDF-Expand each, written out: this is done for every message.
+        inner, outer = _EMPTY.copy(), _EMPTY.copy()
+        inner.update(message_id.translate(_INNER_PAD) + self._behind_id)
+        outer.update(message_id.translate(_OUTER_PAD) + _OUTER_48 + inner.digest())
+        prk = outer.digest()
+        inner, outer = _EMPTY.copy(), _EMPTY.copy()
+        inner.update(prk.translate(_INNER_PAD) + _INNER_32)
+        outer.update(prk.translate(_OUTER_PAD) + _OUTER_32)
         other_inner, other_outer = inner.copy(), outer.copy()
         infos = self._infos
         if infos[0] != kid:  # it is the key's own, so it is the same each time
@@ -250,7 +260,7 @@ class A256Gcm(_Held):
             return header + cipher.encrypt(_NONCE, body, self._preamble + header)  # type: ignore[no-any-return]
         # Into its place: two blocks of this size, taken and given back for each message, make some allocators ask the
         # system for memory each time, which costs five times what the encryption does.
-        place = BytesIO(bytes(len(header) + len(body) + 16))
+        place = engine.room(len(header) + len(body) + 16)
         with place.getbuffer() as view:
             view[: len(header)] = header
             _encrypt_into(cipher, key, body, self._preamble + header, view[len(header) :])

@@ -1,9 +1,7 @@
-"""Envelope bytes to fields and back, and nothing else: no key, no clock, no I/O, no log.
+"""The layout of an envelope, and what is read of it before authentication: no key, no clock, no I/O, no log.
 
-Two judges and their twins. :func:`parse_prefix` reads the few bytes that must be read before authentication: they
-choose a key and say where the tag is. :func:`parse_claims` reads the rest of the header, and is called only once the
-tag has verified; it is as strict all the same, because whoever holds a key may be broken or hostile. What
-:func:`parse_claims` accepts, :func:`encode_header` writes back byte for byte: one header has one spelling.
+:func:`parse_prefix` reads the few bytes that must be read before authentication: they choose a key and say where the
+tag is. The rest of the header is for :mod:`safeserial.envelope.header`. A body's sections are joined and split here.
 
 Layout (integers big-endian; the tag stands at the end of the message)::
 
@@ -18,7 +16,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from safeserial.envelope.claims import (
     LABEL_BYTES,
@@ -26,7 +24,6 @@ from safeserial.envelope.claims import (
     MAX_TIME_MS,
     Claims,
     Compression,
-    Draft,
     Format,
     Suite,
     is_label,
@@ -40,10 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMITMENT_LENGTH",
+    "FIXED_FIELDS",
     "MAGIC",
     "MAX_HEADER_BYTES",
     "MAX_KID_CHARS",
     "MAX_TIME_MS",
+    "MIN_CLAIMS",
+    "REMEMBERED",
+    "START",
     "TAG_LENGTH",
     "VERSION",
     "Claims",
@@ -51,12 +52,10 @@ __all__ = [
     "Format",
     "Prefix",
     "Suite",
-    "encode_header",
     "is_label",
     "is_sealed",
     "make_claims",
     "pack_sections",
-    "parse_claims",
     "parse_prefix",
     "split_sections",
 ]
@@ -73,27 +72,18 @@ COMMITMENT_LENGTH: Mapping[int, int] = MappingProxyType(
     {Suite.HS256: 0, Suite.ED25519: 0, Suite.ES256: 0, Suite.A256GCM: 32}
 )
 
-_FORMATS = {int(fmt): fmt for fmt in Format}
-_COMPRESSIONS = {int(method): method for method in Compression}
-
-_START = struct.Struct(">3sBBBHB")  # magic, version, suite, flags, header_len, kid_len
-_FIXED_FIELDS = "16sQQBBIH"  # message_id .. schema_version
-_FIXED = struct.Struct(f">{_FIXED_FIELDS}B")  # and the purpose's length
-_TLV = struct.Struct(">BH")
-_U16 = struct.Struct(">H")
+START = struct.Struct(">3sBBBHB")  # magic, version, suite, flags, header_len, kid_len
+#: ``message_id`` to ``schema_version``.
+FIXED_FIELDS = "16sQQBBIH"
+# Those, a purpose of one byte, an empty type, no extension.
+MIN_CLAIMS = struct.calcsize(f">{FIXED_FIELDS}") + 2 + 1 + 2
 _U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
-# The fixed fields, a purpose of one byte, an empty type, no extension.
-_MIN_CLAIMS = _FIXED.size + 1 + 1 + 2
 # Per suite number: the suite, the least header_len - 9 - kid_len, the tag's length.
-_SUITES = {int(suite): (suite, _MIN_CLAIMS + COMMITMENT_LENGTH[suite], TAG_LENGTH[suite]) for suite in Suite}
+_SUITES = {int(suite): (suite, MIN_CLAIMS + COMMITMENT_LENGTH[suite], TAG_LENGTH[suite]) for suite in Suite}
 
-_SUBJECT, _AUDIENCE, _BOUND, _NOT_BEFORE, _BEHALF, _QUEUE, _RESEAL = range(1, 8)
-_CRITICAL = 0x80
-
-# How many beginnings and names are remembered. Each function that does so depends on its argument alone, so forgetting
-# changes nothing but the time; what is remembered is short, so a stranger can fill the memory and not swell it.
-_REMEMBERED = 256
+#: How many beginnings and names are remembered. Each function that does so depends on its argument alone, so forgetting
+#: changes nothing but the time; what is remembered is short, so a stranger can fill the memory and not swell it.
+REMEMBERED = 256
 
 
 class Prefix(NamedTuple):
@@ -152,7 +142,7 @@ def parse_prefix(data: bytes, *, max_bytes: int) -> Prefix:
     return prefix
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=REMEMBERED)
 def _judge_start(start: bytes) -> tuple[Prefix, int, int]:
     """Judge an envelope up to the end of its key id, at least 9 bytes: few beginnings occur, and over and over.
 
@@ -160,7 +150,7 @@ def _judge_start(start: bytes) -> tuple[Prefix, int, int]:
         What they say, the least size of the envelope, and where the first wrong character of the key id is, 0 for
         nowhere. ``start`` may end within the key id: then the least size is more than the envelope has.
     """
-    magic, version, suite_number, flags, header_len, kid_len = _START.unpack_from(start)
+    magic, version, suite_number, flags, header_len, kid_len = START.unpack_from(start)
     if magic != MAGIC:
         raise Malformed(Reason.NOT_SEALED, 0)
     if version != VERSION:
@@ -190,285 +180,6 @@ def _refuse_short(data: bytes) -> NoReturn:
     if len(data) > 3 and data[3] != VERSION:
         raise Malformed(Reason.UNSUPPORTED_VERSION, 3, f"version {data[3]}")
     raise Malformed(Reason.TRUNCATED, len(data))
-
-
-def _bad(at: int, what: str) -> Malformed:
-    return Malformed(Reason.BAD_CLAIMS, at, what)
-
-
-def parse_claims(header: bytes, prefix: Prefix) -> Claims:
-    """Judge an authenticated header and return what it says.
-
-    Args:
-        header: The envelope up to its body, without the commitment of suite 11.
-        prefix: What :func:`parse_prefix` made of the same envelope.
-
-    Returns:
-        The claims. :func:`encode_header` gives the same bytes back.
-
-    Raises:
-        Malformed: ``BAD_CLAIMS`` or ``UNKNOWN_EXTENSION``, with the offset of the field.
-
-    Every field is consumed exactly, text is strict UTF-8, extension tags ascend strictly (so none is doubled), and
-    an unknown tag of 0x80 or above is refused because its sender said that it must be understood.
-    """
-    at, end = prefix.claims_at, len(header)
-    if end < at + _MIN_CLAIMS:
-        raise _bad(end, "the header ends within the claims")
-    fixed = _FIXED.unpack_from(header, at)
-    message_id, issued_at_ms, expires_at_ms, number, method, raw_len, version, purpose_len = fixed
-    if issued_at_ms > MAX_TIME_MS:
-        raise _bad(at + 16, "issued_at is after the year 9999")
-    if expires_at_ms > MAX_TIME_MS:
-        raise _bad(at + 24, "expires_at is after the year 9999")
-    fmt = _FORMATS.get(number)
-    if fmt is None:
-        raise _bad(at + 32, f"format {number} is unknown")
-    compression = _COMPRESSIONS.get(method)
-    if compression is None:
-        raise _bad(at + 33, f"compression {method} is unknown")
-    at += 40
-    stop = at + 1 + purpose_len
-    # Behind the purpose there are at least the length bytes of the type and of the extensions.
-    if stop + 3 > end:
-        raise _bad(at, "the purpose does not fit the header")
-    purpose = _read_label(header[at + 1 : stop])
-    if purpose is None:
-        raise _bad(at, "the purpose is not 1 to 64 characters of [A-Za-z0-9._:-]")
-    at = stop
-    stop = at + 1 + header[at]
-    if stop + 2 > end:
-        raise _bad(at, "the type does not fit the header")
-    type_ = _decode(header[at + 1 : stop], at)
-    at = stop
-    if at + 2 + _U16.unpack_from(header, at)[0] != end:
-        raise _bad(at, "the extensions do not end where the header ends")
-    at += 2
-    subject = audience = bound = not_before = behalf = queue = reseal = None
-    unknown: tuple[tuple[int, bytes], ...] = ()
-    last = -1
-    while at < end:
-        if end - at < 3:
-            raise _bad(at, "the header ends within an extension")
-        tag, length = _TLV.unpack_from(header, at)
-        stop = at + 3 + length
-        if stop > end:
-            raise _bad(at, f"extension {tag} does not fit the header")
-        if tag <= last:
-            raise _bad(at, f"extension {tag} stands after {last}: they must ascend")
-        last = tag
-        value = header[at + 3 : stop]
-        if tag == _SUBJECT:
-            subject = _decode(value, at)
-        elif tag == _AUDIENCE:
-            audience = _decode(value, at)
-        elif tag == _BOUND:
-            bound = _exactly(32, value, tag, at)
-        elif tag == _NOT_BEFORE:
-            not_before = int.from_bytes(_exactly(8, value, tag, at), "big")
-            if not_before > MAX_TIME_MS:
-                raise _bad(at, "not_before is after the year 9999")
-        elif tag == _BEHALF:
-            behalf = _decode(value, at)
-            if not is_label(behalf):
-                raise _bad(at, "on_behalf_of is not a key id")
-        elif tag == _QUEUE:
-            queue = _decode(value, at)
-        elif tag == _RESEAL:
-            reseal = _exactly(16, value, tag, at)
-        elif tag >= _CRITICAL:
-            raise Malformed(Reason.UNKNOWN_EXTENSION, at, f"extension 0x{tag:02x}")
-        else:
-            unknown = (*unknown, (tag, value))
-        at = stop
-    draft = Draft(
-        message_id,
-        issued_at_ms,
-        expires_at_ms,
-        fmt,
-        compression,
-        raw_len,
-        version,
-        purpose,
-        type_,
-        subject,
-        audience,
-        bound,
-        not_before,
-        behalf,
-        queue,
-        reseal,
-        unknown,
-    )
-    return cast("Claims", draft)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _read_label(raw: bytes) -> str | None:
-    """The key id or purpose that at most 255 bytes spell, or ``None``."""
-    if not 0 < len(raw) <= MAX_KID_CHARS or raw.translate(None, LABEL_BYTES):
-        return None
-    return raw.decode("ascii")
-
-
-def _decode(raw: bytes, at: int) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        pass
-    raise _bad(at, "the text is not valid UTF-8")
-
-
-def _exactly(length: int, value: bytes, tag: int, at: int) -> bytes:
-    if len(value) != length:
-        raise _bad(at, f"extension {tag} is not {length} bytes long")
-    return value
-
-
-def encode_header(suite: Suite, kid: str, claims: Claims) -> bytes:
-    """Write everything that stands before the body, without the commitment of suite 11.
-
-    Args:
-        suite: The key's suite.
-        kid: The key's id.
-        claims: What to say. Checked here and not in :class:`Claims`, so that reading does not pay for it.
-
-    Returns:
-        The bytes from the magic on. ``header_len`` counts the commitment, where the suite has one.
-
-    Raises:
-        ValueError: A field does not fit the format: this is a mistake in the calling program, not in a message.
-            The text names the field.
-    """
-    purpose, type_ = claims.purpose, claims.type
-    # A subclass of str may say that it equals what it does not: for that the form is made anew each time.
-    plain = type(kid) is str and type(purpose) is str and type(type_) is str
-    form, before, behind, names = (_form if plain else _form.__wrapped__)(suite, kid, purpose, type_)
-    extensions = _encode_extensions(claims)
-    header_len = form.size + COMMITMENT_LENGTH[suite] + len(extensions)
-    if header_len > MAX_HEADER_BYTES:
-        raise ValueError(f"the header would be {header_len} bytes long, more than {MAX_HEADER_BYTES}")
-    message_id, raw_len, version = claims.message_id, claims.raw_len, claims.schema_version
-    issued_at_ms, expires_at_ms = claims.issued_at_ms, claims.expires_at_ms
-    if not (
-        type(message_id) is bytes
-        and len(message_id) == 16
-        and type(issued_at_ms) is int
-        and 0 <= issued_at_ms <= MAX_TIME_MS
-        and type(expires_at_ms) is int
-        and 0 <= expires_at_ms <= MAX_TIME_MS
-        and type(raw_len) is int
-        and 0 <= raw_len <= 0xFFFF_FFFF
-        and type(version) is int
-        and 0 <= version <= 0xFFFF
-    ):
-        _refuse_fixed(claims)
-    fmt, method = claims.format, claims.compression
-    if fmt not in _FORMATS or method not in _COMPRESSIONS:
-        raise ValueError("format and compression must be members of Format and Compression")
-    header = form.pack(
-        before,
-        header_len,
-        behind,
-        message_id,
-        issued_at_ms,
-        expires_at_ms,
-        fmt,
-        method,
-        raw_len,
-        version,
-        names,
-        len(extensions),
-    )
-    return header + extensions
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _form(suite: Suite, kid: str, purpose: str, type_: str) -> tuple[struct.Struct, bytes, bytes, bytes]:
-    """All headers of one key and one kind of message look alike: their layout, and the texts that never change.
-
-    Returns:
-        How to pack what stands before the extensions; what is before header_len and behind it; both names.
-    """
-    if not is_label(kid):
-        raise ValueError("kid must be 1 to 64 characters of [A-Za-z0-9._:-]")
-    if not is_label(purpose):
-        raise ValueError("purpose must be 1 to 64 characters of [A-Za-z0-9._:-]")
-    raw = _encode_text("type", type_, 255)
-    start = _START.pack(MAGIC, VERSION, suite, 0, 0, len(kid)) + kid.encode("ascii")
-    names = b"%c%b%c%b" % (len(purpose), purpose.encode("ascii"), len(raw), raw)
-    before, behind = start[:6], start[8:]
-    return struct.Struct(f">6sH{len(behind)}s{_FIXED_FIELDS}{len(names)}sH"), before, behind, names
-
-
-def _refuse_fixed(claims: Claims) -> None:
-    """Say which of the fixed fields does not fit."""
-    _check_bytes("message_id", claims.message_id, 16)
-    _check_number("issued_at_ms", claims.issued_at_ms, MAX_TIME_MS)
-    _check_number("expires_at_ms", claims.expires_at_ms, MAX_TIME_MS)
-    _check_number("raw_len", claims.raw_len, 0xFFFF_FFFF)
-    _check_number("schema_version", claims.schema_version, 0xFFFF)
-
-
-def _encode_extensions(claims: Claims) -> bytes:
-    """Write the extensions in ascending order."""
-    found = b""
-    if claims.subject is not None:
-        found = _encode_tlv(_SUBJECT, _encode_text("subject", claims.subject))
-    if claims.audience is not None:
-        found += _encode_tlv(_AUDIENCE, _encode_text("audience", claims.audience))
-    if claims.bound_headers is not None:
-        _check_bytes("bound_headers", claims.bound_headers, 32)
-        found += _encode_tlv(_BOUND, claims.bound_headers)
-    if claims.not_before_ms is not None:
-        _check_number("not_before_ms", claims.not_before_ms, MAX_TIME_MS)
-        found += _encode_tlv(_NOT_BEFORE, _U64.pack(claims.not_before_ms))
-    if claims.on_behalf_of is not None:
-        if not is_label(claims.on_behalf_of):
-            raise ValueError("on_behalf_of must be a key id")
-        found += _encode_tlv(_BEHALF, claims.on_behalf_of.encode("ascii"))
-    if claims.queue is not None:
-        found += _encode_tlv(_QUEUE, _encode_text("queue", claims.queue))
-    if claims.reseal_of is not None:
-        _check_bytes("reseal_of", claims.reseal_of, 16)
-        found += _encode_tlv(_RESEAL, claims.reseal_of)
-    last = -1
-    for tag, value in claims.unknown:
-        # A critical one would be refused by the very next reader that runs this release.
-        if not last < tag < _CRITICAL or _SUBJECT <= tag <= _RESEAL or type(value) is not bytes:
-            raise ValueError("unknown must be ascending (tag, bytes) pairs of uncritical tags not in use")
-        if len(value) > MAX_HEADER_BYTES:
-            raise ValueError("an unknown extension is longer than a header")
-        last = tag
-        # Those in use lie side by side: every other tag stands before them all or behind.
-        found = found + _encode_tlv(tag, value) if tag > _RESEAL else _encode_tlv(tag, value) + found
-    return found
-
-
-def _encode_tlv(tag: int, value: bytes) -> bytes:
-    return _TLV.pack(tag, len(value)) + value
-
-
-def _encode_text(name: str, text: str, ceiling: int = MAX_HEADER_BYTES) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError(f"{name} must be text")  # noqa: TRY004 - one documented error for every bad field
-    try:
-        raw = text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} has a lone surrogate, which UTF-8 cannot carry") from None
-    if len(raw) > ceiling:
-        raise ValueError(f"{name} must be at most {ceiling} bytes of UTF-8")
-    return raw
-
-
-def _check_bytes(name: str, value: bytes, length: int) -> None:
-    if type(value) is not bytes or len(value) != length:
-        raise ValueError(f"{name} must be {length} bytes")
-
-
-def _check_number(name: str, value: int, ceiling: int) -> None:
-    if type(value) is not int or not 0 <= value <= ceiling:
-        raise ValueError(f"{name} must be a whole number from 0 to {ceiling}")
 
 
 def pack_sections(wishes: bytes, arguments: bytes) -> bytes:

@@ -39,6 +39,7 @@ EXTENSIONS = {
     f"safeserial/formats/_protobuf_scan_c{SUFFIX}",
     f"safeserial/formats/_counts_c{SUFFIX}",
     f"safeserial/formats/_tags_c{SUFFIX}",
+    f"safeserial/envelope/_header_c{SUFFIX}",
     f"safeserial/_probing_c{SUFFIX}",
 }
 INSTALLED = importlib.util.find_spec(COMPILED) is not None
@@ -284,7 +285,8 @@ def test_the_source_distribution_has_what_is_compiled_and_nothing_that_was(check
     _, names = made(checkout, "sdist")
     for package, module in (
         ("safeserial/minipickle", "machine"), ("safeserial/formats", "plain"), ("safeserial/formats", "protobuf_scan"),
-        ("safeserial/formats", "counts"), ("safeserial/formats", "tags"), ("safeserial", "probing"),
+        ("safeserial/formats", "counts"), ("safeserial/formats", "tags"),
+        ("safeserial/envelope", "header"), ("safeserial", "probing"),
     ):  # fmt: skip
         assert {f"{package}/{module}.py", f"{package}/{module}.pxd", f"{package}/_{module}_c.pxd"} <= set(names)
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "safeserial/py.typed"} <= set(names)

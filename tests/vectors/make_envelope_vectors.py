@@ -25,9 +25,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from safeserial import envelope as env
 from safeserial.envelope import Claims, Compression, Format, Grants, Key, Keyring, Suite
+from safeserial.envelope.header import encode_header
 from safeserial.envelope.keyring_file import keyring_to_json, parse_keyring
 from safeserial.envelope.suites import SUITES, Ed25519, hkdf_expand, hkdf_extract, public_half, purpose_key
-from safeserial.envelope.wire import COMMITMENT_LENGTH, TAG_LENGTH, encode_header
+from safeserial.envelope.wire import COMMITMENT_LENGTH, TAG_LENGTH
 
 OUT = Path(__file__).parent / "envelope"
 NOW = 1_800_000_000_000  # 2027-01-15T08:00:00Z

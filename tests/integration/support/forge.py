@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from safeserial import envelope
 from safeserial.envelope import Claims, Grants, Key
-from safeserial.envelope.wire import Format, Prefix, pack_sections, parse_claims, parse_prefix, split_sections
+from safeserial.envelope.header import parse_claims
+from safeserial.envelope.wire import Format, Prefix, pack_sections, parse_prefix, split_sections
 
 if TYPE_CHECKING:
     from support.broker import Raw

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from safeserial.envelope import wire
+from safeserial.envelope import _header as engine
+from safeserial.envelope import encode_header, parse_claims, wire
+from safeserial.envelope import header as pure
 from safeserial.envelope.claims import Draft
 from safeserial.envelope.wire import (
     MAX_TIME_MS,
@@ -21,12 +23,10 @@ from safeserial.envelope.wire import (
     Format,
     Prefix,
     Suite,
-    encode_header,
     is_label,
     is_sealed,
     make_claims,
     pack_sections,
-    parse_claims,
     parse_prefix,
     split_sections,
 )
@@ -293,9 +293,41 @@ def test_what_is_remembered_is_bounded_and_changes_no_verdict(claims: Claims) ->
             assert parse_prefix(other + bytes(32), max_bytes=1000).kid == f"k{number}"
             assert parse_claims(other, prefix_of(other)).purpose == f"p{number}"
 
-    for remembering in (wire._judge_start, wire._read_label, wire._form):
+    for remembering in (wire._judge_start, engine._read_label, engine._form):
         info = remembering.cache_info()
         assert info.currsize == info.maxsize == 256
+
+
+@given(sound_claims, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3), st.integers(0, 3))
+def test_the_builds_agree(claims: Claims, changes: list[tuple[int, int]], cut: int) -> None:
+    compiled = pytest.importorskip("safeserial.envelope._header_c", reason="the compiled build is not installed")
+    header = pure.encode_header(Suite.HS256, "web-1", claims)
+    assert compiled.encode_header(Suite.HS256, "web-1", claims) == header
+    prefix = prefix_of(header)
+    changed = bytearray(header)
+    for place, value in changes:
+        if prefix.claims_at + place < len(changed):
+            changed[prefix.claims_at + place] = value
+    data = bytes(changed[: len(changed) - cut])
+
+    def said(module: Any) -> object:
+        try:
+            return module.parse_claims(data, prefix)
+        except Malformed as refusal:
+            return refusal.reason, refusal.offset, str(refusal)
+
+    assert said(compiled) == said(pure)
+
+
+@pytest.mark.parametrize("build", ["safeserial.envelope.header", "safeserial.envelope._header_c"])
+def test_a_room_is_as_large_as_it_was_asked_for_and_is_given_back_as_it_was_written(build: str) -> None:
+    module = pytest.importorskip(build, reason="the compiled build is not installed")
+    for size in (0, 1, 70_000):
+        room = module.room(size)
+        with room.getbuffer() as view:
+            assert len(view) == size
+            view[:] = b"x" * size
+        assert room.getvalue() == b"x" * size
 
 
 def test_a_later_version_is_named_before_anything_behind_it_is_looked_at() -> None:
