@@ -37,7 +37,7 @@ from safeserial.errors import Forbidden, Misconfigured, Reason, Refused, Unauthe
 from safeserial.refusals import internal_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from celery_plugin.request import OpenedMessage, SealedRequestMixin
     from celery_plugin.runtime import Runtime
@@ -75,6 +75,15 @@ _TELL_SENDER = frozenset(
 
 def _is_about_content(reason: Reason) -> bool:
     return reason in _TELL_SENDER or reason.code.startswith(("SS2", "SS3"))
+
+
+def _now_in(requests: Iterable[Any]) -> list[Any]:
+    """What is in one of Celery's sets at this moment: threads of a pool take out of it what they have done."""
+    while True:
+        try:
+            return list(requests)
+        except RuntimeError:  # noqa: PERF203 - it has changed meanwhile
+            continue
 
 
 def _is_encrypted(ring: Keyring, purpose: str, now_ms: int) -> bool:
@@ -136,7 +145,7 @@ class Guard:
         blueprint, close = self.consumer.blueprint, self.consumer.on_close
 
         def on_close() -> None:
-            waiting = [request for request in scheduled_requests if request not in reserved_requests]
+            waiting = [request for request in _now_in(scheduled_requests) if request not in reserved_requests]
             try:
                 self._hear_the_pool()
             finally:
@@ -179,7 +188,7 @@ class Guard:
         Where the worker ends, its pool has stopped by then. What still runs, in a thread that nobody can end, keeps its
         claim.
         """
-        running = {id(request._message.delivery) for request in active_requests}  # noqa: SLF001
+        running = {id(request._message.delivery) for request in _now_in(active_requests)}  # noqa: SLF001
         for delivery in list(self.leases.held.values()):
             if id(delivery) not in running:
                 self.leases.release(delivery)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from safeserial.audit.claims import ClaimsUnavailable, Outcome
-from safeserial.audit.process import ForkSafe
+from safeserial.audit.process import ForkSafe, background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,12 +30,6 @@ logger = logging.getLogger("safeserial")
 LEASE_SECONDS = 60.0
 #: How soon a store that did not work is asked again.
 RETRY_SECONDS = 1.0
-
-# Held while claims are renewed, so that no process is forked off in the middle of it: a lock of SQLite's that was held
-# then would be held in the child for ever, and the child's work may use SQLite too.
-_renewing = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_renewing.acquire, after_in_parent=_renewing.release, after_in_child=_renewing.release)
 
 
 class Leases(ForkSafe):
@@ -267,7 +261,7 @@ class Leases(ForkSafe):
                 return  # a greenlet goes along where a process is forked, as no thread does
             works = False
             try:
-                with _renewing:
+                with background:
                     works = self.renew()
             except Exception as error:  # noqa: BLE001 - a store of the user's; without this thread every lease runs out
                 logger.critical("safeserial: could not renew claims: %s", type(error).__name__)

@@ -14,7 +14,7 @@ import weakref
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from safeserial.audit.process import ForkSafe
+from safeserial.audit.process import ForkSafe, background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,7 +139,11 @@ class Meter(ForkSafe, ABC, Generic[K]):
 
 
 def _later(seconds: float, function: Callable[[], object]) -> None:
-    timer = threading.Timer(seconds, function)
+    def run() -> None:
+        with background:
+            function()
+
+    timer = threading.Timer(seconds, run)
     timer.daemon = True  # nobody waits for it: what is not written when the process ends is written then
     timer.start()
 

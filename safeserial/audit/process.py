@@ -6,7 +6,11 @@ import os
 import threading
 import weakref
 
-__all__ = ["ForkSafe"]
+__all__ = ["ForkSafe", "background"]
+
+#: Held while a thread of ours writes to a store, so that no process is forked off in the middle of it: a lock of SQLite's
+#: that was held then would be held in the child for ever, and the child's work may use SQLite too.
+background = threading.Lock()
 
 
 class ForkSafe:
@@ -42,3 +46,6 @@ def _renew_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_in_child)
+    os.register_at_fork(
+        before=background.acquire, after_in_parent=background.release, after_in_child=background.release
+    )

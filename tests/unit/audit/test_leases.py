@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from safeserial.audit import ClaimsUnavailable, MemoryClaims, Outcome
+from safeserial.audit import ClaimsUnavailable, MemoryClaims, Outcome, process
 from safeserial.audit import leases as module
 from safeserial.audit.leases import Leases
 
@@ -540,7 +540,7 @@ def test_no_process_is_forked_off_while_claims_are_renewed() -> None:
     def fork() -> None:
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if module._renewing.acquire(timeout=1) else 1)
+            os._exit(0 if process.background.acquire(timeout=1) else 1)
         forked.set()
         outcomes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 

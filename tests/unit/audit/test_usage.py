@@ -6,11 +6,13 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from safeserial.audit import metering, process
 from safeserial.audit.redis_usage import RedisUsage
 from safeserial.audit.usage import (
     FORGET_PROCESS_MS,
@@ -241,3 +243,31 @@ def test_a_child_counts_for_itself(meter: KeyMeter, store: SQLiteUsage, clock: C
     meter.flush()
     assert [use[:3] for use in store.uses()] == [("one", "seal", 1), ("two", "open", 1)]
     assert {process.pid for process in store.processes(0)} == {os.getpid(), pid}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_no_process_is_forked_off_while_a_timer_writes_counts() -> None:
+    """What the timer's thread holds at that moment would be held in the child for ever."""
+    entered, leave, forked = threading.Event(), threading.Event(), threading.Event()
+    outcomes: list[int] = []
+
+    def write() -> None:
+        entered.set()
+        leave.wait(10)
+        assert not forked.is_set()
+
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if process.background.acquire(timeout=1) else 1)
+        forked.set()
+        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    metering._later(0, write)
+    assert entered.wait(10)
+    forking = threading.Thread(target=fork)
+    forking.start()
+    assert not forked.wait(0.2)
+    leave.set()
+    forking.join(10)
+    assert outcomes == [0]

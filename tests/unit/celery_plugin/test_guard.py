@@ -711,3 +711,14 @@ def test_a_missing_part_fails_the_task(bench: Any) -> None:
     asks = b'{"callbacks":[{"task":"a","args":[{"$part":0}]}],"errbacks":null,"chain":null,"chord":null}'
     bench.receive(resealed(bench, honest(bench), body=pack_sections(asks, b"[[],{},[]]")))
     assert opened(bench, bench.forwarded[-1].body).reason is Reason.BAD_WISHES
+
+
+def test_requests_that_end_while_they_are_looked_at_do_not_keep_the_others_from_being_looked_at() -> None:
+    class Shrinking(list[int]):
+        def __iter__(self) -> Any:
+            if len(self) > 1:
+                self.pop()
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    assert guard._now_in(Shrinking([1, 2, 3])) == [1]
