@@ -8,8 +8,8 @@ import weakref
 
 __all__ = ["ForkSafe", "background"]
 
-#: Held while a thread of ours writes to a store, so that no process is forked off in the middle of it: a lock of SQLite's
-#: that was held then would be held in the child for ever, and the child's work may use SQLite too.
+#: Held while a thread of ours writes to a store, so that no process is forked off in the middle of it: a lock of
+#: SQLite's that was held then would be held in the child for ever, and the child's work may use SQLite too.
 background = threading.Lock()
 
 
