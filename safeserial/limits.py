@@ -38,7 +38,7 @@ class Limits:
             counts for that: a deque as 80 values, in other formats too, a pickled set as 26, a path as 240.
         max_key_depth: Nesting inside one dict key or set member.
         max_hash_cost: Values visited by hashing and comparing all keys together. Computing what an instance hashes
-            like counts 25 for each part, or 200.
+            like counts 16 for each part, or 80.
         max_instances: Instances a pickle may create, objects that unsigned data read by annotations may have, and what
             tagged values of typed JSON and msgpack count together: each by what reading it costs, a decimal 3, a tuple
             5, a dataclass 12, a network of IPv6 28.

@@ -12,6 +12,7 @@ __all__ = [
     "BY_WORK",
     "CEILING",
     "COMPILED",
+    "DEEPEST_TOKEN",
     "FEW_ARGUMENTS",
     "FEW_DIGITS",
     "FREE_LIST",
@@ -77,6 +78,8 @@ __all__ = [
     "R_SET",
     "R_SETSTATE",
     "SATURATED",
+    "SHORT_FLOAT",
+    "SHORT_TEXT",
     "SLACK",
     "SLOWEST",
     "SLOW_COMPARISON",
@@ -161,11 +164,13 @@ LONG_SPAN = 4096  # from here on a span of the input is referred to until the en
 HIGH_BITS = 0x8080808080808080  # of eight bytes; none of them is set where all are ASCII
 #: What the hash of a tuple is made with (``Objects/tupleobject.c``, from 3.8 on, where a hash has 64 bits).
 TUPLE_START, TUPLE_LANE, TUPLE_TURNED = 2870177450012600261, 14029467366897019727, 11400714785074694791
+SHORT_TEXT, SHORT_FLOAT = 3, 40  # bytes that are decoded each time
+DEEPEST_TOKEN = 64  # levels of a key that are compared by recursion
 LOW_HALF, LOW_TURNED, ALL_BITS = (1 << 32) - 1, (1 << 33) - 1, (1 << 64) - 1
 SLOW_COMPARISON = 64  # what comparing a decimal with a float takes, in comparisons of ints
 # What computing a hash takes, in comparisons: of an instance by each argument, or from the text or state that says it,
 # and of a float as text; and what telling two keys of one hash apart takes.
-PART_COST, MADE_COST, TEXT_COST, TOKEN_COST = 25, 200, 120, 48
+PART_COST, MADE_COST, TEXT_COST, TOKEN_COST = 16, 80, 120, 48
 SLOWEST = 1 << 28  # what one comparison may cost is added up no further: with all there may be, it still fits
 SATURATED = 1 << 61  # a weight that is added up no further; two of them still fit
 CEILING = (1 << 31) - 1  # of counts and offsets, so that the tables hold them, and products of two of them fit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Hashed", "hash_like", "network_hash"]
 
 _MODULUS = sys.hash_info.modulus
-_DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?[0-9]{1,18}))?")
+_DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?)0*([0-9]{1,18}))?")
 _DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/([0-9]{1,2})", re.ASCII)
 _RATIO = re.compile(r"-?([0-9]+)(?:/([0-9]+))?")
 
@@ -53,8 +53,8 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
             return int(one)
         found = _DECIMAL.fullmatch(one)
         if found is not None:
-            whole, rest, exponent = found.groups()
-            ten = pow(10, int(exponent or 0) - len(rest), _MODULUS)
+            whole, rest, sign, exponent = found.groups()
+            ten = pow(10, int(f"{sign or ''}{exponent or 0}") - len(rest), _MODULUS)
             value = _number(whole + rest) * ten % _MODULUS
             return -value if one.startswith("-") else value
     if how == "fraction":

@@ -40,10 +40,10 @@ def decimal_text(text: bytes, at: int, max_bits: int) -> int:
             raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {max_bits} bits")
         return value
     value = 0
-    # In pieces, because int() of more than 4300 digits raises ValueError unless the process says otherwise.
+    # In pieces, because int() of more digits raises ValueError where the process says so.
     digits = text.lstrip(b"-")
-    for start in range(0, len(digits), 4000):
-        piece = digits[start : start + 4000]
+    for start in range(0, len(digits), FEW_DIGITS):
+        piece = digits[start : start + FEW_DIGITS]
         value = value * 10 ** len(piece) + int(piece)
     if value.bit_length() > max_bits:
         raise Malformed(Reason.NUMBER_OUT_OF_RANGE, at, f"more than {max_bits} bits")

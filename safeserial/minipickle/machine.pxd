@@ -18,8 +18,8 @@ cdef extern from *:
         LARGE_TABLE = 64, FREE_LIST = 256, BY_WORK = -1, BY_COPY = -2, SLACK = 16,
         MAX_NAME_BYTES = 255, LONGEST_ESCAPE = 6, FEW_ARGUMENTS = 9, LONG_SPAN = 4096, CEILING = 0x7fffffff,
         SMALL_TABLE = 64, MANY_SPELLINGS = 4096, SMALL_SPARE_BYTES = 0x200000, SPARE_BYTES = 0x1c00000,
-        SPARE_RUNS = 64, BYTES_FOR_ONE = 128, SLOW_COMPARISON = 64, FEW_DIGITS = 600, PART_COST = 25, MADE_COST = 200, TOKEN_COST = 48,
-        TEXT_COST = 120
+        SPARE_RUNS = 64, BYTES_FOR_ONE = 128, SLOW_COMPARISON = 64, FEW_DIGITS = 600, PART_COST = 16, MADE_COST = 80, TOKEN_COST = 48,
+        TEXT_COST = 120, SHORT_TEXT = 3, SHORT_FLOAT = 40, DEEPEST_TOKEN = 64
     };
     #define TUPLE_START 2870177450012600261ULL
     #define TUPLE_TURNED 11400714785074694791ULL
@@ -45,7 +45,7 @@ cdef extern from *:
     const long long LARGE_TABLE, FREE_LIST, BY_WORK, BY_COPY, SLACK, MAX_NAME_BYTES
     const long long LONGEST_ESCAPE, FEW_ARGUMENTS, LONG_SPAN, SATURATED, SLOWEST, CEILING, SMALL_TABLE
     const long long MANY_SPELLINGS, SMALL_SPARE_BYTES, SPARE_BYTES, SPARE_RUNS, BYTES_FOR_ONE, SLOW_COMPARISON
-    const long long FEW_DIGITS, PART_COST, MADE_COST, TOKEN_COST, TEXT_COST
+    const long long FEW_DIGITS, PART_COST, MADE_COST, TOKEN_COST, TEXT_COST, SHORT_TEXT, SHORT_FLOAT, DEEPEST_TOKEN
 
 cdef long long _SALT
 cdef list _SPARE
@@ -71,6 +71,7 @@ cdef class Machine:
     cdef readonly long long[::1] hashed
     cdef readonly int[::1] climb, climbed
     cdef readonly Py_ssize_t hashed_cap, climb_cap
+    cdef readonly long long int_key
     cdef readonly Py_ssize_t edges_cap, edges_used
     cdef readonly long long walks, number, idle
     cdef readonly unsigned char[::1] out_bytes
@@ -144,14 +145,16 @@ cdef class Machine:
     cdef moment_hash(self, Py_ssize_t slot)
     @cython.locals(span='long long', numbers=list)
     cdef tuple fixed_offset(self, long long slot)
+    @cython.locals(keys=list)
     cdef uuid_hash(self, Py_ssize_t slot)
+    cdef bint is_int_key(self, long long slot) except -1
     @cython.locals(slots=list, i=Py_ssize_t)
     cdef bint check_frozenset(self, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     @cython.locals(n=Py_ssize_t, head='long long', last=Py_ssize_t)
     cdef bint check_large(self, Py_ssize_t at) except -1
     @cython.locals(runs=list, slots=list, base=Py_ssize_t, i=Py_ssize_t)
     cdef list kept(self, Py_ssize_t last)
-    @cython.locals(hashes='long long[::1]', different='long long[::1]', once=set, again=set, seen=set, i=Py_ssize_t, k=Py_ssize_t)
+    @cython.locals(hashes='long long[::1]', different='long long[::1]', places=set, once=set, again=set, seen=set, i=Py_ssize_t, k=Py_ssize_t)
     cdef long long[::1] unlike(self, list slots, long long[::1] hashes, Py_ssize_t at)
     @cython.locals(place=Py_ssize_t, head='long long')
     cdef Py_ssize_t slot_hash(self, long long slot, Py_ssize_t at) except? -1
@@ -173,6 +176,7 @@ cdef class Machine:
     cpdef Py_ssize_t special_of(self, long long slot) except -1
     @cython.locals(data=bytes, op='unsigned char', size=Py_ssize_t, stop=Py_ssize_t)
     cpdef constant(self, Py_ssize_t place)
+    cdef text_at(self, Py_ssize_t place, Py_ssize_t start, Py_ssize_t size)
     cpdef name_of(self, Py_ssize_t slot)
     cpdef bint is_tainted(self, long long slot) except -1
     cpdef bint is_bare(self, long long slot) except -1
@@ -194,7 +198,7 @@ cdef class Machine:
     @cython.locals(keys=object, items=object)
     cdef bint quick_keys(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1
     cdef bint add_members(self, long long slot, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
-    @cython.locals(seen=set, i=Py_ssize_t)
+    @cython.locals(seen=set, i=Py_ssize_t, slot='long long')
     cdef bint check_once(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high, Py_ssize_t at) except -1
     cdef key_value(self, long long slot)
     cdef bint charge_hash(self, long long cost, Py_ssize_t at) except -1
@@ -226,7 +230,7 @@ cdef class Machine:
                                         long long flags) except -1
     @cython.locals(part='long long')
     cdef bint check_floats(self, Py_ssize_t slot, Py_ssize_t n, Py_ssize_t at) except -1
-    @cython.locals(frames=list, done=list, node=Py_ssize_t, child='long long', steps='long long', unknown=bint, vague=bint)
+    @cython.locals(frames=list, done=list, walked=dict, node=Py_ssize_t, child='long long', unknown=bint, vague=bint)
     cdef known_hash(self, Py_ssize_t slot, Py_ssize_t at)
     cdef grow_rows(self)
     cdef grow_codes(self)

@@ -39,6 +39,7 @@ from safeserial.minipickle.constants import (
     BYTES_FOR_ONE,
     CEILING,
     COMPILED,
+    DEEPEST_TOKEN,
     F_BARE,
     F_BUILT,
     F_CALL,
@@ -103,6 +104,8 @@ from safeserial.minipickle.constants import (
     R_SET,
     R_SETSTATE,
     SATURATED,
+    SHORT_FLOAT,
+    SHORT_TEXT,
     SLACK,
     SLOW_COMPARISON,
     SLOWEST,
@@ -316,6 +319,7 @@ class Machine:
         self.holders: frozenset[str] | None = None  # names that listed names go through, once one is asked for
         self.hashes: dict[int, int | set[int]] = {}  # long ints of the stream, by hash
         self.buckets: dict[int, dict[int, int]] = {}  # numbers, tuples and instances in one container, by hash
+        self.int_key = CEILING  # a constant that is the text "int", once one was looked at
         self.large: list[int] = []  # dicts, sets and instances of many keys
         self.grown: dict[int, int] = {}  # by instance, the last run of keys that were put into it
         self.given: dict[int, int] = {}  # by instance that items were put into, how many it was made from
@@ -411,6 +415,7 @@ class Machine:
         self.values = self.opcodes = self.instances = self.calls = self.call_weight = self.hash_cost = 0
         self.giants = self.dense_total = 0  # what comparing a decimal with each long int takes; all of ``dense``
         self.copied = 0
+        self.int_key = CEILING
         self.has_bytearray = self.odd_keys = False
         self.protocol = self.used_buffers = 0
 
@@ -804,10 +809,10 @@ class Machine:
         if op == 0x4A:  # BININT
             return int.from_bytes(data[place + 1 : place + 5], "little", signed=True)
         if op == 0x8C:  # SHORT_BINUNICODE
-            return data[place + 2 : place + 2 + data[place + 1]].decode("utf-8", "surrogatepass")
+            return self.text_at(place, place + 2, data[place + 1])
         if op == 0x58:  # BINUNICODE
             size = data[place + 1] | data[place + 2] << 8 | data[place + 3] << 16 | data[place + 4] << 24
-            return data[place + 5 : place + 5 + size].decode("utf-8", "surrogatepass")
+            return self.text_at(place, place + 5, size)
         if op == 0x4D:  # BININT2
             return data[place + 1] | data[place + 2] << 8
         if op == 0x8A:  # LONG1
@@ -815,18 +820,32 @@ class Machine:
         if op == 0x47:  # BINFLOAT
             return _DOUBLE(data, place + 1)[0]
         if op == 0x46:  # FLOAT, in the spelling that float_text admitted
-            return float(data[place + 1 : data.index(10, place)])
+            stop = data.index(10, place)
+            if stop - place < SHORT_FLOAT:
+                return float(data[place + 1 : stop])
         if op == 0x49 or op == 0x4C:  # INT, LONG
             if self.read_digits(place, self.total):
                 return self.number
             stop = data.index(10, place)
             if stop - place < FEW_DIGITS and not (op == 0x49 and data[place + 1] == 0x30):
                 return int(data[place + 1 : stop - 1 if data[stop - 1] == 0x4C else stop])
-        if op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # longer ones, bools, STRING, UNICODE
+        if op == 0x46 or op == 0x49 or op == 0x4C or op == 0x53 or op == 0x56:  # longer ones, bools, STRING, UNICODE
             if place ^ _SALT not in self.texts:
                 self.texts[place ^ _SALT] = value_at(data, place)
             return self.texts[place ^ _SALT]
         return value_at(data, place)
+
+    def text_at(self, place: int, start: int, size: int) -> object:
+        """Text of so many bytes of UTF-8, of the opcode at ``place``; what takes long to decode is decoded once."""
+        if size < SHORT_TEXT:
+            return self.data[start : start + size].decode("utf-8", "surrogatepass")
+        found = self.texts.get(place ^ _SALT)
+        if found is None:
+            text = self.data[start : start + size].decode("utf-8", "surrogatepass")
+            if not text.isascii():
+                self.texts[place ^ _SALT] = text
+            return text
+        return found
 
     def count_of(self, slot: int) -> int:
         """How many values a node holds, twice as many as a dict has keys; how many an instance was made from."""
@@ -1071,7 +1090,11 @@ class Machine:
         """
         seen = self.keys_seen.setdefault(n ^ _SALT, set())
         for i in range(low, high, 2):
-            value = self.key_value(self.stack[i])
+            slot = self.stack[i]
+            if slot >= 0 and self.depth[slot] > DEEPEST_TOKEN:
+                detail = f"nested deeper than {DEEPEST_TOKEN}, in a container that grows while it is held"
+                raise Malformed(Reason.BAD_KEY, at, detail)
+            value = self.key_value(slot)
             if (_SALT, value) in seen:
                 raise Malformed(Reason.BAD_KEY, at, "the dict has this key already")
             if value is not _UNKNOWN:
@@ -1080,7 +1103,7 @@ class Machine:
                     self.args_of[n ^ _SALT] = self.stack[i + 1]
 
     def key_value(self, slot: int) -> object:
-        """What a key is equal to; ``_UNKNOWN`` where there is an instance or name in it. Keys are not deep."""
+        """What a key is equal to; ``_UNKNOWN`` where there is an instance or name in it. It is not deep."""
         if slot >= 0 and slot ^ _SALT in self.key_values:
             return self.key_values[slot ^ _SALT]
         value: object = _UNKNOWN
@@ -1161,6 +1184,8 @@ class Machine:
 
     def unlike(self, slots: list[int], hashes: MutableSequence[int], at: int) -> MutableSequence[int]:
         """The hashes of those keys that are not surely equal to one before; all are text whose hash is ``UNKNOWN``."""
+        # What stands there again is equal, and need not be looked at.
+        places: set[int] = set()
         once: set[int] = set()
         again: set[int] = set()
         for i in range(len(slots)):
@@ -1169,6 +1194,9 @@ class Machine:
         different = _table(len(slots), wide=True)
         k = 0
         for i in range(len(slots)):
+            if slots[i] ^ _SALT in places:
+                continue
+            places.add(slots[i] ^ _SALT)
             if hashes[i] ^ _SALT in again:
                 # Text stands there once for all of it: nobody chose where.
                 if slots[i] >= 0:
@@ -1234,6 +1262,8 @@ class Machine:
         head = self.head[slot] if slot >= 0 else 0
         if head & K_INSTANCE and self.rows[self.entry[slot]].hashing == "uuid":
             return None, slot
+        if slot >= 0 and self.depth[slot] > DEEPEST_TOKEN:
+            return None, slot  # no recursion further than that
         if head & (K_TUPLE | K_INSTANCE):
             name = self.name_of(slot) if head & K_INSTANCE else ""
             return name, tuple([self.token(part) for part in self.items_of(slot)])
@@ -1425,10 +1455,19 @@ class Machine:
         state = self.flat_states.get(slot ^ _SALT, -1)
         if state < 0 or state ^ _SALT not in self.lone or self.count[state] > 4:
             return None
-        keys = [self.key_value(key) for key in self.kept(self.first[state])]
-        if keys[0] != "int" or keys.count("int") != 1:
+        keys = self.kept(self.first[state])
+        if not self.is_int_key(keys[0]) or (len(keys) > 1 and self.is_int_key(keys[1])):
             return None
         return hash(self.value_of(self.lone[state ^ _SALT]))
+
+    def is_int_key(self, slot: int) -> bool:
+        """Whether a key is the text ``int``: of many UUIDs, it is the very same one."""
+        if slot == self.int_key:
+            return True
+        if self.key_value(slot) != "int":
+            return False
+        self.int_key = slot
+        return True
 
     def check_float(self, n: int, place: int, at: int) -> None:
         """A float becomes a key of ``n``: it may share its hash with ints and other floats."""
@@ -1648,8 +1687,9 @@ class Machine:
             return self.hashed[slot]
         # Post-order with a stack of our own: each frame is a node and what its parts hash like.
         frames: list[tuple[int, list[object]]] = [(slot, [])]
+        walked: dict[int, object] = {}  # what was computed on this way and is not remembered for another
         unknown = vague = False
-        steps = 1
+        self.charge_hash(PART_COST, at)
         while True:
             node, done = frames[len(frames) - 1]
             if len(done) == self.count_of(node):
@@ -1661,20 +1701,23 @@ class Machine:
                     # Wherever else it is a part, it is not looked into again.
                     self.hashed[node] = hash(value)
                     value = Hashed(self.hashed[node])
+                else:
+                    value = walked[node ^ _SALT] = Hashed(hash(value))
                 if not frames:
-                    self.charge_hash(PART_COST * steps, at)
                     self.vague = vague
                     return None if unknown else hash(value)
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
-            steps += 1
+            self.charge_hash(PART_COST, at)
             if child < 0:
                 if KEY_CLASS[self.data[~child]] == 2:
                     raise self.unhashable(at)
                 done.append(self.constant(~child))
             elif self.hashed[child] != UNKNOWN and self.head[child] & (K_TUPLE | K_INSTANCE):
                 done.append(Hashed(self.hashed[child]))
+            elif child ^ _SALT in walked:
+                done.append(walked[child ^ _SALT])
             elif self.head[child] & K_NAMES:
                 done.append(self.name_of(child))  # it hashes by identity, however often it is looked up
             elif self.head[child] & K_INSTANCE:
@@ -1694,6 +1737,8 @@ class Machine:
             elif self.head[child] & K_BYTEARRAY:
                 raise self.unhashable(at)
             elif self.head[child] & K_CONSTANTS:
+                # A number may be read from it, digit by digit.
+                self.charge_hash(2 * PART_COST * self.weight[child], at)
                 done.append(self.constant(self.where[child]))
             else:
                 unknown = True
@@ -2722,6 +2767,10 @@ class Machine:
             )
         if flags & F_BUILT:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the instance has its state already")
+        if self.hashed_cap and self.hashed[target] != UNKNOWN:
+            raise Forbidden(
+                Reason.BUILD_NOT_ALLOWED, at, "the instance is a key or in one, and its state may be its hash"
+            )
         if not rights & (R_BUILD | R_SETSTATE):
             name = safe_repr(self.rows[index].name)
             if rights & R_FRESH:
@@ -3125,9 +3174,9 @@ class Machine:
                             self.check_frozenset(k, sp, at)
                         if self.careful:
                             self.first[n] = self.keep(k, sp, 1)
-                        self.absorb(n, k, sp, at)
                         if self.buckets or self.opaque or self.dense:
                             self.note_dense(n, k, sp)
+                        self.absorb(n, k, sp, at)  # in Python, this is the last that may look at these slots
                     stack[k] = n
                     sp = k + 1
                 elif op == 0x95:  # FRAME

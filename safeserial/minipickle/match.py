@@ -28,6 +28,7 @@ _WORDS = {
 }  # fmt: skip
 _INT, _STR, _DICT = int(Kind.INT), int(Kind.STR), int(Kind.DICT)
 _RAW = int(Kind.BYTES | Kind.BYTEARRAY)
+_UTF_8 = b"\x8c\x58\x8d"  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8: as long as their UTF-8
 _CONTAINERS = int(Kind.TUPLE | Kind.LIST | Kind.DICT | Kind.SET | Kind.FROZENSET)
 _INSTANCE = int(Kind.INSTANCE)
 
@@ -105,6 +106,9 @@ def _size(view: View, slot: int, kind: int) -> int | None:
         assert isinstance(number, int)
         return number
     if kind == _STR:
+        if view.data[view.offset_of(slot)] in _UTF_8:
+            start, stop = bytes_span(view.data, view.offset_of(slot))
+            return stop - start
         text = view.value_of(slot)
         assert isinstance(text, str)
         return len(text.encode("utf-8", "surrogatepass"))

@@ -88,6 +88,11 @@ _KNOWN_HASHES: tuple[tuple[type, str], ...] = (
     *((cls, "free") for cls in (str, bytes, datetime.date, ipaddress.IPv4Address, pathlib.PurePath)),
 )  # fmt: skip
 
+_OWN_SLOTS = frozenset(
+    base
+    for cls in (fractions.Fraction, ipaddress.IPv4Address, ipaddress.IPv6Address, pathlib.Path, pathlib.PureWindowsPath)
+    for base in cls.__mro__
+)
 #: What uuid.UUID.__getstate__ gives. A number, so that nobody chooses what it hashes like; see _hashing.
 _UUID_STATE = (Arg("constants", value=("int", "is_safe")),)
 
@@ -360,10 +365,13 @@ def _has_setters(cls: type) -> bool:
 
 
 def _slots(cls: type) -> frozenset[str]:
-    """Names that are real slots where the instance looks: not C members, and not hidden by a subclass's property."""
+    """Names that are real slots where the instance looks: not C members, and not hidden by a subclass's property.
+
+    Not those either from which a type of the library computes its hash: no pickle of it sets them.
+    """
     names = set()
     for base in cls.__mro__:
-        if "__slots__" in vars(base):
+        if "__slots__" in vars(base) and base not in _OWN_SLOTS:
             for name, value in vars(base).items():
                 if isinstance(value, types.MemberDescriptorType) and static(cls, name) is value:
                     names.add(name)

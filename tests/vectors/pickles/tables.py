@@ -134,6 +134,7 @@ VECTORS: list[Vector] = [
     bad("hash-path-calls", 5, "bad-key", "many numbers, and a long one", _SET + b"](" + _written(tuple(range(300))) + b"\x96\0\1" + bytes(6 + 256) + b"e\x85", here(b"R"), b"."),
     bad("hash-collision-instances", 4, "hash-cost", "moments whose hash is read from a file", b"N\x940}(", _twelve_hours(300), here(b"u"), b".", policy="stdlib", limits={"max_hash_cost": 4000}),
     bad("hash-collision-instances", 4, "hash-cost", "decimals that are compared with a whole number of 32767 bits", _DECIMAL + b"\x8f(", *_DECIMALS[:60], _giant(32767), here(b"\x90"), b".", policy="stdlib"),
+    bad("hash-collision-instances", 4, "hash-cost", "decimals of one hash whose exponents are padded with zeros", _DECIMAL + b"\x8f(", *(b"h\0" + text(str(n * _MODULUS) + "E" + "0" * 19) + b"\x85R" for n in range(1, 400)), here(b"\x90"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "the number first", _DECIMAL + b"}(", _giant(32767) + b"N", *(one + b"N" for one in _DECIMALS[:60]), here(b"u"), b".", policy="stdlib"),
     bad("hash-collision-instances", 4, "hash-cost", "one of each, again and again", _DECIMAL + _giant(32767) + b"\x940", b"(" + b"}(h\1Nh\0\x8c\x013\x85RNu" * 3 + b"}(h\1Nh\0\x8c\x013\x85RN", here(b"u"), b"l.", policy="stdlib", limits={"max_hash_cost": 110_000}),
     bad("hash-collision-instances", 4, "hash-cost", "the number later", _DECIMAL + b"}(", *(one + b"N" for one in _DECIMALS[:60]), b"u(" + _giant(32767) + b"N", here(b"u"), b".", policy="stdlib"),
