@@ -578,6 +578,12 @@ PICKLE: dict[str, Callable[[int], bytes]] = {
     "tuples of one long text in a set": lambda size: _members(
         lambda n: b"h\0" + _j(n) + b"\x86", b"X" + (size // 4).to_bytes(4, "little") + b"a" * (size // 4) + b"\x940"
     )(size),
+    "references to text of half surrogates in a set's tuples": _members(
+        lambda n: b"(" + b"h\0" * 100 + _m(n) + b"t", b"\x8c\xff" + b"\xed\xa0\x80" * 85 + b"\x940"
+    ),
+    "references to short text of half surrogates in a set's tuples": _members(
+        lambda n: b"(" + b"h\0" * 100 + _m(n) + b"t", b"\x8c\6" + b"\xed\xa0\x80" * 2 + b"\x940"
+    ),
     "tuples of one tuple of many ints in a set": _members(
         lambda n: b"h\0" + _m(n) + b"\x86", b"(" + b"K\1" * 1000 + b"t\x940"
     ),

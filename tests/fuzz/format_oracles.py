@@ -50,7 +50,8 @@ _SYNTAX = {R.BAD_JSON, R.BAD_MSGPACK, R.TRUNCATED, R.TRAILING_BYTES, R.BAD_TEXT,
 #: Which refusals a problem that the other reader saw, or with a question mark may have seen, justifies.
 _JUSTIFIES: dict[str, set[Reason]] = {
     "syntax": _SYNTAX,
-    "utf-8": _SYNTAX,
+    # Our reader judges the keys of a map by a walk that decodes no text yet; msgpack stops at the text.
+    "utf-8": _SYNTAX | {R.HASH_COST},
     "constant": {R.BAD_JSON},
     "surrogate": {R.BAD_TEXT},
     "number": {R.NUMBER_OUT_OF_RANGE},

@@ -72,8 +72,10 @@ LARGEST = {
     "MiniPickle verify": ("lists in a list", "tuples in a list", "the same key", "colliding keys", "a huge length claimed"),
     "pickle codec": (
         "sets in a list", "frozensets in a list", "sets dropped", "sets remembered and dropped", "lists kept", "memo",
-        "short wide strings in a list",
+        "short wide strings in a list", "tuples of empty tuples in a set, all of them twice", "ints in a set, all of them twice",
+        "as many tuples as allowed around each member", "references to text of half surrogates in a set's tuples",
     ),
+    "pickle codec, stdlib@1": ("decimals in a set", "uuids in a set", "sets made of one list"),
     "zlib": ("zeros", "empty blocks"),
     "zstd": ("zeros", "a huge window", "empty blocks"),
     "envelope": ("a long header",),
