@@ -13,6 +13,7 @@ __all__ = [
     "CEILING",
     "COMPILED",
     "DEEPEST_TOKEN",
+    "DEEP_KEY",
     "FEW_ARGUMENTS",
     "FEW_DIGITS",
     "FREE_LIST",
@@ -165,6 +166,7 @@ HIGH_BITS = 0x8080808080808080  # of eight bytes; none of them is set where all 
 #: What the hash of a tuple is made with (``Objects/tupleobject.c``, from 3.8 on, where a hash has 64 bits).
 TUPLE_START, TUPLE_LANE, TUPLE_TURNED = 2870177450012600261, 14029467366897019727, 11400714785074694791
 SHORT_TEXT, SHORT_FLOAT = 3, 40  # bytes that are decoded each time
+DEEP_KEY = 8  # levels of a key from which on it costs their square
 DEEPEST_TOKEN = 64  # levels of a key that are compared by recursion
 LOW_HALF, LOW_TURNED, ALL_BITS = (1 << 32) - 1, (1 << 33) - 1, (1 << 64) - 1
 SLOW_COMPARISON = 64  # what comparing a decimal with a float takes, in comparisons of ints
