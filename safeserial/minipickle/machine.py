@@ -1506,8 +1506,8 @@ class Machine:
             depth, weight = self.seen_depth[slot], self.seen_weight[slot]
         if depth > self.max_key_depth:
             raise Malformed(Reason.BAD_KEY, at, f"nested deeper than {self.max_key_depth}")
-        # Hashed once, and compared at least once where the key is there already. What is deep may be tuples of one, each
-        # of which the interpreter's collector walks again and again.
+        # Hashed once, and compared at least once where the key is there already. What is deep may be tuples of one, and
+        # the interpreter's collector walks each of them again and again.
         self.charge_hash(2 * weight + (depth * min(depth, DEEPEST_TOKEN) if depth > DEEP_KEY else 0), at)
         if head & K_TUPLE and not head & F_INSTANCE:
             if self.has_bytearray or self.used_buffers or n ^ _SALT in self.first_keys or n ^ _SALT in self.buckets:
