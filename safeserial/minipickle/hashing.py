@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Hashed", "hash_like", "network_hash"]
+__all__ = ["UNKNOWABLE", "Hashed", "hash_like", "network_hash"]
 
 _MODULUS = sys.hash_info.modulus
+#: What :func:`hash_like` gives where it cannot say: a number that it does not read, or text that may be one.
+UNKNOWABLE = object()
+_INFINITY = re.compile(r"([+-]?)inf(?:inity)?", re.IGNORECASE | re.ASCII)
+_NOT_A_NUMBER = re.compile(r"[+-]?s?nan[0-9]*", re.IGNORECASE | re.ASCII)  # hashes by identity, or not at all
 _DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?)0*([0-9]{1,18}))?")
 _DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/([0-9]{1,2})", re.ASCII)
 _RATIO = re.compile(r"-?([0-9]+)(?:/([0-9]+))?")
@@ -41,7 +45,7 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
         parts: The arguments, or what they hash like.
 
     Returns:
-        A value to hash. Infinities, and texts that are no numbers, stand for themselves.
+        A value to hash, or ``UNKNOWABLE``. What is no number stands for itself.
 
     >>> hash_like("fraction", [3, 4]) == hash_like("decimal", ["0.75"]) == hash_like("fraction", ["3/4"])
     True
@@ -57,6 +61,11 @@ def hash_like(how: str, parts: Sequence[object]) -> object:
             ten = pow(10, int(f"{sign or ''}{exponent or 0}") - len(rest), _MODULUS)
             value = _number(whole + rest) * ten % _MODULUS
             return -value if one.startswith("-") else value
+        infinity = _INFINITY.fullmatch(one)
+        if infinity is not None:
+            return -sys.hash_info.inf if infinity.group(1) == "-" else sys.hash_info.inf
+        if not _NOT_A_NUMBER.fullmatch(one):
+            return UNKNOWABLE
     if how == "fraction":
         if count == 2 and isinstance(one, int) and isinstance(parts[1], int):
             return _ratio(one, parts[1])
@@ -110,5 +119,8 @@ def _ratio(above: int, below: int) -> object:
     try:
         value = abs(above) * pow(abs(below), -1, _MODULUS) % _MODULUS
     except ValueError:
-        value = sys.hash_info.inf  # a multiple of the prime has no inverse
+        # A multiple of the prime has no inverse; one above could be reduced with it, and what is left is not known.
+        if above % _MODULUS == 0:
+            return UNKNOWABLE
+        value = sys.hash_info.inf
     return -value if (above < 0) != (below < 0) else value

@@ -130,7 +130,7 @@ from safeserial.minipickle.constants import (
     TUPLE_START,
     TUPLE_TURNED,
 )
-from safeserial.minipickle.hashing import Hashed, hash_like, network_hash
+from safeserial.minipickle.hashing import UNKNOWABLE, Hashed, hash_like, network_hash
 from safeserial.minipickle.literals import (
     decimal_text,
     emit_bytes,
@@ -190,6 +190,8 @@ _SALT = hash("safeserial.minipickle") & ((1 << 60) - 1)
 # Where ``Row.hashing`` says that arguments have to be read first, and where few can share a hash that is not known.
 _MADE = frozenset({"uuid", "moment", "network", "interface", "few"})
 _RARE = frozenset({"moment", "few"})
+# Where state may be what is hashed; a UUID is hashed by nothing else, so it has no hash before.
+_STATED = frozenset({"network", "interface"})
 _DAYS_BEFORE = (0, 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)  # of each month, in a year of 365
 _WIDE = 64  # pure build: values that are held at once from here on may well be the same few
 _RUN = 64  # pure build: so many one-byte GETs in a row are taken at once
@@ -1699,6 +1701,7 @@ class Machine:
                 value: object = tuple(done)
                 if self.head[node] & K_INSTANCE:
                     value = hash_like(self.rows[self.entry[node]].hashing, done)
+                    unknown = unknown or value is UNKNOWABLE
                 if not unknown and not vague:
                     # Wherever else it is a part, it is not looked into again.
                     self.hashed[node] = hash(value)
@@ -1706,8 +1709,8 @@ class Machine:
                 else:
                     value = walked[node ^ _SALT] = Hashed(hash(value))
                 if not frames:
-                    self.vague = vague
-                    return None if unknown else hash(value)
+                    self.vague = vague and not unknown
+                    return None if unknown or vague else hash(value)
                 frames[len(frames) - 1][1].append(value)
                 continue
             child = self.items[self.first[node] + len(done)]
@@ -1727,9 +1730,15 @@ class Machine:
                 made = self.made_hash(child, how, at) if how in _MADE else UNKNOWN
                 if made is not None and made != UNKNOWN:
                     done.append(Hashed(made))
+                elif made is None:
+                    # Few can share the hash of a moment, though it is not known; of the others it can be chosen.
+                    if how in _RARE:
+                        vague = True
+                    else:
+                        unknown = True
+                    done.append(None)
                 elif how and self.count_of(child):
                     # Of what nobody can choose, anything will do that equal ones share.
-                    vague = vague or made is None
                     frames.append((child, []))
                 else:
                     unknown = True  # what is behind it may still be no key at all
@@ -1739,9 +1748,13 @@ class Machine:
             elif self.head[child] & K_BYTEARRAY:
                 raise self.unhashable(at)
             elif self.head[child] & K_CONSTANTS:
-                # A number may be read from it, digit by digit.
-                self.charge_hash(2 * PART_COST * self.weight[child], at)
-                done.append(self.constant(self.where[child]))
+                if self.hashed[child] == UNKNOWN or self.head[node] & K_INSTANCE:
+                    # A number may be read from it, digit by digit.
+                    self.charge_hash(2 * PART_COST * self.weight[child], at)
+                if self.head[node] & K_INSTANCE:
+                    done.append(self.constant(self.where[child]))
+                else:
+                    done.append(Hashed(self.node_hash(child, at)))
             else:
                 unknown = True
                 done.append(None)
@@ -2769,7 +2782,7 @@ class Machine:
             )
         if flags & F_BUILT:
             raise Forbidden(Reason.BUILD_NOT_ALLOWED, at, "the instance has its state already")
-        if self.hashed_cap and self.hashed[target] != UNKNOWN:
+        if self.hashed_cap and self.hashed[target] != UNKNOWN and self.rows[index].hashing in _STATED:
             raise Forbidden(
                 Reason.BUILD_NOT_ALLOWED, at, "the instance is a key or in one, and its state may be its hash"
             )

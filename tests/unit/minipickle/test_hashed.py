@@ -7,13 +7,15 @@ that raised something of its own.
 from __future__ import annotations
 
 import importlib
+import pickle
 import struct
 import sys
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -208,3 +210,76 @@ def test_long_text_of_a_float_is_read_once(engine: Any) -> None:
     assert said(engine, b"\x80\4](" + line + b"\x94}(" + keys + b"ue.") is None
     machine = pure.Machine(b"\x80\4](" + line + b"\x94}(" + keys + b"ue.", {}, STDLIB.limits, 0)
     assert machine.run() and len(machine.texts) == 1
+
+
+@each_machine
+def test_decimals_that_are_not_read_count_as_if_they_were_of_one_hash(engine: Any) -> None:
+    """Exponents of nineteen digits are numbers still, and infinities hash like a number that ints may share."""
+    tiny = [f"{n}E-1000000000000000001" for n in range(3000)]
+    infinite = [
+        f"{sign}{one}{two}f{end}" for sign in ("", "+") for one in "iI" for two in "nN" for end in ("", "inity")
+    ]
+    giant = (
+        b"\x8b" + struct.pack("<I", 4000) + (sys.hash_info.modulus * (1 << 31_000) + 314_159).to_bytes(4000, "little")
+    )
+    for texts, front in ((tiny, b""), (infinite, giant * 60)):
+        sets = b"\x8f(" + front + b"".join(b"h\0" + text(one) + b"\x85R" for one in texts) + b"\x90"
+        data = b"\x80\4" + named("decimal:Decimal") + b"\x940(" + sets * 40 + b"l."
+        assert said(engine, data, limits=replace(STDLIB.limits, max_bytes=1 << 30)) is Reason.HASH_COST
+
+
+@each_machine
+def test_networks_whose_state_was_set_count_as_if_they_were_of_one_hash_in_tuples_too(engine: Any) -> None:
+    made = b"h\0" + text("10.0.0.0/8") + b"\x85R}" + text("netmask") + b"K\1sb"
+    for each in (b"", b"\x85"):
+        members = b"\x8f(" + (made + each) * 3000 + b"\x90."
+        assert said(engine, b"\x80\4" + named(f"{__name__}:Net") + b"\x940" + members, OWN) is Reason.HASH_COST
+
+
+@each_machine
+def test_what_is_rare_beside_what_is_unknown_is_unknown(engine: Any) -> None:
+    zone = named("zoneinfo:ZoneInfo._unpickle") + text("UTC") + b"K\1\x86R\x94"
+    moment = b"h\2C\x0a\x07\xea\x01\x01" + bytes(6) + b"h\0\x86R"
+    wide = b"h\1K\1\x85R"
+    head = (
+        b"\x80\4(" + zone + named("ipaddress:IPv6Address") + b"\x94" + named("datetime:datetime") + b"\x94000h\0\x8f("
+    )
+    for parts, expected in ((moment, None), (moment + wide, Reason.HASH_COST)):
+        end = b"\x85" if parts is moment else b"\x86"
+        assert said(engine, head + (parts + end) * 1800 + b"\x90t.") is expected
+
+
+class Name(str):
+    """Has attributes."""
+
+
+class Pair(NamedTuple):
+    """The base of one that has attributes."""
+
+    a: object
+    b: object
+
+
+class Peer(Pair):
+    """Has attributes."""
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("make", [lambda: Name("a"), lambda: Peer(1, 2)], ids=["str", "namedtuple"])
+def test_what_is_a_key_of_its_own_state_may_have_it(make: Any, protocol: int) -> None:
+    policy = Policy(allow=[f"{__name__}:Name", f"{__name__}:Peer"], presets=["stdlib@1"])
+    for shape in (lambda o: {o: 1}, lambda o: {(o, 1): 1}, lambda o: {"k": frozenset([(o, 1)])}):
+        one = make()
+        one.x = shape(one)
+        for engine in MACHINES:
+            assert said(engine, pickle.dumps(one, protocol), policy) is None
+
+
+@each_machine
+def test_a_long_text_that_many_keys_share_is_hashed_once(engine: Any) -> None:
+    data = pickle.dumps({("\u00e9" * 3000, Decimal(n)): None for n in range(3000)}, 4)
+    shared = "y" * 2000
+    other = pickle.dumps({(shared, Decimal(n)): None for n in range(3000)}, 4)
+    assert len(other) < 80_000
+    assert said(engine, other) is None
+    assert said(engine, data) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from datetime import date, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from safeserial.allow import Arg, Kind, Right, Row, Signature
 from safeserial.errors import Reason, Refused
 from safeserial.limits import Limits
 from safeserial.minipickle import machine, rules, verify
-from safeserial.minipickle.hashing import hash_like
+from safeserial.minipickle.hashing import UNKNOWABLE, hash_like
 from safeserial.minipickle.verify import judge
 from safeserial.policy import Policy
 
@@ -170,6 +171,12 @@ def test_what_says_no_number_stands_for_itself() -> None:
     assert hash_like("fraction", ["x"]) == ("x",)
     assert hash_like("fraction", [1.5]) == (1.5,)
     assert hash_like("fraction", [1, PRIME]) == hash_like("fraction", [7, 2 * PRIME])
+    for text, sign in (("inf", 1), ("+InfinIty", 1), ("-Inf", -1)):
+        assert hash_like("decimal", [text]) == sign * sys.hash_info.inf == hash(Decimal(text))
+    assert hash_like("decimal", ["-NaN7"]) == ("-NaN7",)
+    for text in ("1E-1000000000000000001", "1E9999999999999999999", "In", "1E"):
+        assert hash_like("decimal", [text]) is UNKNOWABLE
+    assert hash_like("fraction", [2 * PRIME, PRIME]) is hash_like("fraction", [f"{PRIME}/{PRIME}"]) is UNKNOWABLE
     assert hash_like("timedelta", ["a"]) == ("a",)
     assert hash_like("timedelta", [1, -1, -1]) == (0, 86_398, 999_999)
     assert hash_like("arguments", [1, "a"]) == (1, "a")
