@@ -20,7 +20,7 @@ _MODULUS = sys.hash_info.modulus
 UNKNOWABLE = object()
 _INFINITY = re.compile(r"([+-]?)inf(?:inity)?", re.IGNORECASE | re.ASCII)
 _NOT_A_NUMBER = re.compile(r"[+-]?s?nan[0-9]*", re.IGNORECASE | re.ASCII)  # hashes by identity, or not at all
-_DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?)0*([0-9]{1,18}))?")
+_DECIMAL = re.compile(r"[+-]?([0-9]*)\.?([0-9]*)(?:[eE]([+-]?)0*([0-9]{1,19}))?")
 _DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/([0-9]{1,2})", re.ASCII)
 _RATIO = re.compile(r"-?([0-9]+)(?:/([0-9]+))?")
 

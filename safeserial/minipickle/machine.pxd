@@ -215,7 +215,7 @@ cdef class Machine:
     cdef bint check_float(self, Py_ssize_t n, Py_ssize_t place, Py_ssize_t at) except -1
     @cython.locals(bucket=dict, before='long long')
     cdef bint collide(self, Py_ssize_t n, value, long long weight, Py_ssize_t at) except -1
-    @cython.locals(before='long long')
+    @cython.locals(before='long long', cost='long long')
     cdef bint check_made_key(self, Py_ssize_t n, Py_ssize_t slot, long long weight, Py_ssize_t at) except -1
     @cython.locals(cost='long long', i=Py_ssize_t)
     cdef bint note_dense(self, Py_ssize_t n, Py_ssize_t low, Py_ssize_t high) except -1

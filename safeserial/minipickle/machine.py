@@ -1599,7 +1599,9 @@ class Machine:
                 self.opaque[n ^ _SALT] = before + 1
                 if before and not self.careful and self.is_hashing(slot):
                     raise _Careful  # only then it is known what is in a list that a call made a set of
-                self.charge_hash((before * (self.comparing(slot) if self.dense else weight)) >> 2, at)
+                cost = before * (self.comparing(slot) if self.dense else weight)
+                # It may be a number, and whatever long ints there are may have its hash.
+                self.charge_hash((cost >> 2) + self.giants, at)
 
     def tuple_hash(self, slot: int, at: int) -> int:
         """The hash of a tuple of constants and such tuples, as CPython computes it. Its weight was charged before."""

@@ -213,19 +213,30 @@ def test_long_text_of_a_float_is_read_once(engine: Any) -> None:
 
 
 @each_machine
-def test_decimals_that_are_not_read_count_as_if_they_were_of_one_hash(engine: Any) -> None:
-    """Exponents of nineteen digits are numbers still, and infinities hash like a number that ints may share."""
-    tiny = [f"{n}E-1000000000000000001" for n in range(3000)]
+def test_decimals_of_every_spelling_pay_for_the_long_ints_that_they_may_meet(engine: Any) -> None:
+    """Exponents of nineteen digits are numbers still, infinities hash like a number, and what is not read may be one."""
+    modulus = sys.hash_info.modulus
+    far = -1_000_000_000_000_000_001
+    tiny = [f"{7 * pow(10, n - far, modulus) % modulus}E{far - n}" for n in range(400)]
     infinite = [
         f"{sign}{one}{two}f{end}" for sign in ("", "+") for one in "iI" for two in "nN" for end in ("", "inity")
     ]
-    giant = (
-        b"\x8b" + struct.pack("<I", 4000) + (sys.hash_info.modulus * (1 << 31_000) + 314_159).to_bytes(4000, "little")
-    )
-    for texts, front in ((tiny, b""), (infinite, giant * 60)):
-        sets = b"\x8f(" + front + b"".join(b"h\0" + text(one) + b"\x85R" for one in texts) + b"\x90"
-        data = b"\x80\4" + named("decimal:Decimal") + b"\x940(" + sets * 40 + b"l."
-        assert said(engine, data, limits=replace(STDLIB.limits, max_bytes=1 << 30)) is Reason.HASH_COST
+    unread = [f"{n}E-10000000000000000001" for n in range(400)]
+    for texts, rest in ((tiny, 7), (infinite, 314_159), (unread, 7)):
+        giant = b"".join(
+            b"\x8b" + struct.pack("<I", 3992) + (modulus * ((1 << 31_800) + n) + rest).to_bytes(3992, "little")
+            for n in range(10)
+        )
+        members = b"\x8f(" + giant + b"".join(b"h\0" + text(one) + b"\x85R" for one in texts) + b"\x90"
+        data = b"\x80\4" + named("decimal:Decimal") + b"\x940" + members + b"."
+        assert said(engine, data) is Reason.HASH_COST, texts[0]
+
+
+@each_machine
+def test_long_text_on_a_line_of_its_own_is_as_long_as_its_utf_8(engine: Any) -> None:
+    path = named("pathlib:PurePosixPath")
+    for size, expected in ((300, None), (4096, None), (4097, Reason.BAD_ARGUMENTS)):
+        assert said(engine, b"\x80\4" + path + b"V" + b"a" * size + b"\n\x85R.") is expected
 
 
 @each_machine

@@ -174,7 +174,8 @@ def test_what_says_no_number_stands_for_itself() -> None:
     for text, sign in (("inf", 1), ("+InfinIty", 1), ("-Inf", -1)):
         assert hash_like("decimal", [text]) == sign * sys.hash_info.inf == hash(Decimal(text))
     assert hash_like("decimal", ["-NaN7"]) == ("-NaN7",)
-    for text in ("1E-1000000000000000001", "1E9999999999999999999", "In", "1E"):
+    assert hash(hash_like("decimal", ["7E-1000000000000000001"])) == hash(Decimal("7E-1000000000000000001"))
+    for text in ("1E-10000000000000000001", "In", "1E"):
         assert hash_like("decimal", [text]) is UNKNOWABLE
     assert hash_like("fraction", [2 * PRIME, PRIME]) is hash_like("fraction", [f"{PRIME}/{PRIME}"]) is UNKNOWABLE
     assert hash_like("timedelta", ["a"]) == ("a",)
