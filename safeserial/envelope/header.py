@@ -42,7 +42,6 @@ COMPILED = __name__.endswith("._header_c")
 _FORMATS = {int(fmt): fmt for fmt in Format}
 _COMPRESSIONS = {int(method): method for method in Compression}
 _FIXED = struct.Struct(f">{FIXED_FIELDS}B")  # and the purpose's length
-_TLV = struct.Struct(">BH")
 _U64 = struct.Struct(">Q")
 _SUBJECT, _AUDIENCE, _BOUND, _NOT_BEFORE, _BEHALF, _QUEUE, _RESEAL = range(1, 8)
 _CRITICAL = 0x80

@@ -1186,7 +1186,7 @@ class Machine:
             raise self.crowded(at)
 
     def unlike(self, slots: list[int], hashes: MutableSequence[int], at: int) -> MutableSequence[int]:
-        """The hashes of those keys that are not surely equal to one before; all are text whose hash is ``UNKNOWN``."""
+        """The hashes of those keys that are not surely equal to one before."""
         # What stands there again is equal, and need not be looked at.
         places: set[int] = set()
         once: set[int] = set()
@@ -2452,7 +2452,7 @@ class Machine:
             size = self.short_size(~slot, kind)
             return self.codes[c + 3] <= size <= self.codes[c + 4]
         if op == P_CHARS and slot < 0 and (self.data[~slot] == 0x8C or self.data[~slot] == 0x58):
-            # SHORT_BINUNICODE, or BINUNICODE of less than 128 bytes: else it would be a node.
+            # SHORT_BINUNICODE, or BINUNICODE of less than 256 bytes: else it would be a node.
             start = ~slot + 2 if self.data[~slot] == 0x8C else ~slot + 5
             size = self.data[~slot + 1]
             if size > self.codes[c + 4]:
@@ -3193,7 +3193,7 @@ class Machine:
                             self.first[n] = self.keep(k, sp, 1)
                         if self.buckets or self.opaque or self.dense:
                             self.note_dense(n, k, sp)
-                        self.absorb(n, k, sp, at)  # in Python, this is the last that may look at these slots
+                        self.absorb(n, k, sp, at)  # last: in Python, it may put other slots there (fold_shared)
                     stack[k] = n
                     sp = k + 1
                 elif op == 0x95:  # FRAME

@@ -41,18 +41,14 @@ if TYPE_CHECKING:
 from paths import in_pairs, on_one_path  # noqa: E402 - found through the lines above
 from pickles.wares import Access, Count, Pair, Ratio  # noqa: E402
 
+from .machines import each_machine  # noqa: E402
+
 BUILDS: list[Any] = [pure]
 try:
     BUILDS.append(importlib.import_module("safeserial._probing_c"))
 except ModuleNotFoundError:
     pass
 both = pytest.mark.parametrize("probing", BUILDS, ids=["pure", "compiled"][: len(BUILDS)])
-MACHINES: list[Any] = [machine.Machine]
-try:
-    MACHINES.append(importlib.import_module("safeserial.minipickle._machine_c").Machine)
-except ModuleNotFoundError:
-    pass
-each_machine = pytest.mark.parametrize("engine", MACHINES, ids=["pure", "compiled"][: len(MACHINES)])
 
 OWN = Policy(
     allow=[*(f"pickles.wares:{one}" for one in ("Access", "Count", "Pair", "Ratio")), "http:HTTPStatus"],

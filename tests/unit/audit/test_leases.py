@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from safeserial.audit import ClaimsUnavailable, MemoryClaims, Outcome, process
+from safeserial.audit import ClaimsUnavailable, MemoryClaims, Outcome
 from safeserial.audit import leases as module
 from safeserial.audit.leases import Leases
+
+from .forks import Fork
 
 SOON = 10.0
 LATER_MS = int(time.time() * 1000) + 10**8
@@ -527,31 +529,21 @@ def test_a_child_holds_nothing_and_may_say_that_what_its_parent_claimed_is_done(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_no_process_is_forked_off_while_claims_are_renewed() -> None:
     """What the renewing thread holds at that moment would be held in the child for ever."""
-    entered, leave, forked = threading.Event(), threading.Event(), threading.Event()
-    outcomes: list[int] = []
+    entered, leave, forking = threading.Event(), threading.Event(), Fork()
 
     class Slow(MemoryClaims):
         def renew_many(self, *_: object, **__: object) -> frozenset[str]:
             entered.set()
             leave.wait(SOON)
-            assert not forked.is_set()
+            assert not forking.done.is_set()
             return frozenset()
-
-    def fork() -> None:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if process.background.acquire(timeout=1) else 1)
-        forked.set()
-        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
     mine = make(Slow(), 0.1)
     assert mine.claim("m", LATER_MS) is Outcome.CLAIMED
     assert entered.wait(SOON)
-    forking = threading.Thread(target=fork)
     forking.start()
-    forking.join(0.2)
-    assert forking.is_alive()
+    assert not forking.done.wait(0.2)
     mine.stop()
     leave.set()
     forking.join(SOON)
-    assert outcomes == [0]
+    assert forking.outcomes == [0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from safeserial.audit import metering, process
+from safeserial.audit import metering
 from safeserial.audit.redis_usage import RedisUsage
 from safeserial.audit.usage import (
     FORGET_PROCESS_MS,
@@ -25,6 +25,8 @@ from safeserial.audit.usage import (
     host_name,
 )
 from safeserial.envelope import Key, Keyring
+
+from .forks import Fork
 
 RING = Keyring([Key.generate("one"), Key.generate("two")], revision=3)
 ME = Process("here", 7, "shop", 3, ("one", "two"), 1_000)
@@ -248,26 +250,17 @@ def test_a_child_counts_for_itself(meter: KeyMeter, store: SQLiteUsage, clock: C
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_no_process_is_forked_off_while_a_timer_writes_counts() -> None:
     """What the timer's thread holds at that moment would be held in the child for ever."""
-    entered, leave, forked = threading.Event(), threading.Event(), threading.Event()
-    outcomes: list[int] = []
+    entered, leave, forking = threading.Event(), threading.Event(), Fork()
 
     def write() -> None:
         entered.set()
         leave.wait(10)
-        assert not forked.is_set()
-
-    def fork() -> None:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if process.background.acquire(timeout=1) else 1)
-        forked.set()
-        outcomes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        assert not forking.done.is_set()
 
     metering._later(0, write)
     assert entered.wait(10)
-    forking = threading.Thread(target=fork)
     forking.start()
-    assert not forked.wait(0.2)
+    assert not forking.done.wait(0.2)
     leave.set()
     forking.join(10)
-    assert outcomes == [0]
+    assert forking.outcomes == [0]

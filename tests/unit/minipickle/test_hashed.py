@@ -6,7 +6,6 @@ that raised something of its own.
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import struct
 import sys
@@ -22,6 +21,8 @@ import pytest
 from safeserial.errors import Reason, Refused
 from safeserial.minipickle import machine as pure
 from safeserial.policy import Policy
+
+from ..machines import MACHINES, each_machine
 
 if TYPE_CHECKING:
     from safeserial.limits import Limits
@@ -47,12 +48,6 @@ STDLIB = Policy(presets=["stdlib@1"])
 OWN = Policy(
     allow=[f"{__name__}:{name} returns=fresh" for name in ("Address", "Net", "Share", "Place")], presets=["stdlib@1"]
 )
-MACHINES: list[Any] = [pure.Machine]
-try:
-    MACHINES.append(importlib.import_module("safeserial.minipickle._machine_c").Machine)
-except ModuleNotFoundError:
-    pass
-each_machine = pytest.mark.parametrize("engine", MACHINES, ids=["pure", "compiled"][: len(MACHINES)])
 #: Two bytes of a stream, and ten microseconds to decode: every character is half of a pair.
 HALVES = b"\x8c\xff" + b"\xed\xa0\x80" * 85
 ROUNDS = 2000
